@@ -1,1 +1,19 @@
-//! 
+#![doc = include_str!("../README.md")]
+
+pub mod definitions;
+pub mod expr;
+pub mod ids;
+pub mod key;
+pub mod results;
+pub mod schema;
+pub mod ticks;
+pub mod time;
+pub mod units;
+pub mod view;
+pub mod watermark;
+
+pub use ids::{LogPosition, PublisherId};
+pub use key::Key;
+pub use schema::{Column, Inexact, StreamSchema};
+pub use ticks::{RejectReason, Rejected, Ticks, ValueColumn};
+pub use units::Scale;

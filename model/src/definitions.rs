@@ -1,0 +1,1 @@
+//! The definitions of streams and views, as written in `isotick.toml`.

@@ -1,0 +1,1 @@
+//! Nanoseconds UTC and durations, from and to text.
