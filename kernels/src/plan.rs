@@ -1,0 +1,125 @@
+//! The plan of a view: which exact sums, extremes and ends its aggregates need.
+
+use isotick_model::view::{Aggregate, View};
+
+/// One state in a partial. Column indices are those of the stream's schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Term {
+    /// Ticks. Words: the count.
+    Rows,
+    /// Values of a column that are not null. Words: the count.
+    Count(usize),
+    /// Σp. Words: 192-bit two's complement, low word first.
+    Sum(usize),
+    /// Σab over ticks that have both. Words: 192-bit two's complement, low word first.
+    SumProduct(usize, usize),
+    /// Σ`of` over ticks that also have `with`. Words: 192-bit two's complement, low word first.
+    SumPaired {
+        /// The column that is summed.
+        of: usize,
+        /// The column that must not be null either.
+        with: usize,
+    },
+    /// The least value. Words: 1 when there is one, else 0; the value.
+    Min(usize),
+    /// The greatest value. Words: as for `Min`.
+    Max(usize),
+    /// The first value in canonical order. Words: 1 when there is one, else 0 and all words 0;
+    /// ts_event; publisher code; sequence; value.
+    First(usize),
+    /// The last value in canonical order. Words: as for `First`.
+    Last(usize),
+}
+
+impl Term {
+    /// How many 64-bit words the state takes in a partial.
+    pub const fn words(self) -> usize {
+        match self {
+            Self::Rows | Self::Count(_) => 1,
+            Self::Sum(_) | Self::SumProduct(..) | Self::SumPaired { .. } => 3,
+            Self::Min(_) | Self::Max(_) => 2,
+            Self::First(_) | Self::Last(_) => 5,
+        }
+    }
+}
+
+/// What a view's aggregates need, each term once, and where its words stand in a partial.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    terms: Vec<(Term, usize)>,
+    words: usize,
+}
+
+impl Plan {
+    /// The plan of a view. [`Term::Rows`] always comes first.
+    pub fn of(view: &View) -> Self {
+        Self::of_terms(view.aggregates.iter().flat_map(|aggregate| terms_of(aggregate.aggregate)))
+    }
+
+    /// A plan of given terms, each kept once, after [`Term::Rows`].
+    pub fn of_terms(terms: impl IntoIterator<Item = Term>) -> Self {
+        let mut plan = Self { terms: vec![(Term::Rows, 0)], words: Term::Rows.words() };
+        for term in terms {
+            if plan.offset(term).is_none() {
+                plan.terms.push((term, plan.words));
+                plan.words += term.words();
+            }
+        }
+        plan
+    }
+
+    /// The terms, each with the index of its first word in a partial.
+    pub fn terms(&self) -> &[(Term, usize)] {
+        &self.terms
+    }
+
+    /// Words of one partial.
+    pub fn words(&self) -> usize {
+        self.words
+    }
+
+    /// Where a term's words start.
+    pub fn offset(&self, term: Term) -> Option<usize> {
+        self.terms.iter().find(|(other, _)| *other == term).map(|(_, offset)| *offset)
+    }
+
+    /// The value columns that the terms read, ascending.
+    pub fn columns(&self) -> Vec<usize> {
+        let mut columns: Vec<usize> = self
+            .terms
+            .iter()
+            .flat_map(|(term, _)| match *term {
+                Term::Rows => vec![],
+                Term::SumProduct(a, b) | Term::SumPaired { of: a, with: b } => vec![a, b],
+                Term::Count(c)
+                | Term::Sum(c)
+                | Term::Min(c)
+                | Term::Max(c)
+                | Term::First(c)
+                | Term::Last(c) => vec![c],
+            })
+            .collect();
+        columns.sort_unstable();
+        columns.dedup();
+        columns
+    }
+}
+
+/// The terms an aggregate is finished from.
+pub fn terms_of(aggregate: Aggregate) -> Vec<Term> {
+    match aggregate {
+        Aggregate::Count => vec![Term::Rows],
+        Aggregate::CountOf(c) => vec![Term::Count(c)],
+        Aggregate::Sum(c) | Aggregate::Mean(c) => vec![Term::Count(c), Term::Sum(c)],
+        Aggregate::Min(c) => vec![Term::Min(c)],
+        Aggregate::Max(c) => vec![Term::Max(c)],
+        Aggregate::First(c) => vec![Term::First(c)],
+        Aggregate::Last(c) => vec![Term::Last(c)],
+        Aggregate::Var(c) | Aggregate::Stddev(c) => {
+            vec![Term::Count(c), Term::Sum(c), Term::SumProduct(c, c)]
+        }
+        Aggregate::Vwap { price, size } => {
+            vec![Term::SumProduct(price, size), Term::SumPaired { of: size, with: price }]
+        }
+    }
+}
