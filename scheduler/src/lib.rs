@@ -1,1 +1,7 @@
-//! Empty.
+#![doc = include_str!("../README.md")]
+
+pub mod live;
+pub mod scan;
+
+pub use live::{LiveCounters, LiveView, Published, Reason, is_closed};
+pub use scan::{OnFailure, Part, Scan, ScanError, ScanOutcome, TickSink};

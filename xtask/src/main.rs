@@ -1,1 +1,111 @@
-fn main() {}
+//! Daily work as one command each: `cargo xtask test | lint | ci`.
+
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+
+const USAGE: &str = "\
+usage: cargo xtask TASK
+
+  test [ARGS…]  install what the tests need (software Vulkan, where this machine lets it), then
+                run every test of the workspace; ARGS go to the test binaries
+  lint          formatting and clippy, warnings are errors
+  ci            what a submission must pass: lint, then test";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (task, rest) = match arguments.split_first() {
+        Some((task, rest)) => (task.as_str(), rest),
+        None => ("help", [].as_slice()),
+    };
+    let outcome = match task {
+        "test" => test(rest),
+        "lint" => lint(),
+        "ci" => lint().and_then(|()| test(rest)),
+        _ => {
+            eprintln!("{USAGE}");
+            return if task == "help" { ExitCode::SUCCESS } else { ExitCode::from(2) };
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn lint() -> Result<()> {
+    run(cargo().args(["fmt", "--all", "--", "--check"]))?;
+    run(cargo()
+        .args(["clippy", "--release", "--workspace", "--all-targets", "--locked"])
+        .args(["--", "--deny", "warnings"]))
+}
+
+fn test(arguments: &[String]) -> Result<()> {
+    let mut command = cargo();
+    command.args(["test", "--release", "--workspace", "--locked"]);
+    match install_software_vulkan() {
+        // An adapter is there: tests on it must run, not be passed over.
+        Ok(()) => drop(command.env("ISOTICK_REQUIRE_GPU", "1")),
+        Err(error) => eprintln!("xtask: tests on a GPU adapter will be ignored: {error:#}"),
+    }
+    if !arguments.is_empty() {
+        command.arg("--").args(arguments);
+    }
+    run(&mut command)
+}
+
+/// Makes sure that a Vulkan adapter exists: a driver of the machine's own, or Mesa's software one.
+fn install_software_vulkan() -> Result<()> {
+    if has_vulkan_driver() {
+        return Ok(());
+    }
+    if !cfg!(target_os = "linux") {
+        // Metal and Direct3D come with the system.
+        return Ok(());
+    }
+    let remedy = "install Vulkan's loader and a driver, e.g. on Debian or Ubuntu: \
+                  apt-get install mesa-vulkan-drivers libvulkan1";
+    let root = Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout == b"0\n");
+    if !root || !Path::new("/usr/bin/apt-get").exists() {
+        bail!("{remedy}");
+    }
+    eprintln!("xtask: installing Mesa's software Vulkan driver");
+    let apt = |arguments: &[&str]| {
+        run(Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
+    };
+    apt(&["update", "-qq"]).context(remedy)?;
+    apt(&["install", "-y", "-qq", "mesa-vulkan-drivers", "libvulkan1"]).context(remedy)?;
+    if !has_vulkan_driver() {
+        bail!("the packages are installed, but no Vulkan driver is listed; {remedy}");
+    }
+    Ok(())
+}
+
+fn has_vulkan_driver() -> bool {
+    let folders = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d", "/usr/local/share/vulkan/icd.d"];
+    let driver = folders.iter().any(|folder| {
+        std::fs::read_dir(folder).is_ok_and(|mut files| files.next().is_some())
+    });
+    let libraries = Command::new("ldconfig").arg("-p").output();
+    driver && libraries.is_ok_and(|list| contains(&list.stdout, b"libvulkan.so.1"))
+}
+
+fn contains(text: &[u8], word: &[u8]) -> bool {
+    text.windows(word.len()).any(|window| window == word)
+}
+
+fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("cannot run {command:?}"))?;
+    if !status.success() {
+        bail!("{command:?} failed ({status})");
+    }
+    Ok(())
+}

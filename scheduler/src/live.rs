@@ -1,0 +1,185 @@
+//! A view on the live path: windows open, close, are corrected and forgotten.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use isotick_kernels::windows::{Truth, WindowId, Windows};
+use isotick_kernels::{Engine, EngineError};
+use isotick_model::Ticks;
+use isotick_model::results::WindowRow;
+use isotick_model::view::{LatenessPolicy, View};
+
+/// The live state of one view: a function of the log records it is shown, in log order.
+///
+/// Sans-IO. For each record call [`handle_ticks`](Self::handle_ticks) (if it holds ticks), then
+/// [`handle_watermark`](Self::handle_watermark) with W after the record, then drain
+/// [`poll_published`](Self::poll_published).
+pub struct LiveView {
+    view: Arc<View>,
+    windows: Windows,
+    /// Windows not published yet, by the watermark that publishes them.
+    open: BTreeMap<i128, BTreeSet<WindowId>>,
+    /// Published windows that may still change, with their latest version.
+    correctable: BTreeMap<WindowId, u32>,
+    /// The same windows by the watermark that ends their life.
+    expiring: BTreeMap<i128, Vec<WindowId>>,
+    /// Published windows that the record in hand has changed.
+    changed: Vec<WindowId>,
+    published: Vec<Published>,
+    counters: LiveCounters,
+}
+
+/// What a view has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LiveCounters {
+    /// Ticks that entered a window.
+    pub ticks: u64,
+    /// Ticks that came after their window's end plus the allowed lateness: in history, in no live
+    /// window.
+    pub too_late: u64,
+    /// Windows published for the first time.
+    pub windows: u64,
+    /// Further versions of published windows.
+    pub corrections: u64,
+}
+
+/// A window as published.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Published {
+    /// The window with its version.
+    pub row: WindowRow,
+    /// Why this version exists.
+    pub reason: Reason,
+}
+
+/// Why a version of a window was published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The watermark reached the window's end: version 1.
+    Closed,
+    /// A late tick within the allowed lateness changed it.
+    Late,
+}
+
+impl Reason {
+    /// The reason's name in records and output.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Late => "late",
+        }
+    }
+}
+
+impl LiveView {
+    /// A view that has seen nothing.
+    pub fn new(view: Arc<View>) -> Self {
+        let truth = Truth::Seen { allowed_ns: view.lateness.allowed_ns };
+        Self {
+            windows: Windows::new(view.clone()).with_truth(truth),
+            view,
+            open: BTreeMap::new(),
+            correctable: BTreeMap::new(),
+            expiring: BTreeMap::new(),
+            changed: Vec::new(),
+            published: Vec::new(),
+            counters: LiveCounters::default(),
+        }
+    }
+
+    /// The view.
+    pub fn view(&self) -> &Arc<View> {
+        &self.view
+    }
+
+    /// The ticks of one log record, with how each met the watermark. On an error nothing has
+    /// changed: call again with another engine.
+    pub fn handle_ticks(
+        &mut self,
+        ticks: &Ticks,
+        engine: &mut dyn Engine,
+    ) -> Result<(), EngineError> {
+        for id in self.windows.update(ticks, &|_| true, engine)? {
+            if self.correctable.contains_key(&id) {
+                self.changed.push(id);
+            } else {
+                self.open.entry(self.publish_at(id)).or_default().insert(id);
+            }
+        }
+        self.counters.ticks = self.windows.passed();
+        self.counters.too_late = self.windows.too_late();
+        Ok(())
+    }
+
+    /// W after the record: publishes what the record changed and what W closes.
+    pub fn handle_watermark(&mut self, w: Option<i64>) {
+        for id in std::mem::take(&mut self.changed) {
+            let version = self.correctable.get_mut(&id).expect("a changed window is correctable");
+            *version += 1;
+            let row = WindowRow { version: *version, ..self.windows.row(id) };
+            self.published.push(Published { row, reason: Reason::Late });
+            self.counters.corrections += 1;
+        }
+        let Some(w) = w.map(i128::from) else { return };
+        while let Some(due) = self.open.first_entry().filter(|due| *due.key() <= w) {
+            for id in due.remove() {
+                let row = WindowRow { version: 1, ..self.windows.row(id) };
+                self.published.push(Published { row, reason: Reason::Closed });
+                self.counters.windows += 1;
+                self.correctable.insert(id, 1);
+                self.expiring.entry(self.expires_at(id)).or_default().push(id);
+            }
+        }
+        while let Some(expired) = self.expiring.first_entry().filter(|expired| *expired.key() <= w) {
+            for id in expired.remove() {
+                self.correctable.remove(&id);
+                self.windows.remove(id);
+            }
+        }
+    }
+
+    /// What has been published since the last call, in order.
+    pub fn poll_published(&mut self) -> Vec<Published> {
+        std::mem::take(&mut self.published)
+    }
+
+    /// Windows that are not published yet, as they stand: provisional. In no particular order.
+    pub fn open_rows(&self) -> Vec<WindowRow> {
+        self.open.values().flatten().map(|&id| self.windows.row(id)).collect()
+    }
+
+    /// Windows that are not published yet.
+    pub fn open_windows(&self) -> u64 {
+        self.open.values().map(|ids| ids.len() as u64).sum()
+    }
+
+    /// What the view has done so far.
+    pub fn counters(&self) -> LiveCounters {
+        self.counters
+    }
+
+    /// The watermark that publishes a window.
+    fn publish_at(&self, id: WindowId) -> i128 {
+        match self.view.lateness.policy {
+            LatenessPolicy::Correct => i128::from(self.view.window.end_of(id.window_start())),
+            LatenessPolicy::Side | LatenessPolicy::Drop => self.expires_at(id),
+        }
+    }
+
+    /// The watermark from which no tick can enter a window any more.
+    fn expires_at(&self, id: WindowId) -> i128 {
+        i128::from(self.view.window.end_of(id.window_start()))
+            + i128::from(self.view.lateness.allowed_ns)
+    }
+}
+
+/// Whether a window counts as closed, and so as final but for corrections, at watermark `w`.
+pub fn is_closed(view: &View, window_end: i64, w: Option<i64>) -> bool {
+    let due = match view.lateness.policy {
+        LatenessPolicy::Correct => i128::from(window_end),
+        LatenessPolicy::Side | LatenessPolicy::Drop => {
+            i128::from(window_end) + i128::from(view.lateness.allowed_ns)
+        }
+    };
+    w.is_some_and(|w| due <= i128::from(w))
+}

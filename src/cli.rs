@@ -1,0 +1,491 @@
+//! The command line: what can be asked and how it is explained.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Market and sensor analytics, live over QUIC and over Parquet history, equal bit for bit.
+///
+/// Ticks are published over QUIC (or imported from files) into streams. Views aggregate a stream
+/// into windows: live as the ticks come, and by scanning the stored history. Both use the same
+/// kernels over exact integers, so both give the same bits, and `isotick verify` proves it.
+///
+/// Start with `isotick demo`: it needs no configuration and shows the whole way of a tick.
+#[derive(Debug, Parser)]
+#[command(name = "isotick", version, max_term_width = 100, after_help = "\
+First steps:
+  isotick demo                                       everything at once, on built-in ticks
+  isotick init --from trades.parquet                 write isotick.toml for your own file
+  isotick scan bars_1m --file trades.parquet         bars of a file, nothing stored
+  isotick serve --data ./data                        the service; then, in another terminal:
+  isotick publish trades.parquet --stream trades --to 127.0.0.1:7400
+  isotick verify bars_1m --data ./data               live and history compared, window by window")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show the whole way of a tick: publish, live windows, stored history, scans, one hash
+    Demo(DemoArgs),
+    /// Run the service: take ticks over QUIC, compute views live, store everything
+    Serve(ServeArgs),
+    /// Ask a running service for rates, watermarks and every counter
+    Status(StatusArgs),
+    /// Publish files to a running service, from where it stands
+    Publish(PublishArgs),
+    /// Follow a view's windows as they are published
+    Tail(TailArgs),
+    /// Bring files into a data folder without a service
+    Import(ImportArgs),
+    /// Compute a view over stored history or over foreign files
+    Scan(ScanArgs),
+    /// Compare what live published with a scan of history, window by window
+    Verify(VerifyArgs),
+    /// List the adapters of this machine, what they offer and which would be used
+    Devices(DevicesArgs),
+    /// Write a commented configuration
+    Init(InitArgs),
+}
+
+/// `isotick demo`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The exit code is 1 when any two paths differ; the first differing windows are then shown.
+
+Examples:
+  isotick demo                              the built-in market, as fast as it goes
+  isotick demo --speed 10x --ticks 300000   paced at ten times real time, with latencies
+  isotick demo --data trades.parquet        your own ticks; columns are read off the file")]
+pub struct DemoArgs {
+    /// Publish these files instead of the built-in market
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub data: Vec<PathBuf>,
+    /// Compute only this view [default: bars_1s and bars_1m]
+    #[arg(long)]
+    pub view: Option<String>,
+    /// How many ticks to publish [default: 2000000 of the market, all of the files]
+    #[arg(long, value_name = "N")]
+    pub ticks: Option<u64>,
+    /// Publish as fast as it goes (`max`) or at a multiple of the ticks' own pace (`10x`)
+    #[arg(long, default_value = "max", value_name = "max|Nx")]
+    pub speed: Speed,
+    /// Keep the data in this new or empty folder [default: a temporary one, removed at the end]
+    #[arg(long)]
+    pub dir: Option<PathBuf>,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub definitions: DefinitionArgs,
+    #[command(flatten)]
+    pub fields: FieldArgs,
+}
+
+/// `isotick serve`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The service keeps an append-only log, Parquet history, the live windows and a development
+certificate below DIR. Stop it with Ctrl-C or SIGTERM; after a crash start it again with the same
+folder: it replays the log and goes on where it stood.")]
+pub struct ServeArgs {
+    /// The data folder, made if it is not there
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// The UDP address to listen on
+    #[arg(long, default_value = "127.0.0.1:7400", value_name = "ADDR")]
+    pub listen: SocketAddr,
+    /// The engine for live windows
+    #[arg(long, default_value = "auto")]
+    pub engine: EngineChoice,
+    #[command(flatten)]
+    pub definitions: DefinitionArgs,
+}
+
+/// `isotick status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    pub service: ServiceArgs,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `isotick publish`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A file's publisher defaults to the hash of its content and a tick's sequence to its row number, so
+publishing the same file twice changes nothing, and importing it gives the same result.
+
+At its end, also a failed one, --json prints counts of ticks from the start:
+  {\"sent\":…,\"received_through\":…,\"written_through\":…,\"durable_through\":…,\"rejected\":{…}}")]
+pub struct PublishArgs {
+    /// Parquet or CSV files (.csv, .csv.gz), published one after another
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// The stream to publish to
+    #[arg(long, value_name = "NAME")]
+    pub stream: String,
+    /// The service's address
+    #[arg(long, value_name = "ADDR")]
+    pub to: SocketAddr,
+    /// The publisher's name [default: the hash of the file's content]
+    #[arg(long, value_name = "ID")]
+    pub publisher: Option<String>,
+    /// Send rows as they stand in the file, or by time (several files are then merged)
+    #[arg(long, default_value = "file")]
+    pub order: Order,
+    /// Send at most this many ticks a second, e.g. 50000/s
+    #[arg(long, value_name = "N/s", conflicts_with = "speed")]
+    pub rate: Option<Rate>,
+    /// Send at a multiple of the ticks' own pace, e.g. 10x, or `max`
+    #[arg(long, value_name = "Nx")]
+    pub speed: Option<Speed>,
+    /// What to wait for before reporting success
+    #[arg(long, default_value = "durable")]
+    pub ack: AckLevel,
+    /// Fail at the first lost connection instead of resuming
+    #[arg(long)]
+    pub no_reconnect: bool,
+    /// The fingerprint of the service's certificate, printed by `isotick serve`; needed for
+    /// addresses other than loopback
+    #[arg(long, value_name = "F")]
+    pub fingerprint: Option<String>,
+    /// Print the outcome as one JSON object
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub fields: FieldArgs,
+}
+
+/// `isotick tail`.
+#[derive(Debug, Args)]
+pub struct TailArgs {
+    /// The view
+    pub view: String,
+    #[command(flatten)]
+    pub service: ServiceArgs,
+    /// How to print windows
+    #[arg(long, default_value = "table")]
+    pub format: TailFormat,
+    /// How to print times
+    #[arg(long, default_value = "rfc3339")]
+    pub time: TimeFormat,
+    /// End, with success, when nothing came for this long, e.g. 2s
+    #[arg(long, value_name = "DURATION")]
+    pub until_idle: Option<DurationNs>,
+}
+
+/// `isotick import`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Imported ticks go straight to history; they were never seen live, so `verify` and
+`scan --truth seen` leave them out. Importing the same file again, or a file that was published,
+changes nothing.")]
+pub struct ImportArgs {
+    /// Parquet or CSV files (.csv, .csv.gz)
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// The stream to import into
+    #[arg(long, value_name = "NAME")]
+    pub stream: String,
+    /// The data folder, made if it is not there
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// The publisher's name [default: the hash of the file's content]
+    #[arg(long, value_name = "ID")]
+    pub publisher: Option<String>,
+    /// Read and check everything, store nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Write every rejected row with its reason to this CSV file
+    #[arg(long, value_name = "FILE")]
+    pub rejects: Option<PathBuf>,
+    /// Print the outcome as one JSON object
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub definitions: DefinitionArgs,
+    #[command(flatten)]
+    pub fields: FieldArgs,
+}
+
+/// `isotick scan`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Times are RFC 3339 (2024-01-02T14:30:00Z), dates (2024-01-02) or integer nanoseconds; --from and
+--to select whole windows by their start, --to is exclusive.
+
+Examples:
+  isotick scan bars_1m --data ./data --from 2024-01-02 --to 2024-01-03 --key AAPL
+  isotick scan bars_1m --data ./data --format parquet -o bars.parquet
+  isotick scan bars_1m --file trades.parquet --map ts=time --hash")]
+pub struct ScanArgs {
+    /// The view
+    pub view: String,
+    /// The data folder
+    #[arg(long, value_name = "DIR", required_unless_present = "file", conflicts_with = "file")]
+    pub data: Option<PathBuf>,
+    /// Scan these Parquet or CSV files in place, importing nothing
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub file: Vec<PathBuf>,
+    /// Only windows that start at or after this time
+    #[arg(long, value_name = "T")]
+    pub from: Option<TimeNs>,
+    /// Only windows that start before this time
+    #[arg(long, value_name = "T")]
+    pub to: Option<TimeNs>,
+    /// Only these keys (components of a key with several columns are joined by commas)
+    #[arg(long, value_name = "K", num_args = 1..)]
+    pub key: Vec<String>,
+    /// The engine; `gpu` runs there or fails
+    #[arg(long, default_value = "auto")]
+    pub engine: EngineChoice,
+    /// All ticks as known now, or only what live could know, or only what came too late for live
+    #[arg(long, default_value = "now")]
+    pub truth: TruthChoice,
+    /// CPU threads [default: one per core]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<std::num::NonZeroUsize>,
+    /// How to write the windows [default: table, or parquet for `-o FILE.parquet`]
+    #[arg(long)]
+    pub format: Option<ScanFormat>,
+    /// How to print times
+    #[arg(long, default_value = "rfc3339")]
+    pub time: TimeFormat,
+    /// Write to this file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Print the hash of the result alone; beside an explicit --format the rows are written too
+    /// and the hash goes to standard error
+    #[arg(long)]
+    pub hash: bool,
+    /// Print what was read and how fast, as JSON, on standard error
+    #[arg(long)]
+    pub stats: bool,
+    #[command(flatten)]
+    pub definitions: DefinitionArgs,
+    #[command(flatten)]
+    pub fields: FieldArgs,
+}
+
+/// `isotick verify`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Scans history for what live could know and compares every closed window with what live published.
+Exit code 0 means 0 differences; windows still open are counted apart.")]
+pub struct VerifyArgs {
+    /// The view
+    pub view: String,
+    /// The data folder
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// Only windows that start at or after this time
+    #[arg(long, value_name = "T")]
+    pub from: Option<TimeNs>,
+    /// Only windows that start before this time
+    #[arg(long, value_name = "T")]
+    pub to: Option<TimeNs>,
+    /// The engine of the scan
+    #[arg(long, default_value = "auto")]
+    pub engine: EngineChoice,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `isotick devices`.
+#[derive(Debug, Args)]
+pub struct DevicesArgs {
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `isotick init`.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// Read columns, scales and keys off this Parquet or CSV file
+    #[arg(long, value_name = "FILE")]
+    pub from: Option<PathBuf>,
+    /// Where to write
+    #[arg(long, default_value = "isotick.toml", value_name = "FILE")]
+    pub config: PathBuf,
+    /// Replace the file if it exists
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Where the definitions of streams and views come from.
+#[derive(Clone, Debug, Args)]
+pub struct DefinitionArgs {
+    /// Definitions of streams and views [default: ./isotick.toml where it exists, else what the
+    /// data folder remembers]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// Which service to ask.
+#[derive(Clone, Debug, Args)]
+pub struct ServiceArgs {
+    /// The service's address
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7400")]
+    pub at: SocketAddr,
+    /// The fingerprint of the service's certificate; needed for addresses other than loopback
+    #[arg(long, value_name = "F")]
+    pub fingerprint: Option<String>,
+}
+
+/// How a file's fields become columns.
+#[derive(Clone, Debug, Default, Args)]
+pub struct FieldArgs {
+    /// Take a declared column from a field of another name
+    #[arg(long, value_name = "COLUMN=FIELD", num_args = 1..)]
+    pub map: Vec<String>,
+    /// The unit of integer times without one of their own: s, ms, us or ns [default: ns]
+    #[arg(long, value_name = "UNIT")]
+    pub time_unit: Option<isotick_model::time::TimeUnit>,
+}
+
+/// An engine by choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EngineChoice {
+    /// A hardware GPU where there is one, else the CPU
+    Auto,
+    /// Native code
+    Cpu,
+    /// WGSL on the best adapter, also a software one
+    Gpu,
+}
+
+/// Which ticks count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TruthChoice {
+    /// All ticks, however late
+    Now,
+    /// What live could know under the view's lateness
+    Seen,
+    /// What came too late for live
+    Late,
+}
+
+/// The order in which rows are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Order {
+    /// As they stand in the file
+    File,
+    /// By time, ties as they stand in the file
+    Time,
+}
+
+/// What a publisher waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum AckLevel {
+    /// In the service's memory
+    Received,
+    /// Handed to the operating system
+    Written,
+    /// Synced to disk
+    Durable,
+}
+
+/// How `tail` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TailFormat {
+    /// Aligned columns
+    Table,
+    /// Comma-separated values with a header
+    Csv,
+    /// One JSON object a line
+    Json,
+}
+
+/// How `scan` writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ScanFormat {
+    /// Aligned columns
+    Table,
+    /// Comma-separated values with a header
+    Csv,
+    /// One JSON object a line
+    Json,
+    /// A Parquet file (needs -o)
+    Parquet,
+}
+
+/// How times are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TimeFormat {
+    /// 2024-01-02T14:30:00.000000000Z
+    Rfc3339,
+    /// Integer nanoseconds UTC
+    Ns,
+}
+
+/// A pace relative to the ticks' own time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Speed {
+    /// As fast as it goes.
+    Max,
+    /// A multiple of real time.
+    Times(f64),
+}
+
+impl std::str::FromStr for Speed {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "max" {
+            return Ok(Self::Max);
+        }
+        let times = text.strip_suffix('x').and_then(|number| number.parse().ok());
+        match times {
+            Some(times) if f64::is_finite(times) && times > 0.0 => Ok(Self::Times(times)),
+            _ => Err("write `max`, or a multiple of real time such as `1x` or `0.5x`".into()),
+        }
+    }
+}
+
+/// Ticks per second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate(pub u64);
+
+impl std::str::FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_suffix("/s").unwrap_or(text).parse() {
+            Ok(rate) if rate > 0 => Ok(Self(rate)),
+            _ => Err("write ticks a second such as `50000/s`".into()),
+        }
+    }
+}
+
+/// A duration such as `2s`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DurationNs(pub i64);
+
+impl std::str::FromStr for DurationNs {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        isotick_model::time::parse_duration(text).map(Self).map_err(|error| error.to_string())
+    }
+}
+
+/// A point in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeNs(pub i64);
+
+impl std::str::FromStr for TimeNs {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        isotick_model::time::parse_time(text).map(Self).map_err(|error| error.to_string())
+    }
+}
