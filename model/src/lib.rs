@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod definitions;
+pub mod error;
 pub mod expr;
 pub mod ids;
 pub mod key;
