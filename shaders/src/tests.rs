@@ -1,0 +1,39 @@
+use crate::{ALL, Access, overrides};
+
+#[test]
+fn headers_have_their_parts_in_order() {
+    let parts = ["Reads:", "Writes:", "Dispatch:", "Requires:", "Ensures:", "Order:", "Source:"];
+    for shader in ALL {
+        let header = shader.source.lines().take_while(|line| line.starts_with("//"));
+        let found: Vec<_> = header
+            .skip(1)
+            .filter_map(|line| line.trim_start_matches('/').split_whitespace().next())
+            .filter(|word| parts.contains(word))
+            .collect();
+        assert_eq!(found, parts, "{}.wgsl", shader.name);
+    }
+}
+
+#[test]
+fn every_shader_is_listed_and_shares_the_shape_of_a_reduction() {
+    let files = std::fs::read_dir(env!("CARGO_MANIFEST_DIR")).unwrap();
+    let shaders = files
+        .map(|file| file.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "wgsl"));
+    assert_eq!(shaders.count(), ALL.len());
+    for shader in ALL {
+        for name in [overrides::SEGMENT_ROWS_MAX, overrides::WORKGROUP_SIZE, overrides::NULLABLE] {
+            assert!(shader.source.contains(&format!("override {name}:")), "{}", shader.name);
+        }
+        let resources: Vec<_> = shader.bindings.iter().map(|b| (b.name, b.access)).collect();
+        assert_eq!(resources[..2], [("header", Access::Uniform), ("segments", Access::Read)]);
+        assert_eq!(
+            resources[resources.len() - 3..],
+            [
+                ("validity", Access::Read),
+                ("partials", Access::ReadWrite),
+                ("status", Access::ReadWrite)
+            ]
+        );
+    }
+}
