@@ -183,3 +183,6 @@ pub fn is_closed(view: &View, window_end: i64, w: Option<i64>) -> bool {
     };
     w.is_some_and(|w| due <= i128::from(w))
 }
+
+#[cfg(test)]
+mod tests;

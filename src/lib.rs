@@ -1,0 +1,37 @@
+#![doc = include_str!("README.md")]
+
+pub mod cli;
+mod commands;
+mod definitions;
+mod engines;
+pub mod market;
+pub mod output;
+mod progress;
+mod service;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Runs the program with the process's arguments and maps its outcome to an exit code: 0 for
+/// success, 1 for failure or a difference found, 2 for a wrong command line.
+pub fn run() -> ExitCode {
+    let cli = cli::Cli::parse();
+    match commands::run(cli.command) {
+        Ok(code) => code,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("isotick: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whoever read our output went away, e.g. `isotick scan … | head`.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    })
+}
