@@ -1,1 +1,24 @@
-//! Empty.
+#![doc = include_str!("../README.md")]
+
+pub mod control;
+pub mod error;
+pub mod frame;
+pub mod message;
+mod pack;
+mod proto;
+pub mod windows;
+
+pub use control::{Ack, Code, Control, Hello, HelloReply, Refusal, Rejections, Role};
+pub use error::{DecodeError, EncodeError};
+pub use frame::Frame;
+pub use message::{Assembler, Kind, Message};
+pub use windows::{PublishedWindow, VersionReason, WindowBatch};
+
+/// The application protocol that both sides name in the TLS handshake.
+pub const ALPN: &[u8] = b"isotick/1";
+
+/// The version that a Hello states.
+pub const VERSION: u32 = 1;
+
+/// The longest payload of one message on a stream, in bytes.
+pub const MESSAGE_BYTES_MAX: usize = 8 << 20;
