@@ -1,11 +1,29 @@
 #![doc = include_str!("../README.md")]
 
+pub mod cpu;
 pub mod engine;
+pub mod filter;
+pub mod hash;
+pub mod lower;
 pub mod partial;
+pub mod partition;
 pub mod plan;
+mod rational;
 pub mod runs;
+pub mod states;
+pub mod tables;
+mod wide;
+pub mod windows;
 
+#[cfg(test)]
+mod testing;
+
+pub use cpu::CpuEngine;
 pub use engine::{Engine, EngineError, EngineKind};
+pub use hash::{ResultHash, ResultHasher, result_hash};
 pub use partial::Partials;
+pub use partition::{Partitioned, Partitioner, Truth};
 pub use plan::{Plan, Term};
 pub use runs::{Run, Runs};
+pub use tables::{KeyTable, PublisherTable};
+pub use windows::{WindowId, Windows};

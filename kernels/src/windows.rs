@@ -1,0 +1,300 @@
+//! The windows of one view, by key and start: states while they change, rows when asked.
+
+use std::sync::Arc;
+
+use isotick_model::results::WindowRow;
+use isotick_model::view::View;
+use isotick_model::{Key, StreamSchema, Ticks};
+use rustc_hash::FxHashMap;
+
+use crate::engine::{Engine, EngineError};
+use crate::lower::Lower;
+use crate::partition::Partitioner;
+pub use crate::partition::Truth;
+use crate::plan::Plan;
+use crate::states;
+use crate::tables::{KeyTable, PublisherTable};
+
+/// A window of one [`Windows`]. Ordered by start, then by first sight of the key: an order for
+/// collections, not the canonical one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WindowId {
+    start: i64,
+    key: u32,
+}
+
+impl WindowId {
+    /// The window's start, nanoseconds UTC.
+    pub fn window_start(self) -> i64 {
+        self.start
+    }
+
+    /// The key's code in its [`Windows`].
+    pub fn key_code(self) -> u32 {
+        self.key
+    }
+}
+
+/// The states of one view's windows. Any split of the same ticks over updates, and any merge of
+/// the parts, gives the same rows.
+#[derive(Debug)]
+pub struct Windows {
+    view: Arc<View>,
+    plan: Plan,
+    lower: Lower,
+    partitioner: Partitioner,
+    keys: KeyTable,
+    publishers: PublisherTable,
+    slots: FxHashMap<WindowId, u32>,
+    /// Per key code, the window that was met last.
+    last: Vec<Option<(WindowId, u32)>>,
+    /// Partials, slot by slot.
+    words: Vec<u64>,
+    /// Per slot, the last update that touched it.
+    touched: Vec<u64>,
+    /// Slots that were removed.
+    free: Vec<u32>,
+    updates: u64,
+    passed: u64,
+    unrepresentable: u64,
+    too_late: u64,
+}
+
+impl Windows {
+    /// No windows of a view over a stream with this schema (which has the columns' scales).
+    ///
+    /// # Panics
+    /// When the view reads columns that the schema does not have.
+    pub fn new(view: Arc<View>, schema: &StreamSchema) -> Self {
+        let plan = Plan::of(&view);
+        Self {
+            lower: Lower::new(&view, schema, &plan),
+            partitioner: Partitioner::new(&view, &plan),
+            plan,
+            view,
+            keys: KeyTable::default(),
+            publishers: PublisherTable::default(),
+            slots: FxHashMap::default(),
+            last: Vec::new(),
+            words: Vec::new(),
+            touched: Vec::new(),
+            free: Vec::new(),
+            updates: 0,
+            passed: 0,
+            unrepresentable: 0,
+            too_late: 0,
+        }
+    }
+
+    /// Only windows that start at or after `from` and before `to`, nanoseconds UTC.
+    pub fn with_range(mut self, from: Option<i64>, to: Option<i64>) -> Self {
+        self.partitioner = self.partitioner.with_range(from, to);
+        self
+    }
+
+    /// Under a truth; without this, [`Truth::Now`].
+    pub fn with_truth(mut self, truth: Truth) -> Self {
+        self.partitioner = self.partitioner.with_truth(truth);
+        self
+    }
+
+    /// The view.
+    pub fn view(&self) -> &Arc<View> {
+        &self.view
+    }
+
+    /// The plan of the view.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Takes in those ticks for which `select` is true, and that pass filter, range and truth.
+    /// Gives each window that they touched, once, in no particular order. Columns that the view
+    /// does not read may be absent.
+    ///
+    /// On an error nothing has changed: the caller may try again with another engine.
+    pub fn update(
+        &mut self,
+        ticks: &Ticks,
+        select: &dyn Fn(usize) -> bool,
+        engine: &mut dyn Engine,
+    ) -> Result<Vec<WindowId>, EngineError> {
+        self.update_with(ticks, Some(select), engine)
+    }
+
+    /// The same for all ticks: what spares a call per row.
+    pub fn update_all(
+        &mut self,
+        ticks: &Ticks,
+        engine: &mut dyn Engine,
+    ) -> Result<Vec<WindowId>, EngineError> {
+        self.update_with(ticks, None, engine)
+    }
+
+    fn update_with(
+        &mut self,
+        ticks: &Ticks,
+        select: Option<&dyn Fn(usize) -> bool>,
+        engine: &mut dyn Engine,
+    ) -> Result<Vec<WindowId>, EngineError> {
+        let Self { partitioner, keys, publishers, .. } = self;
+        let batch = partitioner.partition(ticks, select, keys, publishers);
+        let mut touched = Vec::new();
+        if !batch.runs.runs.is_empty() {
+            let partials = engine.reduce(&self.plan, &batch.runs)?;
+            let stride = self.plan.words();
+            assert_eq!(
+                (partials.stride, partials.words.len()),
+                (stride, stride * batch.runs.runs.len()),
+                "an engine writes one partial of the plan's words per run"
+            );
+            self.updates += 1;
+            for (run, words) in batch.runs.runs.iter().zip(partials.words.chunks_exact(stride)) {
+                let id = WindowId { start: run.window_start, key: run.key };
+                let slot = self.combine(id, words);
+                if std::mem::replace(&mut self.touched[slot as usize], self.updates) != self.updates
+                {
+                    touched.push(id);
+                }
+            }
+        }
+        self.passed += batch.runs.ticks.len() as u64;
+        self.unrepresentable += batch.unrepresentable;
+        self.too_late += batch.too_late;
+        Ok(touched)
+    }
+
+    /// Takes in the windows of another part of the same input.
+    ///
+    /// # Panics
+    /// When `other` is of another view.
+    pub fn merge(&mut self, other: Self) {
+        assert_eq!(self.view.definition, other.view.definition, "windows of one view are merged");
+        let keys: Vec<u32> = other.keys.values().iter().map(|key| self.keys.intern(key)).collect();
+        let names = other.publishers.values().iter();
+        let publishers: Vec<u32> = names.map(|name| self.publishers.intern(name)).collect();
+        let stride = self.plan.words();
+        let mut words = vec![0; stride];
+        for (id, slot) in &other.slots {
+            let start = *slot as usize * stride;
+            words.copy_from_slice(&other.words[start..start + stride]);
+            states::recode_publishers(&self.plan, &mut words, &publishers);
+            self.combine(WindowId { key: keys[id.key as usize], ..*id }, &words);
+        }
+        self.passed += other.passed;
+        self.unrepresentable += other.unrepresentable;
+        self.too_late += other.too_late;
+    }
+
+    /// Combines a state into a window, a new one at first; its slot.
+    fn combine(&mut self, id: WindowId, words: &[u64]) -> u32 {
+        let stride = self.plan.words();
+        if self.last.len() <= id.key as usize {
+            self.last.resize(self.keys.len(), None);
+        }
+        let slot = match self.last[id.key as usize] {
+            Some((last, slot)) if last == id => slot,
+            _ => *self.slots.entry(id).or_insert_with(|| {
+                let slot = self.free.pop().unwrap_or_else(|| {
+                    self.touched.push(0);
+                    let slot = self.touched.len() - 1;
+                    u32::try_from(slot).expect("fewer than 2^32 windows are held")
+                });
+                let end = (slot as usize + 1) * stride;
+                self.words.resize(self.words.len().max(end), 0);
+                self.words[end - stride..end].fill(0);
+                self.touched[slot as usize] = 0;
+                slot
+            }),
+        };
+        self.last[id.key as usize] = Some((id, slot));
+        let start = slot as usize * stride;
+        let into = &mut self.words[start..start + stride];
+        states::combine(&self.plan, into, words, &self.publishers);
+        slot
+    }
+
+    /// The window as a result, with version 0.
+    ///
+    /// # Panics
+    /// When there is no such window.
+    pub fn row(&self, id: WindowId) -> WindowRow {
+        let slot = *self.slots.get(&id).expect("the window is held");
+        let stride = self.plan.words();
+        let start = slot as usize * stride;
+        WindowRow {
+            key: self.keys.get(id.key).clone(),
+            window_start: id.start,
+            window_end: self.view.window.end_of(id.start),
+            version: 0,
+            values: self.lower.values(&self.words[start..start + stride]),
+        }
+    }
+
+    /// Forgets a window; whether there was one. Ticks that come for it later begin it anew.
+    pub fn remove(&mut self, id: WindowId) -> bool {
+        let Some(slot) = self.slots.remove(&id) else { return false };
+        self.free.push(slot);
+        let last = &mut self.last[id.key as usize];
+        if last.is_some_and(|(last, _)| last == id) {
+            *last = None;
+        }
+        true
+    }
+
+    /// All windows as results in canonical order: by key bytes, then start.
+    pub fn rows(&self) -> Vec<WindowRow> {
+        let mut by_key: Vec<u32> = (0..self.keys.len() as u32).collect();
+        by_key.sort_unstable_by_key(|&code| self.keys.get(code));
+        let mut ranks = vec![0_u32; by_key.len()];
+        for (rank, code) in by_key.into_iter().enumerate() {
+            ranks[code as usize] = rank as u32;
+        }
+        let mut ids: Vec<WindowId> = self.ids().collect();
+        ids.sort_unstable_by_key(|id| (ranks[id.key as usize], id.start));
+        ids.into_iter().map(|id| self.row(id)).collect()
+    }
+
+    /// The windows, in no particular order.
+    pub fn ids(&self) -> impl Iterator<Item = WindowId> {
+        self.slots.keys().copied()
+    }
+
+    /// Whether there is this window.
+    pub fn contains(&self, id: WindowId) -> bool {
+        self.slots.contains_key(&id)
+    }
+
+    /// How many windows there are.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether there is no window.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// The key of a window.
+    pub fn key(&self, id: WindowId) -> &Key {
+        self.keys.get(id.key)
+    }
+
+    /// Rows that entered windows, so far.
+    pub fn passed(&self) -> u64 {
+        self.passed
+    }
+
+    /// Rows that passed the filter, whose window is not representable.
+    pub fn unrepresentable(&self) -> u64 {
+        self.unrepresentable
+    }
+
+    /// Rows that [`Truth::Seen`] left out.
+    pub fn too_late(&self) -> u64 {
+        self.too_late
+    }
+}
+
+#[cfg(test)]
+mod tests;
