@@ -43,7 +43,7 @@ pub fn open(choice: EngineChoice, threads: Option<std::num::NonZeroUsize>) -> Re
             let gpu: Shared = Shared(Arc::new(Mutex::new(Box::new(gpu))));
             (0..threads).map(|_| Box::new(gpu.clone()) as Box<dyn Engine>).collect()
         }
-        None => (0..threads).map(|_| Box::new(CpuEngine::default()) as Box<dyn Engine>).collect(),
+        None => (0..threads).map(|_| Box::new(CpuEngine) as Box<dyn Engine>).collect(),
     };
     let description = workers[0].describe();
     Ok(Engines { workers, on_failure, description })

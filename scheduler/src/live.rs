@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use isotick_kernels::windows::{Truth, WindowId, Windows};
-use isotick_kernels::{Engine, EngineError};
-use isotick_model::Ticks;
+use isotick_kernels::{Engine, EngineError, Truth, WindowId, Windows};
+use isotick_model::{StreamSchema, Ticks};
 use isotick_model::results::WindowRow;
 use isotick_model::view::{LatenessPolicy, View};
 
@@ -72,11 +71,11 @@ impl Reason {
 }
 
 impl LiveView {
-    /// A view that has seen nothing.
-    pub fn new(view: Arc<View>) -> Self {
+    /// A view over a stream with this schema that has seen nothing.
+    pub fn new(view: Arc<View>, schema: &StreamSchema) -> Self {
         let truth = Truth::Seen { allowed_ns: view.lateness.allowed_ns };
         Self {
-            windows: Windows::new(view.clone()).with_truth(truth),
+            windows: Windows::new(view.clone(), schema).with_truth(truth),
             view,
             open: BTreeMap::new(),
             correctable: BTreeMap::new(),

@@ -4,10 +4,9 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use isotick_kernels::windows::{Truth, Windows};
-use isotick_kernels::{CpuEngine, Engine, EngineError, EngineKind};
+use isotick_kernels::{CpuEngine, Engine, EngineError, EngineKind, Truth, Windows};
 use isotick_model::view::View;
-use isotick_model::{Key, Ticks};
+use isotick_model::{Key, StreamSchema, Ticks};
 
 /// An error of whoever reads the ticks.
 pub type ReadError = Box<dyn std::error::Error + Send + Sync>;
@@ -24,6 +23,8 @@ pub type Part = Box<dyn FnOnce(&mut TickSink<'_>) -> Result<(), ScanError> + Sen
 pub struct Scan {
     /// The view.
     pub view: Arc<View>,
+    /// The schema of its stream.
+    pub schema: Arc<StreamSchema>,
     /// Which ticks count.
     pub truth: Truth,
     /// Windows that start at or after this, nanoseconds UTC.
@@ -111,7 +112,7 @@ impl Scan {
     }
 
     fn windows(&self) -> Windows {
-        Windows::new(self.view.clone())
+        Windows::new(self.view.clone(), &self.schema)
             .with_truth(self.truth)
             .with_range(self.from_ns, self.to_ns)
     }
@@ -172,7 +173,7 @@ impl Worker<'_> {
                 return Err(error.into());
             }
             self.outcome.fallback.get_or_insert(error);
-            self.engine = Box::new(CpuEngine::default());
+            self.engine = Box::new(CpuEngine);
             self.outcome.windows.update(ticks, &select, self.engine.as_mut())?;
         }
         self.outcome.rows_read += ticks.len() as u64;

@@ -8,7 +8,7 @@ use isotick_model::{Key, PublisherId, Ticks, ValueColumn};
 use super::*;
 
 /// A view that counts ticks and takes the last price in windows of 10 ns.
-fn view(allowed: &str, policy: &str) -> Arc<View> {
+fn view(allowed: &str, policy: &str) -> LiveView {
     let text = format!(
         r#"
         [stream.s]
@@ -22,7 +22,8 @@ fn view(allowed: &str, policy: &str) -> Arc<View> {
         "#
     );
     let definitions = Definitions::parse(&text, "test").unwrap();
-    Arc::new(definitions.view("v").unwrap().clone())
+    let view = Arc::new(definitions.view("v").unwrap().clone());
+    LiveView::new(view, definitions.stream("s").unwrap())
 }
 
 /// Feeds records of times, one publisher; the price of a tick is its sequence. Gives, per record,
@@ -48,7 +49,7 @@ fn run(view: &mut LiveView, records: &[&[i64]]) -> Vec<Vec<(i64, u32, i128, i128
             }],
             seen: seen.iter().any(|&met| met != ON_TIME).then(|| seen.into()),
         };
-        view.handle_ticks(&ticks, &mut CpuEngine::default()).unwrap();
+        view.handle_ticks(&ticks, &mut CpuEngine).unwrap();
         view.handle_watermark(w.get());
         let published = view.poll_published().into_iter().map(|Published { row, .. }| {
             let integer = |i: usize| match row.values[i] {
@@ -64,7 +65,7 @@ fn run(view: &mut LiveView, records: &[&[i64]]) -> Vec<Vec<(i64, u32, i128, i128
 
 #[test]
 fn a_window_closes_when_the_watermark_reaches_its_end() {
-    let mut live = LiveView::new(view("0ns", "correct"));
+    let mut live = view("0ns", "correct");
     let published = run(&mut live, &[&[1, 5], &[9], &[10], &[3], &[25]]);
     assert_eq!(published, [vec![], vec![], vec![(0, 1, 3, 2)], vec![], vec![(10, 1, 1, 3)]]);
     assert_eq!(live.counters(), LiveCounters { ticks: 5, too_late: 1, windows: 2, corrections: 0 });
@@ -74,7 +75,7 @@ fn a_window_closes_when_the_watermark_reaches_its_end() {
 
 #[test]
 fn a_late_tick_within_the_allowance_makes_a_new_version() {
-    let mut live = LiveView::new(view("5ns", "correct"));
+    let mut live = view("5ns", "correct");
     let published = run(&mut live, &[&[1, 12], &[9], &[2, 3], &[15], &[4]]);
     assert_eq!(
         published,
@@ -87,7 +88,7 @@ fn a_late_tick_within_the_allowance_makes_a_new_version() {
 #[test]
 fn drop_and_side_publish_once_after_the_allowance() {
     for policy in ["drop", "side"] {
-        let mut live = LiveView::new(view("5ns", policy));
+        let mut live = view("5ns", policy);
         let published = run(&mut live, &[&[1, 12], &[9], &[15], &[4]]);
         assert_eq!(published, [vec![], vec![], vec![(0, 1, 2, 2)], vec![]], "{policy}");
         assert_eq!(live.counters().too_late, 1);
@@ -96,7 +97,7 @@ fn drop_and_side_publish_once_after_the_allowance() {
 
 #[test]
 fn a_tick_that_closes_its_own_record_s_window_counts_the_late_one_behind_it_out() {
-    let mut live = LiveView::new(view("0ns", "correct"));
+    let mut live = view("0ns", "correct");
     assert_eq!(run(&mut live, &[&[1, 10, 2]]), [vec![(0, 1, 1, 0)]]);
     assert_eq!(live.counters().too_late, 1);
 }
