@@ -1,0 +1,190 @@
+//! An opened device: what goes wrong on it becomes an error, and its buffers are pooled.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use wgpu::BufferUsages;
+
+use crate::adapters::{AdapterInfo, Choice, choose};
+use crate::error::GpuError;
+
+/// How long one chunk may take. Chunks are bounded, so that even slow software adapters need
+/// seconds; a device that takes longer hangs.
+const ANSWER_SECONDS_MAX: u64 = 120;
+
+/// A device, its queue and what the driver reported.
+pub(crate) struct Device {
+    /// The adapter.
+    pub info: AdapterInfo,
+    /// The device.
+    pub device: wgpu::Device,
+    /// Its queue.
+    pub queue: wgpu::Queue,
+    faults: Arc<Mutex<Faults>>,
+}
+
+/// What the driver's callbacks reported.
+#[derive(Default)]
+struct Faults {
+    /// Why the device is gone.
+    lost: Option<String>,
+    /// The first error of the work since the last [`Device::begin`].
+    failed: Option<String>,
+}
+
+impl Device {
+    /// Opens the adapter that is chosen, with core features and the limits that it offers.
+    pub fn open(choice: &Choice) -> Result<Self, GpuError> {
+        let (adapter, info) = choose(choice)?;
+        let request = adapter.request_device(&wgpu::DeviceDescriptor {
+            label: Some("isotick"),
+            required_features: wgpu::Features::empty(),
+            required_limits: adapter.limits(),
+            experimental_features: wgpu::ExperimentalFeatures::disabled(),
+            memory_hints: wgpu::MemoryHints::Performance,
+            trace: wgpu::Trace::Off,
+        });
+        let (device, queue) = pollster::block_on(request)
+            .map_err(|source| GpuError::Open { adapter: info.name.clone(), source })?;
+
+        let faults = Arc::new(Mutex::new(Faults::default()));
+        let shared = Arc::clone(&faults);
+        device.set_device_lost_callback(move |reason, message| {
+            lock(&shared).lost.get_or_insert(format!("{reason:?}: {message}"));
+        });
+        // The engine owns its device, so that this handler sees every error of its work, from
+        // whichever thread; nothing else is needed, and nothing panics.
+        let shared = Arc::clone(&faults);
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            lock(&shared).failed.get_or_insert(error.to_string());
+        }));
+        Ok(Self { info, device, queue, faults })
+    }
+
+    /// Starts a piece of work: forgets errors of work that was given up.
+    pub fn begin(&self) -> Result<(), GpuError> {
+        lock(&self.faults).failed = None;
+        self.check()
+    }
+
+    /// What the driver reported since [`Self::begin`].
+    pub fn check(&self) -> Result<(), GpuError> {
+        let faults = lock(&self.faults);
+        let adapter = || self.info.name.clone();
+        if let Some(message) = &faults.lost {
+            return Err(GpuError::Lost { adapter: adapter(), message: message.clone() });
+        }
+        match &faults.failed {
+            Some(message) => Err(GpuError::Failed { adapter: adapter(), message: message.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Submits commands and asks for `staging` to be mapped when they are done.
+    pub fn submit(
+        &self,
+        encoder: wgpu::CommandEncoder,
+        staging: &wgpu::Buffer,
+        bytes: u64,
+    ) -> Result<wgpu::SubmissionIndex, GpuError> {
+        let index = self.queue.submit([encoder.finish()]);
+        let shared = Arc::clone(&self.faults);
+        staging.map_async(wgpu::MapMode::Read, ..bytes, move |result| {
+            if let Err(error) = result {
+                lock(&shared).failed.get_or_insert(error.to_string());
+            }
+        });
+        self.check()?;
+        Ok(index)
+    }
+
+    /// Waits for a submission; afterwards its staging buffer is mapped.
+    pub fn wait(&self, index: wgpu::SubmissionIndex) -> Result<(), GpuError> {
+        let wait = wgpu::PollType::Wait {
+            submission_index: Some(index),
+            timeout: Some(Duration::from_secs(ANSWER_SECONDS_MAX)),
+        };
+        // wgpu panics where the driver reports a lost device while waiting. Nothing of ours is
+        // touched inside, and the device is not used again.
+        let polled = catch_unwind(AssertUnwindSafe(|| self.device.poll(wait)));
+        match polled {
+            Ok(Ok(_)) => self.check(),
+            Ok(Err(wgpu::PollError::Timeout)) => {
+                let error = GpuError::TimedOut {
+                    adapter: self.info.name.clone(),
+                    seconds: ANSWER_SECONDS_MAX,
+                };
+                lock(&self.faults).lost.get_or_insert("it stopped answering".into());
+                Err(error)
+            }
+            Ok(Err(error)) => {
+                self.check()?;
+                Err(GpuError::Failed {
+                    adapter: self.info.name.clone(),
+                    message: error.to_string(),
+                })
+            }
+            Err(_) => {
+                lock(&self.faults).lost.get_or_insert("lost while it was waited for".into());
+                self.check()
+            }
+        }
+    }
+}
+
+/// Callbacks only store text: a poisoned lock still holds a whole value.
+fn lock(faults: &Mutex<Faults>) -> MutexGuard<'_, Faults> {
+    faults.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Buffers that wait to be used again. It holds what the largest reduction so far needed.
+#[derive(Default)]
+pub(crate) struct Pool {
+    free: Vec<wgpu::Buffer>,
+}
+
+impl Pool {
+    /// Read by shaders, written by the host.
+    pub const INPUT: BufferUsages = BufferUsages::STORAGE.union(BufferUsages::COPY_DST);
+    /// The uniform header.
+    pub const HEADER: BufferUsages = BufferUsages::UNIFORM.union(BufferUsages::COPY_DST);
+    /// Written by shaders, copied out.
+    pub const OUTPUT: BufferUsages =
+        BufferUsages::STORAGE.union(BufferUsages::COPY_SRC).union(BufferUsages::COPY_DST);
+    /// Read by the host.
+    pub const STAGING: BufferUsages = BufferUsages::MAP_READ.union(BufferUsages::COPY_DST);
+
+    /// A buffer of this usage of at least `bytes`; its content is arbitrary.
+    pub fn take(&mut self, device: &Device, bytes: u64, usage: BufferUsages) -> wgpu::Buffer {
+        let smallest = self
+            .free
+            .iter()
+            .enumerate()
+            .filter(|(_, buffer)| buffer.usage() == usage && buffer.size() >= bytes)
+            .min_by_key(|(_, buffer)| buffer.size());
+        if let Some((index, _)) = smallest {
+            return self.free.swap_remove(index);
+        }
+        // Powers of two, so that sizes that differ a little share buffers.
+        let size = bytes.max(256).next_power_of_two();
+        device.device.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size: size.min(device.info.limits.buffer_bytes).max(bytes),
+            usage,
+            mapped_at_creation: false,
+        })
+    }
+
+    /// Takes a buffer and fills its front. `data` is a multiple of 4 bytes long.
+    pub fn upload(&mut self, device: &Device, data: &[u8], usage: BufferUsages) -> wgpu::Buffer {
+        let buffer = self.take(device, data.len() as u64, usage);
+        device.queue.write_buffer(&buffer, 0, data);
+        buffer
+    }
+
+    /// Gives buffers back, unmapped, once the device is done with them.
+    pub fn give_back(&mut self, buffers: impl IntoIterator<Item = wgpu::Buffer>) {
+        self.free.extend(buffers);
+    }
+}
