@@ -1,0 +1,367 @@
+//! Files as users have them, read as a stream's ticks.
+//!
+//! Publishing, importing and scanning in place all read through [`Source`], so one file gives the
+//! same ticks, with the same identities, whichever way it goes in. Every row of a file becomes
+//! either a tick or a [`Rejected`] with its reason; a row's ordinal in the file is its sequence.
+//!
+//! Parquet (integers, decimals, floats, timestamps, text, dictionaries) and CSV or TSV with a
+//! header, plain or gzip-compressed, are read. How values become scaled integers stands with
+//! [`Scale`](isotick_model::Scale); how a Parquet file states the scale of its integers with
+//! [`SourceField::scale`].
+
+mod array;
+mod batch;
+mod describe;
+mod error;
+mod fields;
+mod parquet_file;
+mod text;
+mod text_file;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use isotick_model::time::TimeUnit;
+use isotick_model::view::Tumbling;
+use isotick_model::{PublisherId, RejectReason, Rejected, StreamSchema, Ticks};
+
+use batch::TimeRange;
+use fields::Bindings;
+use parquet_file::ParquetFile;
+use text_file::TextFile;
+
+pub use describe::{SourceField, SourceSchema, Suggestion};
+pub use error::SourceError;
+
+/// How a file is to be read.
+#[derive(Clone, Debug)]
+pub struct SourceOptions {
+    /// Pairs of a declared column (time, key or value) and the file's field that feeds it. A
+    /// column that is not named here is fed by the field of its own name.
+    pub map: Vec<(String, String)>,
+    /// The unit of integer times, nanoseconds when `None`. Timestamp types know their own.
+    pub time_unit: Option<TimeUnit>,
+    /// The file's format; `None` finds it by the first bytes, then by the name.
+    pub format: Option<Format>,
+    /// The most rows of a batch, at least 1. It changes nothing but the cut.
+    pub batch_rows: usize,
+    /// The ticks' publisher; `None` takes [`Source::publisher_default`], which reads the whole
+    /// file once.
+    pub publisher: Option<PublisherId>,
+    /// The value columns to deliver, by index in the stream's schema; the others stay absent.
+    /// `None` delivers all. Every declared column is checked all the same, so that a row is
+    /// rejected whichever columns are wanted: a column that is not wanted is left unread only
+    /// where the file's statistics prove that it rejects nothing.
+    pub columns: Option<Vec<usize>>,
+    /// Windows that every tick must fit: a tick whose window in one of them is not representable
+    /// is rejected.
+    pub windows: Vec<Tumbling>,
+}
+
+impl Default for SourceOptions {
+    fn default() -> Self {
+        Self {
+            map: Vec::new(),
+            time_unit: None,
+            format: None,
+            batch_rows: 65_536,
+            publisher: None,
+            columns: None,
+            windows: Vec::new(),
+        }
+    }
+}
+
+/// A file format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Apache Parquet.
+    Parquet,
+    /// Text with fields separated by commas and a header line; gzip is recognised by itself.
+    Csv,
+    /// Text with fields separated by tabs and a header line; gzip is recognised by itself.
+    Tsv,
+}
+
+impl Format {
+    /// The format of a file, by its first bytes, then by its name.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read, or is neither Parquet nor text.
+    pub fn of(path: &Path) -> Result<Self, SourceError> {
+        let mut head = Vec::new();
+        open(path)?.take(4096).read_to_end(&mut head).map_err(read_error(path))?;
+        let name = path.to_string_lossy().to_lowercase();
+        let tabs = name.ends_with(".tsv") || name.ends_with(".tsv.gz");
+        let text = if tabs { Self::Tsv } else { Self::Csv };
+        let unknown = |found| SourceError::UnknownFormat { path: path.into(), found };
+        match head.as_slice() {
+            [b'P', b'A', b'R', b'1', ..] => Ok(Self::Parquet),
+            [0x1F, 0x8B, ..] => Ok(text),
+            // So that a file that is named Parquet and is none gets the Parquet reader's message.
+            _ if name.ends_with(".parquet") || name.ends_with(".pq") => Ok(Self::Parquet),
+            [0x28, 0xB5, 0x2F, 0xFD, ..] => Err(unknown("Zstandard: decompress it first")),
+            [b'P', b'K', 3, 4, ..] => Err(unknown("a zip archive: unpack it first")),
+            head if head.contains(&0) => Err(unknown("binary data")),
+            _ => Ok(text),
+        }
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Parquet => "parquet",
+            Self::Csv => "csv",
+            Self::Tsv => "tsv",
+        })
+    }
+}
+
+/// A file being read as a stream's ticks, in the order of its rows.
+#[derive(Debug)]
+pub struct Source {
+    plan: Arc<Plan>,
+    format: Format,
+    file: AnyFile,
+}
+
+#[derive(Debug)]
+enum AnyFile {
+    Parquet(Box<ParquetFile>),
+    Text(Box<TextFile>),
+}
+
+/// What was decided when the file was opened.
+#[derive(Debug)]
+struct Plan {
+    path: PathBuf,
+    schema: StreamSchema,
+    bindings: Bindings,
+    publisher: PublisherId,
+    time_unit: TimeUnit,
+    range: TimeRange,
+    batch_rows: usize,
+    /// Per value column: whether it is delivered.
+    wanted: Vec<bool>,
+}
+
+/// Some rows of a file: what became ticks and what did not.
+#[derive(Clone, Debug)]
+pub struct SourceBatch {
+    /// The ticks, in file order; `seen` is `None`, for the caller to fill when they never pass
+    /// the live path. `ticks.len() + rejected.len() == rows`.
+    pub ticks: Ticks,
+    /// The rows that became no tick, in file order.
+    pub rejected: Vec<Rejected>,
+    /// The same rows with what was wrong, for messages.
+    pub details: Vec<RejectedRow>,
+    /// The first row's ordinal in the file.
+    pub first_row: u64,
+    /// Rows of the file in this batch.
+    pub rows: usize,
+}
+
+/// A row of a file that became no tick. Displayed as
+/// `row 17 (line 19), column price: 101.23456 has more than 4 decimals`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RejectedRow {
+    /// The row's ordinal in the file, from 0: its sequence.
+    pub row: u64,
+    /// The line in a text file, from 1.
+    pub line: Option<u64>,
+    /// Why.
+    pub reason: RejectReason,
+    /// The declared column at fault; empty when the row as a whole is.
+    pub column: String,
+    /// What is wrong with it.
+    pub text: String,
+}
+
+impl fmt::Display for RejectedRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "row {}", self.row)?;
+        if let Some(line) = self.line {
+            write!(f, " (line {line})")?;
+        }
+        if !self.column.is_empty() {
+            write!(f, ", column {}", self.column)?;
+        }
+        write!(f, ": {}", self.text)
+    }
+}
+
+/// How far a file has been read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// What has been read.
+    pub done: u64,
+    /// What there is.
+    pub total: u64,
+    /// What is counted.
+    pub unit: ProgressUnit,
+}
+
+/// What [`Progress`] counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProgressUnit {
+    /// Rows.
+    Rows,
+    /// Bytes of the file as it lies on disk.
+    Bytes,
+}
+
+impl Source {
+    /// Opens a file and finds the declared columns in it.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read as what it is, a required column has no field, an optional
+    /// one has not the field that `map` names for it, or a field's type cannot become its column.
+    pub fn open(
+        path: impl AsRef<Path>,
+        options: &SourceOptions,
+        schema: &StreamSchema,
+    ) -> Result<Self, SourceError> {
+        let path = path.as_ref();
+        let format = match options.format {
+            Some(format) => format,
+            None => Format::of(path)?,
+        };
+        let fields = match format {
+            Format::Parquet => parquet_file::field_names(&parquet_file::load(path)?.1),
+            Format::Csv | Format::Tsv => text_file::header(path, format)?,
+        };
+        let plan = Arc::new(Plan {
+            path: path.into(),
+            bindings: Bindings::new(path, schema, &options.map, &fields)?,
+            publisher: match &options.publisher {
+                Some(publisher) => publisher.clone(),
+                None => Self::publisher_default(path)?,
+            },
+            time_unit: options.time_unit.unwrap_or_default(),
+            range: TimeRange::of(&options.windows),
+            batch_rows: options.batch_rows.max(1),
+            wanted: (0..schema.columns.len())
+                .map(|index| options.columns.as_ref().is_none_or(|wanted| wanted.contains(&index)))
+                .collect(),
+            schema: schema.clone(),
+        });
+        Self::of_plan(plan, format)
+    }
+
+    fn of_plan(plan: Arc<Plan>, format: Format) -> Result<Self, SourceError> {
+        let file = match format {
+            Format::Parquet => AnyFile::Parquet(Box::new(ParquetFile::open(&plan)?)),
+            Format::Csv | Format::Tsv => AnyFile::Text(Box::new(TextFile::open(&plan, format)?)),
+        };
+        Ok(Self { plan, format, file })
+    }
+
+    /// The publisher of a file's ticks unless one is named: the BLAKE3 hash of its content, 64
+    /// lowercase hex digits.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    pub fn publisher_default(path: impl AsRef<Path>) -> Result<PublisherId, SourceError> {
+        let path = path.as_ref();
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_reader(open(path)?).map_err(read_error(path))?;
+        let hex = hasher.finalize().to_hex();
+        Ok(PublisherId::new(&hex).expect("64 digits are a publisher's name"))
+    }
+
+    /// The publisher of this file's ticks.
+    pub fn publisher(&self) -> &PublisherId {
+        &self.plan.publisher
+    }
+
+    /// The file's format.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// The next rows, at most [`SourceOptions::batch_rows`]; `None` behind the last one. A batch
+    /// may hold rejected rows only.
+    ///
+    /// # Errors
+    ///
+    /// When the file turns out to be damaged or cut off. Batches delivered before stand.
+    pub fn next_batch(&mut self) -> Result<Option<SourceBatch>, SourceError> {
+        match &mut self.file {
+            AnyFile::Parquet(file) => file.next_batch(&self.plan),
+            AnyFile::Text(file) => file.next_batch(&self.plan),
+        }
+    }
+
+    /// Continues with the row of this ordinal; behind the last row nothing comes any more. A row
+    /// that has been passed already changes nothing. Parquet skips by row group, text is read on.
+    ///
+    /// # Errors
+    ///
+    /// As [`next_batch`](Self::next_batch).
+    pub fn skip_to(&mut self, row: u64) -> Result<(), SourceError> {
+        match &mut self.file {
+            AnyFile::Parquet(file) => file.skip_to(row),
+            AnyFile::Text(file) => file.skip_to(&self.plan, row),
+        }
+    }
+
+    /// How far the file has been read: rows of a Parquet file, bytes of a text file.
+    pub fn progress(&self) -> Progress {
+        match &self.file {
+            AnyFile::Parquet(file) => file.progress(),
+            AnyFile::Text(file) => file.progress(),
+        }
+    }
+
+    /// Rows in the file, where it says so.
+    pub fn rows_total(&self) -> Option<u64> {
+        match &self.file {
+            AnyFile::Parquet(file) => Some(file.rows_total()),
+            AnyFile::Text(_) => None,
+        }
+    }
+
+    /// Ranges of rows that can be read apart from each other without reading what lies between:
+    /// the row groups of a Parquet file, the whole of a text file. See [`part`](Self::part).
+    pub fn parts(&self) -> Vec<Range<u64>> {
+        match &self.file {
+            AnyFile::Parquet(file) => file.parts(),
+            AnyFile::Text(_) => vec![Range { start: 0, end: u64::MAX }],
+        }
+    }
+
+    /// A reader of its own for some rows of the same file, e.g. for another thread. The rows keep
+    /// their ordinals.
+    ///
+    /// # Errors
+    ///
+    /// When the file can no longer be opened.
+    pub fn part(&self, rows: Range<u64>) -> Result<Self, SourceError> {
+        let mut part = Self::of_plan(Arc::clone(&self.plan), self.format)?;
+        match &mut part.file {
+            AnyFile::Parquet(file) => file.end_at(rows.end),
+            AnyFile::Text(file) => file.end_at(rows.end),
+        }
+        part.skip_to(rows.start)?;
+        Ok(part)
+    }
+}
+
+fn open(path: &Path) -> Result<File, SourceError> {
+    File::open(path).map_err(read_error(path))
+}
+
+fn read_error(path: &Path) -> impl FnOnce(std::io::Error) -> SourceError {
+    move |source| SourceError::Read { path: path.into(), source }
+}

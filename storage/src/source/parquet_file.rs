@@ -1,0 +1,403 @@
+//! Parquet files: row group by row group, a column at a time.
+
+use std::any::Any;
+use std::fs::File;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, RecordBatch, new_null_array};
+use arrow_schema::{ArrowError, DataType, Field, Schema};
+use isotick_model::{Column, Scale, ValueColumn};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
+    ParquetRecordBatchReaderBuilder,
+};
+use parquet::errors::ParquetError;
+use parquet::file::statistics::Statistics;
+
+use super::array::{self, Site};
+use super::batch::{Columns, Refusals, finish, keys_of};
+use super::fields::stated_scale;
+use super::{Plan, Progress, ProgressUnit, SourceBatch, SourceError, open, read_error};
+
+/// A Parquet file being read.
+pub(super) struct ParquetFile {
+    file: File,
+    metadata: ArrowReaderMetadata,
+    /// Per value column: the scale that the file states for its integers.
+    stated: Vec<Option<Scale>>,
+    /// The fields that are read, in file order: their places in a batch.
+    read: Vec<usize>,
+    /// The reader of the row group under way.
+    reader: Option<ParquetRecordBatchReader>,
+    /// The row group under way, or the next one when there is no reader.
+    group: usize,
+    /// The file's row at which that group starts.
+    group_start: u64,
+    next_row: u64,
+    end_row: u64,
+}
+
+impl std::fmt::Debug for ParquetFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ParquetFile")
+            .field("group", &self.group)
+            .field("next_row", &self.next_row)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Runs the Parquet reader. It returns errors for damaged files, but arithmetic on bytes that are
+/// no file at all can still panic inside; at this border that becomes an error as well.
+fn guard<T>(path: &Path, read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, SourceError> {
+    match catch_unwind(AssertUnwindSafe(read)) {
+        Ok(result) => result.map_err(|source| SourceError::Parquet { path: path.into(), source }),
+        Err(panic) => Err(SourceError::Damaged { path: path.into(), message: message(&*panic) }),
+    }
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| text.to_string());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic".into())
+}
+
+/// Opens a file and reads its metadata.
+pub(super) fn load(path: &Path) -> Result<(File, ArrowReaderMetadata), SourceError> {
+    let file = open(path)?;
+    if file.metadata().map_err(read_error(path))?.is_dir() {
+        return Err(read_error(path)(std::io::ErrorKind::IsADirectory.into()));
+    }
+    let metadata = guard(path, || ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()))?;
+    Ok((file, metadata))
+}
+
+pub(super) fn field_names(metadata: &ArrowReaderMetadata) -> Vec<String> {
+    metadata.schema().fields().iter().map(|field| field.name().clone()).collect()
+}
+
+/// The scale that the file's metadata state for a field's integers.
+pub(super) fn scale_of(
+    path: &Path,
+    metadata: &ArrowReaderMetadata,
+    field: usize,
+) -> Result<Option<Scale>, SourceError> {
+    let field = metadata.schema().field(field);
+    if !field.data_type().is_integer() {
+        return Ok(None);
+    }
+    stated_scale(path, field.name(), field.metadata(), metadata.schema().metadata())
+}
+
+/// Decodes some rows of one row group, given columns only.
+pub(super) fn group_reader(
+    path: &Path,
+    file: &File,
+    metadata: &ArrowReaderMetadata,
+    group: usize,
+    fields: &[usize],
+    batch_rows: usize,
+    skip: usize,
+) -> Result<ParquetRecordBatchReader, SourceError> {
+    let file = file.try_clone().map_err(read_error(path))?;
+    guard(path, || {
+        let fields = fields.iter().copied();
+        let mask = ProjectionMask::roots(metadata.parquet_schema(), fields);
+        ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata.clone())
+            .with_row_groups(vec![group])
+            .with_projection(mask)
+            .with_batch_size(batch_rows)
+            .with_offset(skip)
+            .build()
+    })
+}
+
+/// The next rows of a reader.
+pub(super) fn next_of(
+    path: &Path,
+    reader: &mut ParquetRecordBatchReader,
+) -> Result<Option<RecordBatch>, SourceError> {
+    guard(path, || reader.next().transpose().map_err(ParquetError::from))
+}
+
+impl ParquetFile {
+    pub(super) fn open(plan: &Plan) -> Result<Self, SourceError> {
+        let path = &plan.path;
+        let (file, metadata) = load(path)?;
+        check_types(plan, metadata.schema())?;
+        let metadata = with_dictionary_keys(path, plan, metadata)?;
+        let scale = |field: &Option<usize>| match field {
+            Some(field) => scale_of(path, &metadata, *field),
+            None => Ok(None),
+        };
+        let stated = plan.bindings.values.iter().map(scale).collect::<Result<Vec<_>, _>>()?;
+        let values = plan.bindings.values.iter().enumerate().filter_map(|(index, field)| {
+            let (field, column) = ((*field)?, &plan.schema.columns[index]);
+            let needed =
+                plan.wanted[index] || !rejects_nothing(&metadata, field, column, stated[index]);
+            needed.then_some(field)
+        });
+        let mut read: Vec<usize> = [plan.bindings.time]
+            .into_iter()
+            .chain(plan.bindings.keys.clone())
+            .chain(values)
+            .collect();
+        read.sort_unstable();
+        read.dedup();
+        let rows = rows_of(&metadata);
+        Ok(Self {
+            file,
+            metadata,
+            stated,
+            read,
+            reader: None,
+            group: 0,
+            group_start: 0,
+            next_row: 0,
+            end_row: rows,
+        })
+    }
+
+    pub(super) fn rows_total(&self) -> u64 {
+        rows_of(&self.metadata)
+    }
+
+    pub(super) fn progress(&self) -> Progress {
+        Progress { done: self.next_row, total: self.end_row, unit: ProgressUnit::Rows }
+    }
+
+    pub(super) fn parts(&self) -> Vec<Range<u64>> {
+        let mut start = 0;
+        (0..self.metadata.metadata().num_row_groups())
+            .map(|group| {
+                let range = start..start + self.group_rows(group);
+                start = range.end;
+                range
+            })
+            .filter(|range| !range.is_empty())
+            .collect()
+    }
+
+    pub(super) fn end_at(&mut self, row: u64) {
+        self.end_row = self.end_row.min(row);
+    }
+
+    fn group_rows(&self, group: usize) -> u64 {
+        group_rows(&self.metadata, group)
+    }
+
+    pub(super) fn skip_to(&mut self, row: u64) -> Result<(), SourceError> {
+        if row <= self.next_row {
+            return Ok(());
+        }
+        self.reader = None;
+        self.next_row = row.min(self.end_row);
+        while self.group < self.metadata.metadata().num_row_groups()
+            && self.group_start + self.group_rows(self.group) <= self.next_row
+        {
+            self.pass_group();
+        }
+        Ok(())
+    }
+
+    fn pass_group(&mut self) {
+        self.group_start += self.group_rows(self.group);
+        self.group += 1;
+        self.reader = None;
+    }
+
+    pub(super) fn next_batch(&mut self, plan: &Plan) -> Result<Option<SourceBatch>, SourceError> {
+        loop {
+            if self.next_row >= self.end_row {
+                return Ok(None);
+            }
+            let group_end = self.group_start + self.group_rows(self.group);
+            if self.next_row >= group_end {
+                self.pass_group();
+                continue;
+            }
+            let reader = match &mut self.reader {
+                Some(reader) => reader,
+                slot => slot.insert(group_reader(
+                    &plan.path,
+                    &self.file,
+                    &self.metadata,
+                    self.group,
+                    &self.read,
+                    plan.batch_rows,
+                    (self.next_row - self.group_start) as usize,
+                )?),
+            };
+            let Some(batch) = next_of(&plan.path, reader)? else {
+                return Err(self.row_count(plan, group_end));
+            };
+            let rows = (batch.num_rows() as u64).min(self.end_row - self.next_row);
+            if self.next_row + rows > group_end {
+                return Err(self.row_count(plan, group_end));
+            }
+            if rows == 0 {
+                continue;
+            }
+            let batch = batch.slice(0, rows as usize);
+            let first_row = self.next_row;
+            self.next_row += rows;
+            return self.convert(plan, &batch, first_row).map(Some).map_err(|source| {
+                SourceError::Parquet { path: plan.path.clone(), source: source.into() }
+            });
+        }
+    }
+
+    fn row_count(&self, plan: &Plan, group_end: u64) -> SourceError {
+        let stated = group_end - self.group_start;
+        let message = format!("row group {} does not hold the {stated} rows it states", self.group);
+        SourceError::Damaged { path: plan.path.clone(), message }
+    }
+
+    fn convert(
+        &self,
+        plan: &Plan,
+        batch: &RecordBatch,
+        first_row: u64,
+    ) -> Result<SourceBatch, ArrowError> {
+        let rows = batch.num_rows();
+        let array = |field: usize| -> Option<&ArrayRef> {
+            Some(batch.column(self.read.binary_search(&field).ok()?))
+        };
+        let read = |field: usize| array(field).expect("time and keys are always read");
+        let mut refusals = Refusals::default();
+        let schema = &plan.schema;
+        let time = array::times(
+            read(plan.bindings.time),
+            plan.time_unit,
+            plan.range,
+            Site { refusals: &mut refusals, column: &schema.time },
+        )?;
+        let keys = plan.bindings.keys.iter().zip(&schema.keys);
+        let texts = keys
+            .map(|(&field, column)| {
+                array::key_texts(read(field), Site { refusals: &mut refusals, column })
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let (codes, keys) = keys_of(rows, &schema.keys, &texts, &mut refusals);
+        let nothing = new_null_array(&DataType::Null, rows);
+        let values = (0..schema.columns.len())
+            .map(|index| {
+                let array = match plan.bindings.values[index] {
+                    None => &nothing,
+                    Some(field) => match array(field) {
+                        Some(array) => array,
+                        None => return Ok(ValueColumn::absent()),
+                    },
+                };
+                let column = &schema.columns[index];
+                let stated = self.stated[index];
+                let values = array::values(array, column, stated, schema.inexact, &mut refusals)?;
+                Ok(if plan.wanted[index] { values } else { ValueColumn::absent() })
+            })
+            .collect::<Result<Vec<_>, ArrowError>>()?;
+        let columns = Columns { time, codes, keys, values };
+        Ok(finish(&plan.publisher, first_row, columns, refusals, &[]))
+    }
+}
+
+pub(super) fn rows_of(metadata: &ArrowReaderMetadata) -> u64 {
+    (0..metadata.metadata().num_row_groups()).map(|group| group_rows(metadata, group)).sum()
+}
+
+pub(super) fn group_rows(metadata: &ArrowReaderMetadata, group: usize) -> u64 {
+    metadata.metadata().row_group(group).num_rows().try_into().unwrap_or(0)
+}
+
+fn check_types(plan: &Plan, schema: &Schema) -> Result<(), SourceError> {
+    let check = |field: usize, fits: fn(&DataType) -> bool, kind: &str, column: &str| {
+        let field = schema.field(field);
+        match fits(field.data_type()) {
+            true => Ok(()),
+            false => Err(SourceError::Unsupported {
+                path: plan.path.clone(),
+                field: field.name().clone(),
+                data_type: field.data_type().to_string(),
+                purpose: format!("the {kind} column {column:?}"),
+            }),
+        }
+    };
+    check(plan.bindings.time, array::is_time, "time", &plan.schema.time)?;
+    for (&field, column) in plan.bindings.keys.iter().zip(&plan.schema.keys) {
+        check(field, array::is_key, "key", column)?;
+    }
+    for (field, column) in plan.bindings.values.iter().zip(&plan.schema.columns) {
+        if let Some(field) = *field {
+            check(field, array::is_value, "value", &column.name)?;
+        }
+    }
+    Ok(())
+}
+
+/// Asks for text keys as dictionaries, which is how most files store them: then each distinct
+/// text is looked at once a batch.
+fn with_dictionary_keys(
+    path: &Path,
+    plan: &Plan,
+    metadata: ArrowReaderMetadata,
+) -> Result<ArrowReaderMetadata, SourceError> {
+    let schema = metadata.schema();
+    let dictionary = |value| DataType::Dictionary(Box::new(DataType::Int32), Box::new(value));
+    let fields = schema.fields().iter().enumerate().map(|(index, field)| {
+        let shared = plan.bindings.time == index || plan.bindings.values.contains(&Some(index));
+        let data_type = match field.data_type() {
+            _ if shared || !plan.bindings.keys.contains(&index) => return Arc::clone(field),
+            data_type if array::is_text(data_type) => dictionary(DataType::Utf8),
+            DataType::Binary | DataType::LargeBinary | DataType::BinaryView => {
+                dictionary(DataType::Binary)
+            }
+            _ => return Arc::clone(field),
+        };
+        Arc::new(Field::clone(field).with_data_type(data_type))
+    });
+    let supplied = Schema::new_with_metadata(fields.collect::<Vec<_>>(), schema.metadata().clone());
+    guard(path, || {
+        let options = ArrowReaderOptions::new().with_schema(Arc::new(supplied));
+        let parquet = Arc::clone(metadata.metadata());
+        // A reader that cannot give dictionaries gives the text itself.
+        Ok(ArrowReaderMetadata::try_new(parquet, options).unwrap_or(metadata))
+    })
+}
+
+/// Whether the file's statistics prove that every row has an acceptable value in this column.
+fn rejects_nothing(
+    metadata: &ArrowReaderMetadata,
+    field: usize,
+    column: &Column,
+    stated: Option<Scale>,
+) -> bool {
+    let parquet = metadata.parquet_schema();
+    let data_type = metadata.schema().field(field).data_type();
+    if !matches!(data_type, DataType::Int32 | DataType::Int64)
+        || stated.is_some_and(|stated| stated != column.scale)
+    {
+        return false;
+    }
+    let mut leaves =
+        (0..parquet.num_columns()).filter(|&leaf| parquet.get_column_root_idx(leaf) == field);
+    let (Some(leaf), None) = (leaves.next(), leaves.next()) else { return false };
+    let required = parquet.column(leaf).max_def_level() == 0;
+    let unbounded = (column.min, column.max) == (i64::MIN, i64::MAX);
+    metadata.metadata().row_groups().iter().all(|group| {
+        let statistics = group.column(leaf).statistics();
+        let no_nulls = column.optional
+            || required
+            || statistics.and_then(Statistics::null_count_opt) == Some(0);
+        let span = match statistics {
+            Some(Statistics::Int64(span)) => span.min_opt().copied().zip(span.max_opt().copied()),
+            Some(Statistics::Int32(span)) => span
+                .min_opt()
+                .zip(span.max_opt())
+                .map(|(&min, &max)| (i64::from(min), i64::from(max))),
+            _ => None,
+        };
+        let inside = span.is_some_and(|(min, max)| column.min <= min && max <= column.max);
+        no_nulls && (unbounded || inside)
+    })
+}
