@@ -70,3 +70,6 @@ fn end_order(a: &[u64], b: &[u64], publishers: &PublisherTable) -> Ordering {
     .then_with(|| a[3].cmp(&b[3]))
     .then_with(|| a[4].cast_signed().cmp(&b[4].cast_signed()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,253 @@
+use super::*;
+use crate::cpu::CpuEngine;
+use crate::engine::EngineKind;
+use crate::hash::result_hash;
+use crate::testing::*;
+use crate::{Partials, Runs};
+use isotick_model::results::{ResultSchema, Value};
+use isotick_model::ticks::{NEVER_SEEN, ON_TIME};
+use isotick_model::view::{Aggregate, Tumbling};
+use proptest::prelude::*;
 
+const WINDOW: Tumbling = Tumbling { width_ns: 7, origin_ns: 3 };
+
+fn windows(aggregates: &[Aggregate], window: Tumbling, scales: [u8; 2]) -> Windows {
+    Windows::new(Arc::new(view(aggregates, window, None)), &schema(scales))
+}
+
+fn windows_of(rows: &[Row], aggregates: &[Aggregate], window: Tumbling) -> Windows {
+    let mut windows = windows(aggregates, window, [4, 0]);
+    windows.update_all(&ticks_of(rows), &mut CpuEngine).unwrap();
+    windows
+}
+
+fn row(ts: i64, publisher: usize, sequence: u64, price: i64, size: i64) -> Row {
+    let values = vec![Some(price), Some(size)];
+    Row { ts, publisher, sequence, key: 0, values, seen: ON_TIME }
+}
+
+proptest! {
+    #[test]
+    fn rows_are_those_of_the_plain_reference(
+        rows in any_rows(120),
+        price_scale in 0_u8..=18,
+        size_scale in 0_u8..=18,
+        width_ns in 1_i64..40,
+        origin_ns in -9_i64..9,
+    ) {
+        let (window, scales) = (Tumbling { width_ns, origin_ns }, [price_scale, size_scale]);
+        let mut windows = windows(&EVERY_AGGREGATE, window, scales);
+        windows.update(&ticks_of(&rows), &|_| true, &mut CpuEngine).unwrap();
+        assert_rows(&windows.rows(), &naive(&rows, &EVERY_AGGREGATE, window, scales), window);
+        prop_assert_eq!(windows.passed(), rows.len() as u64);
+    }
+
+    #[test]
+    fn cuts_order_and_merges_do_not_matter(
+        (rows, shuffled) in any_rows(80).prop_flat_map(|rows| {
+            (Just(rows.clone()), Just(rows).prop_shuffle())
+        }),
+        cuts in proptest::collection::vec((1_usize..20, 0_usize..3), 80),
+        first in 0_usize..3,
+    ) {
+        let whole = windows_of(&rows, &EVERY_AGGREGATE, WINDOW);
+        let mut parts: Vec<Windows> =
+            (0..3).map(|_| windows(&EVERY_AGGREGATE, WINDOW, [4, 0])).collect();
+        let mut rest = &shuffled[..];
+        for (len, part) in cuts {
+            let (batch, after) = rest.split_at(len.min(rest.len()));
+            let touched = parts[part].update_all(&ticks_of(batch), &mut CpuEngine).unwrap();
+            let mut unique = touched.clone();
+            unique.sort_unstable();
+            unique.dedup();
+            prop_assert_eq!(unique.len(), touched.len());
+            prop_assert!(touched.iter().all(|&id| parts[part].contains(id)));
+            rest = after;
+        }
+        prop_assume!(rest.is_empty());
+        let mut merged = parts.swap_remove(first);
+        for part in parts {
+            merged.merge(part);
+        }
+        let results = ResultSchema::of(whole.view());
+        prop_assert_eq!(merged.rows(), whole.rows());
+        prop_assert_eq!(merged.passed(), whole.passed());
+        prop_assert_eq!(
+            result_hash(&results, &merged.rows()).to_string(),
+            result_hash(&results, &whole.rows()).to_string()
+        );
+    }
+}
+
+#[test]
+fn ties_in_time_follow_publishers_by_bytes_then_sequence() {
+    // "aa" (2) comes before "m" (0) and "z" (1), whatever their codes are.
+    let rows = [row(5, 1, 0, 10, 1), row(5, 0, 7, 20, 1), row(5, 2, 9, 30, 1), row(5, 2, 8, 40, 1)];
+    let ends = [Aggregate::First(0), Aggregate::Last(0)];
+    let expected = [Value::Integer(40), Value::Integer(10)];
+    assert_eq!(windows_of(&rows, &ends, WINDOW).rows()[0].values, expected);
+    // One batch per tick: the merge of states decides, not the sort.
+    let mut one_by_one = windows(&ends, WINDOW, [4, 0]);
+    let mut apart = windows(&ends, WINDOW, [4, 0]);
+    for tick in &rows {
+        one_by_one.update_all(&ticks_of(&[tick.clone()]), &mut CpuEngine).unwrap();
+        let mut part = windows(&ends, WINDOW, [4, 0]);
+        part.update_all(&ticks_of(&[tick.clone()]), &mut CpuEngine).unwrap();
+        apart.merge(part);
+    }
+    assert_eq!(one_by_one.rows()[0].values, expected);
+    assert_eq!(apart.rows()[0].values, expected);
+}
+
+#[test]
+fn extremes_are_exact() {
+    let mut all_extreme: Vec<Row> =
+        (0..5000).map(|sequence| row(0, 0, sequence, i64::MIN, i64::MIN)).collect();
+    let cases: Vec<Vec<Row>> = vec![
+        vec![row(0, 0, 0, i64::MAX, i64::MAX)],
+        vec![row(0, 0, 0, i64::MIN, i64::MAX), row(0, 0, 1, i64::MIN, 1)],
+        vec![row(0, 0, 0, 5, 0), row(1, 0, 1, 7, 0)],
+        vec![row(0, 0, 0, 5, 3), row(1, 0, 1, 7, -4)],
+        vec![row(0, 0, 0, 5, 3), row(1, 0, 1, -7, -3)],
+        vec![row(0, 0, 0, 42, 1); 1]
+            .into_iter()
+            .chain((1..9).map(|s| row(2, 0, s, 42, 1)))
+            .collect(),
+        all_extreme.clone(),
+        {
+            all_extreme.iter_mut().step_by(2).for_each(|row| row.values[0] = Some(i64::MAX));
+            all_extreme
+        },
+    ];
+    for (case, rows) in cases.iter().enumerate() {
+        for scales in [[0, 0], [18, 18], [4, 2]] {
+            let mut windows = windows(&EVERY_AGGREGATE, WINDOW, scales);
+            windows.update_all(&ticks_of(rows), &mut CpuEngine).unwrap();
+            let expected = naive(rows, &EVERY_AGGREGATE, WINDOW, scales);
+            assert_rows(&windows.rows(), &expected, WINDOW);
+            let vwap = windows.rows()[0].values[12];
+            assert_eq!(vwap == Value::Null, case == 2 || case == 4, "case {case}");
+        }
+    }
+}
+
+#[test]
+fn only_nulls_is_null_and_count_is_not() {
+    let mut tick = row(0, 0, 0, 0, 0);
+    tick.values = vec![None, None];
+    let windows = windows_of(&[tick], &EVERY_AGGREGATE, WINDOW);
+    let values = &windows.rows()[0].values;
+    assert_eq!(values[..3], [Value::Integer(1), Value::Integer(0), Value::Integer(0)]);
+    assert!(values[3..].iter().all(|value| *value == Value::Null), "{values:?}");
+}
+
+#[test]
+fn times_without_a_window_are_counted() {
+    let rows = [
+        row(i64::MIN, 0, 0, 1, 1),
+        row(i64::MIN + 9, 0, 1, 1, 1),
+        row(0, 0, 2, 1, 1),
+        row(i64::MAX - 9, 0, 3, 1, 1),
+        row(i64::MAX, 0, 4, 1, 1),
+    ];
+    for window in [
+        Tumbling { width_ns: 7, origin_ns: 3 },
+        Tumbling { width_ns: 10, origin_ns: -5 },
+        Tumbling { width_ns: i64::MAX, origin_ns: 0 },
+        Tumbling { width_ns: i64::MAX, origin_ns: -1 },
+        Tumbling { width_ns: 1, origin_ns: i64::MIN },
+    ] {
+        let mut windows = windows(&EVERY_AGGREGATE, window, [4, 0]);
+        windows.update_all(&ticks_of(&rows), &mut CpuEngine).unwrap();
+        let expected = rows.iter().filter(|row| window.start_of(row.ts).is_some()).count() as u64;
+        assert_eq!(windows.passed(), expected, "{window:?}");
+        assert_eq!(windows.unrepresentable(), rows.len() as u64 - expected);
+        assert_rows(&windows.rows(), &naive(&rows, &EVERY_AGGREGATE, window, [4, 0]), window);
+    }
+}
+
+#[test]
+fn a_range_takes_whole_windows_by_their_start() {
+    let rows: Vec<Row> = (-40..40).map(|ts| row(ts, 0, (ts + 40) as u64, 1, 1)).collect();
+    for from in [None, Some(i64::MIN), Some(-4), Some(-3), Some(3), Some(i64::MAX)] {
+        for to in [None, Some(i64::MIN), Some(-4), Some(10), Some(11), Some(i64::MAX)] {
+            let mut windows = windows(&[Aggregate::Count], WINDOW, [4, 0]).with_range(from, to);
+            windows.update_all(&ticks_of(&rows), &mut CpuEngine).unwrap();
+            let all = windows_of(&rows, &[Aggregate::Count], WINDOW).rows();
+            let within = |row: &WindowRow| {
+                from.is_none_or(|from| row.window_start >= from)
+                    && to.is_none_or(|to| row.window_start < to)
+            };
+            let expected: Vec<_> = all.into_iter().filter(within).collect();
+            assert_eq!(windows.rows(), expected, "{from:?} {to:?}");
+            assert_eq!(windows.unrepresentable(), 0);
+        }
+    }
+}
+
+#[test]
+fn as_seen_leaves_out_what_came_too_late_for_its_window() {
+    let seen = |ts: i64, sequence: u64, seen: i64| Row { seen, ..row(ts, 0, sequence, 1, 1) };
+    // Windows [-4, 3) and [3, 10).
+    let rows = [
+        seen(0, 0, ON_TIME),
+        seen(1, 1, 2),
+        seen(1, 2, 3),
+        seen(1, 3, 4),
+        seen(1, 4, 5),
+        seen(4, 5, 9),
+        seen(4, 6, NEVER_SEEN),
+    ];
+    let counts = |truth: Truth| {
+        let mut windows = windows(&[Aggregate::Count], WINDOW, [4, 0]).with_truth(truth);
+        windows.update_all(&ticks_of(&rows), &mut CpuEngine).unwrap();
+        let counts: Vec<_> = windows.rows().iter().map(|row| row.values[0]).collect();
+        (counts, windows.too_late())
+    };
+    let integers = |a, b| vec![Value::Integer(a), Value::Integer(b)];
+    assert_eq!(counts(Truth::Now), (integers(5, 2), 0));
+    assert_eq!(counts(Truth::Seen { allowed_ns: 0 }), (integers(2, 1), 4));
+    assert_eq!(counts(Truth::Seen { allowed_ns: 2 }), (integers(4, 1), 2));
+    assert_eq!(counts(Truth::Seen { allowed_ns: i64::MAX }), (integers(5, 1), 1));
+}
+
+#[test]
+fn windows_are_removed_and_begin_anew() {
+    let mut windows =
+        windows_of(&[row(0, 0, 0, 5, 1), row(9, 0, 1, 6, 1)], &EVERY_AGGREGATE, WINDOW);
+    let id = windows.ids().find(|id| id.window_start() == -4).unwrap();
+    assert!(windows.remove(id) && !windows.remove(id) && !windows.contains(id));
+    assert_eq!(windows.len(), 1);
+    let touched = windows.update_all(&ticks_of(&[row(1, 0, 2, 7, 1)]), &mut CpuEngine).unwrap();
+    assert_eq!(touched, [id]);
+    assert_eq!(windows.row(id).values[0], Value::Integer(1));
+    assert_eq!(windows.len(), 2);
+}
+
+#[test]
+fn a_failed_engine_changes_nothing() {
+    struct Broken;
+    impl Engine for Broken {
+        fn kind(&self) -> EngineKind {
+            EngineKind::Gpu
+        }
+        fn describe(&self) -> String {
+            "broken".into()
+        }
+        fn reduce(&mut self, _: &Plan, _: &Runs) -> Result<Partials, EngineError> {
+            Err(EngineError { engine: EngineKind::Gpu, reason: "lost".into() })
+        }
+    }
+    let rows = [row(0, 0, 0, 5, 1), row(9, 0, 1, 6, 1), row(i64::MAX, 0, 2, 6, 1)];
+    let mut windows = windows(&EVERY_AGGREGATE, WINDOW, [4, 0]);
+    assert!(windows.update_all(&ticks_of(&rows), &mut Broken).is_err());
+    assert_eq!((windows.len(), windows.passed(), windows.unrepresentable()), (0, 0, 0));
+    windows.update_all(&ticks_of(&rows), &mut CpuEngine).unwrap();
+    assert_eq!(windows.rows(), windows_of(&rows, &EVERY_AGGREGATE, WINDOW).rows());
+}
+
+#[test]
+fn can_move_between_threads() {
+    fn send<T: Send>() {}
+    send::<Windows>();
+}
