@@ -1,4 +1,15 @@
 //! Filters: comparisons over value and key columns with `and`, `or`, `not`, `in`.
+//!
+//! [`Expr::parse`] reads text against a stream's schema; [`Expr::to_text`] writes it back.
+
+use std::collections::BTreeSet;
+
+use crate::error::ExprError;
+use crate::schema::StreamSchema;
+
+pub(crate) mod lexer;
+mod parser;
+mod text;
 
 /// A filter with names resolved and literals exact. Comparisons with null are null; `and`, `or`,
 /// `not` follow three-valued logic; a tick passes iff the result is true.
@@ -31,6 +42,60 @@ pub enum Expr {
     Constant(Option<usize>, bool),
 }
 
+impl Expr {
+    /// Reads a filter such as `price >= 1.5 and (symbol in ('A', 'B') or side is null)`.
+    ///
+    /// Literals are exact at any length; times are quoted RFC 3339 or integer nanoseconds; names
+    /// that are no plain words stand between backticks.
+    ///
+    /// # Errors
+    ///
+    /// An [`ExprError`] with the byte where the trouble is.
+    pub fn parse(text: &str, schema: &StreamSchema) -> Result<Self, ExprError> {
+        parser::parse(text, schema)
+    }
+
+    /// The canonical text: [`parse`](Self::parse) of it, against the same schema, is `self`.
+    ///
+    /// # Panics
+    ///
+    /// When the expression was resolved against another schema and names columns that `schema`
+    /// does not have.
+    pub fn to_text(&self, schema: &StreamSchema) -> String {
+        text::of(self, schema)
+    }
+
+    /// The value columns it reads: indices into the stream's columns, each once, ascending.
+    pub fn columns(&self) -> Vec<usize> {
+        let mut columns = BTreeSet::new();
+        self.collect_columns(&mut columns);
+        columns.into_iter().collect()
+    }
+
+    fn collect_columns(&self, columns: &mut BTreeSet<usize>) {
+        match self {
+            Self::And(left, right) | Self::Or(left, right) => {
+                left.collect_columns(columns);
+                right.collect_columns(columns);
+            }
+            Self::Not(inner) => inner.collect_columns(columns),
+            Self::Compare(column, ..)
+            | Self::In(column, _)
+            | Self::IsNull(column, _)
+            | Self::Constant(Some(column), _) => {
+                columns.insert(*column);
+            }
+            Self::CompareColumns((left, _), _, (right, _)) => {
+                columns.extend([*left, *right]);
+            }
+            Self::CompareTime(..)
+            | Self::CompareKey(..)
+            | Self::KeyIn(..)
+            | Self::Constant(None, _) => {}
+        }
+    }
+}
+
 /// A comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Comparison {
@@ -60,4 +125,30 @@ impl Comparison {
             Self::Ge => ordering.is_ge(),
         }
     }
+
+    /// The comparison with its sides exchanged.
+    pub fn flipped(self) -> Self {
+        match self {
+            Self::Eq | Self::Ne => self,
+            Self::Lt => Self::Gt,
+            Self::Le => Self::Ge,
+            Self::Gt => Self::Lt,
+            Self::Ge => Self::Le,
+        }
+    }
+
+    /// The operator as written in filters.
+    pub fn symbol(self) -> &'static str {
+        match self {
+            Self::Eq => "=",
+            Self::Ne => "!=",
+            Self::Lt => "<",
+            Self::Le => "<=",
+            Self::Gt => ">",
+            Self::Ge => ">=",
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;

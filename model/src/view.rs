@@ -24,6 +24,18 @@ pub struct View {
     pub definition: DefinitionHash,
 }
 
+impl View {
+    /// The value columns that the filter and the aggregates read: indices into the stream's
+    /// columns, each once, ascending.
+    pub fn columns(&self) -> Vec<usize> {
+        let mut columns = self.filter.as_ref().map(Expr::columns).unwrap_or_default();
+        columns.extend(self.aggregates.iter().flat_map(|named| named.aggregate.columns()));
+        columns.sort_unstable();
+        columns.dedup();
+        columns
+    }
+}
+
 /// The identity of a view's definition, 64 lowercase hex digits.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DefinitionHash(pub String);
@@ -122,6 +134,25 @@ pub enum Aggregate {
         /// The size column.
         size: usize,
     },
+}
+
+impl Aggregate {
+    /// The value columns it reads, in the order written.
+    pub fn columns(self) -> Vec<usize> {
+        match self {
+            Self::Count => Vec::new(),
+            Self::CountOf(column)
+            | Self::Sum(column)
+            | Self::Min(column)
+            | Self::Max(column)
+            | Self::First(column)
+            | Self::Last(column)
+            | Self::Mean(column)
+            | Self::Var(column)
+            | Self::Stddev(column) => vec![column],
+            Self::Vwap { price, size } => vec![price, size],
+        }
+    }
 }
 
 /// The type of an output column.

@@ -1,0 +1,255 @@
+//! The texts of aggregates: `vwap(price, size)`, `volume = sum(size)`.
+
+use toml::de::DeValue;
+
+use super::fields::{Fields, wrong_type};
+use super::parser::is_column_name;
+use crate::error::{DefinitionError, DefinitionProblem, ExprError, ExprProblem};
+use crate::expr::Comparison;
+use crate::expr::lexer::{Token, TokenKind, quote_name, tokens};
+use crate::schema::StreamSchema;
+use crate::view::{Aggregate, NamedAggregate, OutputType};
+
+const KNOWN: &str =
+    "count, sum, min, max, first, last, ohlc(price), mean, var, stddev, vwap(price, size)";
+
+/// The results' own columns.
+const RESERVED: [&str; 3] = ["window_start", "window_end", "version"];
+
+/// The view's aggregates in the order written, their names checked against each other, the key
+/// columns and the results' own columns.
+pub(super) fn parse(
+    fields: &Fields<'_>,
+    schema: &StreamSchema,
+) -> Result<Vec<NamedAggregate>, DefinitionError> {
+    let value = fields.require("aggregates", "`aggregates = [\"count()\"]`")?;
+    let DeValue::Array(items) = value.get_ref() else {
+        return Err(wrong_type(fields.source, "aggregates", "a list of strings", value));
+    };
+    let mut aggregates: Vec<NamedAggregate> = Vec::new();
+    for item in items {
+        let text = fields.string("aggregates", item)?;
+        let call = Call::parse(text.get_ref()).and_then(|call| Ok((call.resolve(schema)?, call)));
+        let (named, call) = call.map_err(|Problem { offset, problem }| {
+            fields.source.error(fields.source.inside(&text, offset), problem)
+        })?;
+        for aggregate in named {
+            let with = if aggregates.iter().any(|other| other.name == aggregate.name) {
+                "another output"
+            } else if schema.keys.contains(&aggregate.name) {
+                "a key column"
+            } else if RESERVED.contains(&aggregate.name.as_str()) {
+                "a column that every result has"
+            } else {
+                aggregates.push(aggregate);
+                continue;
+            };
+            let example = format!("{}2 = {}", call.name.as_deref().unwrap_or("my"), call.text());
+            let name = aggregate.name;
+            let problem = DefinitionProblem::OutputClash { name, with, example };
+            return Err(fields.source.error(item.span(), problem));
+        }
+    }
+    if aggregates.is_empty() {
+        let view = fields.place.trim_start_matches("the view \"").trim_end_matches('"').into();
+        return Err(fields.source.error(value.span(), DefinitionProblem::NoAggregates { view }));
+    }
+    Ok(aggregates)
+}
+
+/// The text of one resolved aggregate, name included.
+pub(super) fn text(named: &NamedAggregate, schema: &StreamSchema) -> String {
+    let function = match named.aggregate {
+        Aggregate::Count | Aggregate::CountOf(_) => "count",
+        Aggregate::Sum(_) => "sum",
+        Aggregate::Min(_) => "min",
+        Aggregate::Max(_) => "max",
+        Aggregate::First(_) => "first",
+        Aggregate::Last(_) => "last",
+        Aggregate::Mean(_) => "mean",
+        Aggregate::Var(_) => "var",
+        Aggregate::Stddev(_) => "stddev",
+        Aggregate::Vwap { .. } => "vwap",
+    };
+    let columns = named.aggregate.columns().into_iter();
+    let columns: Vec<_> = columns.map(|column| quote_name(&schema.columns[column].name)).collect();
+    format!("{} = {function}({})", quote_name(&named.name), columns.join(", "))
+}
+
+/// What is wrong, and at which byte of the aggregate's text.
+struct Problem {
+    offset: usize,
+    problem: DefinitionProblem,
+}
+
+impl From<ExprError> for Problem {
+    fn from(error: ExprError) -> Self {
+        Self { offset: error.offset, problem: error.problem.into() }
+    }
+}
+
+/// `[name =] function([column {, column}])`, names not resolved yet.
+struct Call {
+    name: Option<String>,
+    function: String,
+    /// Column names and the bytes where they stand.
+    columns: Vec<(String, usize)>,
+    /// The byte where the function stands.
+    offset: usize,
+}
+
+impl Call {
+    fn parse(text: &str) -> Result<Self, Problem> {
+        let mut tokens = Cursor { tokens: tokens(text)?, next: 0 };
+        let (mut function, mut offset) = tokens.name("an aggregate such as `sum(size)`")?;
+        let mut name = None;
+        if tokens.take(&TokenKind::Operator(Comparison::Eq)) {
+            if !is_column_name(&function) {
+                let problem = DefinitionProblem::ColumnName { name: function };
+                return Err(Problem { offset, problem });
+            }
+            name = Some(function);
+            (function, offset) = tokens.name("an aggregate such as `sum(size)`")?;
+        }
+        if !tokens.take(&TokenKind::Open) {
+            return Err(tokens.expected("`(`"));
+        }
+        let mut columns = Vec::new();
+        if !tokens.take(&TokenKind::Close) {
+            loop {
+                columns.push(tokens.name("a column")?);
+                if tokens.take(&TokenKind::Close) {
+                    break;
+                }
+                if !tokens.take(&TokenKind::Comma) {
+                    return Err(tokens.expected("`,` or `)`"));
+                }
+            }
+        }
+        if !tokens.take(&TokenKind::End) {
+            return Err(tokens.expected("the end"));
+        }
+        Ok(Self { name, function, columns, offset })
+    }
+
+    /// The call without its name.
+    fn text(&self) -> String {
+        let columns: Vec<_> = self.columns.iter().map(|(name, _)| quote_name(name)).collect();
+        format!("{}({})", self.function, columns.join(", "))
+    }
+
+    fn resolve(&self, schema: &StreamSchema) -> Result<Vec<NamedAggregate>, Problem> {
+        let (arguments, expected, example) = match self.function.as_str() {
+            "count" => (0..=1, "no column or one", "count() or count(price)"),
+            "sum" | "min" | "max" | "first" | "last" | "mean" | "var" | "stddev" | "ohlc" => {
+                (1..=1, "one column", "sum(size)")
+            }
+            "vwap" => (2..=2, "two columns", "vwap(price, size)"),
+            _ => {
+                let name = self.function.clone();
+                let problem = DefinitionProblem::UnknownAggregate { name, known: KNOWN };
+                return Err(Problem { offset: self.offset, problem });
+            }
+        };
+        let found = self.columns.len();
+        if !arguments.contains(&found) {
+            let name = self.function.clone();
+            let problem = DefinitionProblem::Arguments { name, expected, found, example };
+            return Err(Problem { offset: self.offset, problem });
+        }
+        let columns = self.columns.iter().map(|(name, offset)| self.value(schema, name, *offset));
+        let columns = columns.collect::<Result<Vec<_>, _>>()?;
+        let scaled = |column: usize| OutputType::Scaled(schema.columns[column].scale);
+        let (aggregate, output) = match (self.function.as_str(), columns.as_slice()) {
+            ("count", []) => (Aggregate::Count, OutputType::Count),
+            ("count", &[column]) => (Aggregate::CountOf(column), OutputType::Count),
+            ("sum", &[column]) => {
+                (Aggregate::Sum(column), OutputType::ScaledWide(schema.columns[column].scale))
+            }
+            ("min", &[column]) => (Aggregate::Min(column), scaled(column)),
+            ("max", &[column]) => (Aggregate::Max(column), scaled(column)),
+            ("first", &[column]) => (Aggregate::First(column), scaled(column)),
+            ("last", &[column]) => (Aggregate::Last(column), scaled(column)),
+            ("mean", &[column]) => (Aggregate::Mean(column), OutputType::Float),
+            ("var", &[column]) => (Aggregate::Var(column), OutputType::Float),
+            ("stddev", &[column]) => (Aggregate::Stddev(column), OutputType::Float),
+            ("vwap", &[price, size]) => (Aggregate::Vwap { price, size }, OutputType::Float),
+            (_, &[column]) => return Ok(self.ohlc(column, scaled(column))),
+            _ => unreachable!("the number of columns was checked above"),
+        };
+        let name = self.name.clone().unwrap_or_else(|| {
+            let columns = self.columns.iter().map(|(name, _)| name.as_str());
+            [self.function.as_str()].into_iter().chain(columns).collect::<Vec<_>>().join("_")
+        });
+        Ok(vec![NamedAggregate { name, aggregate, output }])
+    }
+
+    fn ohlc(&self, column: usize, output: OutputType) -> Vec<NamedAggregate> {
+        let prefix = self.name.as_ref().map_or(String::new(), |name| format!("{name}_"));
+        let parts = [
+            ("open", Aggregate::First(column)),
+            ("high", Aggregate::Max(column)),
+            ("low", Aggregate::Min(column)),
+            ("close", Aggregate::Last(column)),
+        ];
+        let named = parts.map(|(part, aggregate)| NamedAggregate {
+            name: format!("{prefix}{part}"),
+            aggregate,
+            output,
+        });
+        named.into()
+    }
+
+    fn value(&self, schema: &StreamSchema, name: &str, offset: usize) -> Result<usize, Problem> {
+        if let Some(column) = schema.column(name) {
+            return Ok(column);
+        }
+        let names: Vec<_> = schema.columns.iter().map(|column| column.name.as_str()).collect();
+        let existing = if names.is_empty() { "none".into() } else { names.join(", ") };
+        let kind = match () {
+            () if schema.key(name).is_some() => "key column",
+            () if schema.time == name => "time column",
+            () => {
+                let problem = ExprProblem::UnknownColumn { name: name.into(), existing }.into();
+                return Err(Problem { offset, problem });
+            }
+        };
+        let (name, column) = (self.function.clone(), name.into());
+        let problem = DefinitionProblem::NotAValue { name, column, kind, existing };
+        Err(Problem { offset, problem })
+    }
+}
+
+struct Cursor {
+    tokens: Vec<Token>,
+    next: usize,
+}
+
+impl Cursor {
+    fn peek(&self) -> &Token {
+        &self.tokens[self.next]
+    }
+
+    fn take(&mut self, kind: &TokenKind) -> bool {
+        let taken = self.peek().kind == *kind;
+        // The end stays, so that there is always a token to look at.
+        self.next += usize::from(taken && *kind != TokenKind::End);
+        taken
+    }
+
+    fn name(&mut self, expected: &'static str) -> Result<(String, usize), Problem> {
+        let Token { offset, kind: TokenKind::Word(name) | TokenKind::Name(name) } = self.peek()
+        else {
+            return Err(self.expected(expected));
+        };
+        let found = (name.clone(), *offset);
+        self.next += 1;
+        Ok(found)
+    }
+
+    fn expected(&self, expected: &'static str) -> Problem {
+        let Token { offset, kind } = self.peek();
+        let problem = ExprProblem::Expected { expected, found: kind.describe() }.into();
+        Problem { offset: *offset, problem }
+    }
+}

@@ -1,0 +1,85 @@
+//! What may change in definitions while ticks are stored under them.
+
+use super::canonical::{column_text, stream_table, view_table};
+use super::{Definitions, canonical};
+use crate::error::EvolutionError;
+use crate::schema::{Column, StreamSchema};
+use crate::units::format_scaled;
+
+pub(super) fn evolve(
+    old: &Definitions,
+    new: &Definitions,
+) -> Result<Definitions, EvolutionError> {
+    let mut streams = Vec::new();
+    for stream in &old.streams {
+        streams.push(match new.stream(&stream.name) {
+            Ok(changed) => merge(stream, changed)?,
+            Err(_) => stream.clone(),
+        });
+    }
+    let added = new.streams.iter().filter(|stream| old.stream(&stream.name).is_err());
+    streams.extend(added.cloned());
+    // Views know columns by index, which the merge may have moved: they are written against the
+    // schema they were made for and read against the merged one.
+    let mut tables: Vec<_> = streams.iter().map(stream_table).collect();
+    let kept = old.views.iter().filter(|view| new.view(&view.name).is_err()).map(|view| (view, old));
+    let fresh = new.views.iter().map(|view| (view, new));
+    for (view, definitions) in kept.chain(fresh) {
+        let schema = definitions.stream(&view.stream).expect("a view's stream is defined with it");
+        tables.push(view_table(view, schema));
+    }
+    let text = tables.join("\n");
+    Ok(Definitions::parse(&text, "merged").expect("the canonical text of valid parts is valid"))
+}
+
+fn merge(old: &StreamSchema, new: &StreamSchema) -> Result<StreamSchema, EvolutionError> {
+    let stream = || old.name.clone();
+    let changed = |what: String, old: String, new: String| {
+        Err(EvolutionError::Changed { stream: stream(), what, old, new })
+    };
+    if old.time != new.time {
+        let [old, new] = [old, new].map(|schema| canonical::string(&schema.time));
+        return changed("the time column".into(), old, new);
+    }
+    if old.keys != new.keys {
+        let [old, new] = [old, new].map(|schema| format!("[{}]", schema.keys.join(", ")));
+        return changed("the key".into(), old, new);
+    }
+    let mut columns = Vec::new();
+    for column in &old.columns {
+        let Some(index) = new.column(&column.name) else {
+            let (column, old) = (column.name.clone(), column_text(column));
+            return Err(EvolutionError::Removed { stream: stream(), column, old });
+        };
+        let now = &new.columns[index];
+        if let Some((what, old, new)) = difference(column, now) {
+            return changed(format!("the {what} of \"{}\"", column.name), old, new);
+        }
+        columns.push(now.clone());
+    }
+    for column in new.columns.iter().filter(|column| old.column(&column.name).is_none()) {
+        if !column.optional {
+            let (column, new) = (column.name.clone(), column_text(column));
+            return Err(EvolutionError::Required { stream: stream(), column, new });
+        }
+        columns.push(column.clone());
+    }
+    Ok(StreamSchema { columns, ..new.clone() })
+}
+
+/// What of a column changed so that stored values would not fit: its name, old and new.
+fn difference(old: &Column, new: &Column) -> Option<(&'static str, String, String)> {
+    let bound = |column: &Column, bound: i64| format_scaled(bound.into(), column.scale);
+    if old.scale != new.scale {
+        let [old, new] = [old, new].map(|column| column.scale.digits().to_string());
+        Some(("scale", old, new))
+    } else if new.min > old.min {
+        Some(("min", bound(old, old.min), bound(new, new.min)))
+    } else if new.max < old.max {
+        Some(("max", bound(old, old.max), bound(new, new.max)))
+    } else if old.optional && !new.optional {
+        Some(("`optional`", "true".into(), "false".into()))
+    } else {
+        None
+    }
+}

@@ -1,0 +1,1 @@
+//! Commented configurations for `isotick init`.
