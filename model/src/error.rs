@@ -123,7 +123,9 @@ pub enum ExprProblem {
     #[error(transparent)]
     Time(#[from] TimeError),
     /// Two literals, or columns of different kinds.
-    #[error("{left} and {right} cannot be compared; compare a column with a literal, or two value columns")]
+    #[error(
+        "{left} and {right} cannot be compared; compare a column with a literal, or two value columns"
+    )]
     NotComparable {
         /// The left side.
         left: String,
@@ -328,7 +330,9 @@ pub enum DefinitionProblem {
         example: &'static str,
     },
     /// An aggregate over the key or the time.
-    #[error("`{name}` needs a value column, \"{column}\" is a {kind}; the value columns are {existing}")]
+    #[error(
+        "`{name}` needs a value column, \"{column}\" is a {kind}; the value columns are {existing}"
+    )]
     NotAValue {
         /// The aggregate.
         name: String,

@@ -79,9 +79,10 @@ impl Scale {
         if zeros < 0 {
             return Err(RejectReason::Inexact);
         }
-        let magnitude = decimal.digits.iter().try_fold(0_u64, |value, &digit| {
-            value.checked_mul(10)?.checked_add(u64::from(digit))
-        });
+        let magnitude = decimal
+            .digits
+            .iter()
+            .try_fold(0_u64, |value, &digit| value.checked_mul(10)?.checked_add(u64::from(digit)));
         let factor = u32::try_from(zeros).ok().and_then(|zeros| 10_u64.checked_pow(zeros));
         let magnitude = magnitude.zip(factor).and_then(|(value, factor)| value.checked_mul(factor));
         let signed = magnitude.map(|value| match decimal.negative {
@@ -134,9 +135,7 @@ impl Scale {
             }
         }
         let m = self.nearest(x)?;
-        let exact = m.is_some_and(|m| {
-            m.unsigned_abs() <= 1 << 53 && m as f64 / power == x
-        });
+        let exact = m.is_some_and(|m| m.unsigned_abs() <= 1 << 53 && m as f64 / power == x);
         accept(m, exact, inexact)
     }
 
@@ -156,8 +155,7 @@ impl Scale {
             }
         }
         let m = self.nearest(f64::from(x))?;
-        let exact =
-            m.is_some_and(|m| m.unsigned_abs() <= 1 << 24 && self.nearest_f32(m) == x);
+        let exact = m.is_some_and(|m| m.unsigned_abs() <= 1 << 24 && self.nearest_f32(m) == x);
         accept(m, exact, inexact)
     }
 

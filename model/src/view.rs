@@ -62,7 +62,9 @@ impl Tumbling {
 
     /// The end (exclusive) of the window that starts at `start`.
     pub fn end_of(&self, start: i64) -> i64 {
-        start.checked_add(self.width_ns).expect("a window's end was checked when its start was found")
+        start
+            .checked_add(self.width_ns)
+            .expect("a window's end was checked when its start was found")
     }
 }
 

@@ -44,7 +44,8 @@ pub(super) fn parse(
                 aggregates.push(aggregate);
                 continue;
             };
-            let example = format!("{}2 = {}", call.name.as_deref().unwrap_or("my"), call.text());
+            let free = call.name.as_ref().map_or("my".into(), |name| format!("{name}2"));
+            let example = format!("{free} = {}", call.text());
             let name = aggregate.name;
             let problem = DefinitionProblem::OutputClash { name, with, example };
             return Err(fields.source.error(item.span(), problem));

@@ -61,7 +61,10 @@ fn stream_fields(schema: &StreamSchema) -> String {
 }
 
 fn column_fields(columns: &[&Column]) -> String {
-    columns.iter().map(|column| format!("{} = {}\n", key(&column.name), column_text(column))).collect()
+    columns
+        .iter()
+        .map(|column| format!("{} = {}\n", key(&column.name), column_text(column)))
+        .collect()
 }
 
 /// A column's declaration: `{ scale = 4, min = "0.0000" }`; bounds at the ends of 64 bits are
@@ -80,9 +83,10 @@ pub(super) fn column_text(column: &Column) -> String {
 }
 
 fn view_fields(view: &View, schema: &StreamSchema) -> String {
-    let filter = view.filter.as_ref().map_or(String::new(), |filter| {
-        format!("where = {}\n", string(&filter.to_text(schema)))
-    });
+    let filter = view
+        .filter
+        .as_ref()
+        .map_or(String::new(), |filter| format!("where = {}\n", string(&filter.to_text(schema))));
     let aggregates: String = (view.aggregates.iter())
         .map(|named| format!("    {},\n", string(&aggregates::text(named, schema))))
         .collect();

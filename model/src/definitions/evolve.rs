@@ -6,10 +6,7 @@ use crate::error::EvolutionError;
 use crate::schema::{Column, StreamSchema};
 use crate::units::format_scaled;
 
-pub(super) fn evolve(
-    old: &Definitions,
-    new: &Definitions,
-) -> Result<Definitions, EvolutionError> {
+pub(super) fn evolve(old: &Definitions, new: &Definitions) -> Result<Definitions, EvolutionError> {
     let mut streams = Vec::new();
     for stream in &old.streams {
         streams.push(match new.stream(&stream.name) {
@@ -22,9 +19,12 @@ pub(super) fn evolve(
     // Views know columns by index, which the merge may have moved: they are written against the
     // schema they were made for and read against the merged one.
     let mut tables: Vec<_> = streams.iter().map(stream_table).collect();
-    let kept = old.views.iter().filter(|view| new.view(&view.name).is_err()).map(|view| (view, old));
-    let fresh = new.views.iter().map(|view| (view, new));
-    for (view, definitions) in kept.chain(fresh) {
+    let kept = old.views.iter().map(|view| match new.view(&view.name) {
+        Ok(changed) => (changed, new),
+        Err(_) => (view, old),
+    });
+    let added = new.views.iter().filter(|view| old.view(&view.name).is_err());
+    for (view, definitions) in kept.chain(added.map(|view| (view, new))) {
         let schema = definitions.stream(&view.stream).expect("a view's stream is defined with it");
         tables.push(view_table(view, schema));
     }

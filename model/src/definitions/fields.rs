@@ -20,11 +20,12 @@ impl Source<'_> {
         span: Range<usize>,
         problem: impl Into<DefinitionProblem>,
     ) -> DefinitionError {
-        let start = span.start.min(self.text.len());
+        let start = self.text.floor_char_boundary(span.start);
         let line_start = self.text[..start].rfind('\n').map_or(0, |at| at + 1);
         let rest = &self.text[line_start..];
         let source_line = rest.lines().next().unwrap_or_default();
-        let end = span.end.min(line_start + source_line.len()).max(start);
+        let end = span.end.min(line_start + source_line.len());
+        let end = self.text.floor_char_boundary(end).max(start);
         DefinitionError {
             file: self.file.into(),
             line: self.text[..line_start].matches('\n').count() + 1,
@@ -44,7 +45,7 @@ impl Source<'_> {
             if raw.strip_prefix(quote).is_some_and(|rest| rest.strip_suffix(quote) == Some(content))
             {
                 let start = span.start + quote.len() + offset;
-                return start..(start + 1).min(span.end);
+                return start..start;
             }
         }
         span

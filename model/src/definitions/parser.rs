@@ -241,9 +241,8 @@ fn view(
         None => None,
         Some(value) => {
             let text = fields.string("where", value)?;
-            let expr = Expr::parse(text.get_ref(), schema).map_err(|error| {
-                source.error(source.inside(&text, error.offset), error.problem)
-            })?;
+            let expr = Expr::parse(text.get_ref(), schema)
+                .map_err(|error| source.error(source.inside(&text, error.offset), error.problem))?;
             Some(expr)
         }
     };

@@ -1,1 +1,593 @@
+use proptest::prelude::*;
+
+use super::template::{EXAMPLE, template_for};
 use super::*;
+use crate::expr::{Comparison, Expr};
+use crate::schema::{Column, Inexact};
+use crate::units::Scale;
+use crate::view::{Aggregate, LatenessPolicy, OutputType, Tumbling};
+
+fn parse(text: &str) -> Definitions {
+    Definitions::parse(text, "isotick.toml").unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn scale(digits: u8) -> Scale {
+    Scale::new(digits).unwrap()
+}
+
+/// A stream and a view whose fields an error case adds to.
+fn with_view(view: &str) -> String {
+    format!(
+        "[stream.trades]\ntime = \"ts\"\nkey = \"symbol\"\n\
+         columns = {{ price = {{ scale = 4 }}, size = {{ scale = 0 }} }}\n\n\
+         [view.bars]\nstream = \"trades\"\n{view}\n"
+    )
+}
+
+const REST: &str = "window = { tumbling = \"1s\" }\naggregates = [\"count()\"]\n";
+
+#[test]
+fn the_example_resolves() {
+    let definitions = parse(EXAMPLE);
+    let trades = definitions.stream("trades").unwrap();
+    assert_eq!(trades.keys, ["symbol"]);
+    assert_eq!(trades.horizon_ns, Some(3_600_000_000_000));
+    let names: Vec<_> = trades.columns.iter().map(|column| column.name.as_str()).collect();
+    assert_eq!(names, ["price", "size", "side"], "columns keep the written order");
+    assert_eq!((trades.columns[0].min, trades.columns[0].max), (0, i64::MAX));
+    let bars = definitions.view("bars_1s").unwrap();
+    assert_eq!(bars.filter, Some(Expr::Compare(1, Comparison::Gt, 0)));
+    assert_eq!(bars.window, Tumbling { width_ns: 1_000_000_000, origin_ns: 0 });
+    assert_eq!(bars.lateness.allowed_ns, 50_000_000);
+    assert_eq!(bars.lateness.policy, LatenessPolicy::Correct);
+    let price = OutputType::Scaled(scale(4));
+    let expected = [
+        ("open", Aggregate::First(0), price),
+        ("high", Aggregate::Max(0), price),
+        ("low", Aggregate::Min(0), price),
+        ("close", Aggregate::Last(0), price),
+        ("volume", Aggregate::Sum(1), OutputType::ScaledWide(scale(0))),
+        ("vwap", Aggregate::Vwap { price: 0, size: 1 }, OutputType::Float),
+        ("trades", Aggregate::Count, OutputType::Count),
+    ];
+    let found: Vec<_> =
+        bars.aggregates.iter().map(|a| (a.name.as_str(), a.aggregate, a.output)).collect();
+    assert_eq!(found, expected);
+    assert_eq!(definitions.views_of("trades").count(), 2);
+    assert_eq!(
+        definitions.view("bars").unwrap_err().to_string(),
+        "unknown view \"bars\"; there is bars_1s, bars_1m"
+    );
+}
+
+#[test]
+fn outputs_are_named_after_their_text() {
+    let aggregates = r#"["count()", "count(size)", "sum(size)", "vwap(price,size)", "ohlc(price)",
+        "p = ohlc(price)", "stddev( price )", "v = var(price)"]"#;
+    let view = format!("window = {{ tumbling = \"1s\" }}\naggregates = {aggregates}");
+    let definitions = parse(&with_view(&view));
+    let names: Vec<_> = definitions.views[0].aggregates.iter().map(|a| a.name.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "count",
+            "count_size",
+            "sum_size",
+            "vwap_price_size",
+            "open",
+            "high",
+            "low",
+            "close",
+            "p_open",
+            "p_high",
+            "p_low",
+            "p_close",
+            "stddev_price",
+            "v",
+        ]
+    );
+}
+
+#[test]
+fn canonical_text_reads_back() {
+    let awkward = r#"
+        [stream."a.b"]
+        time = "event time"
+        key = ["a\"b", "tab's `key`"]
+        inexact = "round"
+        horizon = "none"
+        [stream."a.b".columns]
+        "bid px" = { scale = 18, min = -9.223372036854775808, max = "9.223372036854775807" }
+        "in" = { scale = 2, min = -1.25, max = 1_000, optional = true }
+        [stream.plain]
+        time = "ts"
+        [view.v]
+        stream = "a.b"
+        where = '''`bid px` > 1.5 and (`in` is null or not `in` in (1, 2.5, 0.001))
+            or `tab's ``key```= "it's"'''
+        window = { tumbling = "1h30m", origin = 1969-12-31T23:00:00.5+01:00 }
+        aggregates = ["`my name` = sum(`in`)", 'vwap(`bid px`, `in`)']
+        lateness = { policy = "side", allowed = "1d" }
+        [view.n]
+        stream = "plain"
+        window = { tumbling = "1ns", origin = "2024-01-02" }
+        aggregates = ["count()"]
+    "#;
+    for text in [EXAMPLE, awkward] {
+        let definitions = parse(text);
+        let canonical = definitions.to_toml();
+        assert_eq!(parse(&canonical), definitions);
+        assert_eq!(parse(&canonical).to_toml(), canonical);
+    }
+    let definitions = parse(awkward);
+    assert_eq!(definitions.streams[0].columns[0].min, i64::MIN);
+    assert_eq!(definitions.streams[0].columns[1].max, 100_000);
+    assert_eq!(definitions.views[0].window.origin_ns, -7_199_500_000_000);
+    assert_eq!(definitions.views[0].aggregates[1].name, "vwap_bid px_in");
+}
+
+#[test]
+fn the_hash_covers_what_decides_results_and_nothing_else() {
+    let hash = |text: &str| {
+        let definitions = parse(text);
+        assert_eq!(definitions.views[0].definition.0.len(), 64);
+        definitions.views[0].definition.clone()
+    };
+    let base = with_view(REST);
+    let same = [
+        base.replace("view.bars", "view.other"),
+        base.replace(
+            "size = { scale = 0 }",
+            "size = { scale = 0 }, x = { scale = 1, optional = true }",
+        ),
+        base.replace("count()", "count = count()"),
+        base.replace("1s", "1000ms"),
+        base.clone() + "\n[stream.quotes]\ntime = \"ts\"\n",
+    ];
+    for text in same {
+        assert_eq!(hash(&text), hash(&base), "{text}");
+    }
+    let different = [
+        base.replace("scale = 4", "scale = 5"),
+        base.replace("scale = 4", "scale = 4, min = 0"),
+        base.replace("\"ts\"", "\"time\""),
+        base.replace("key = \"symbol\"\n", ""),
+        base.replace("trades", "deals"),
+        base.replace("1s", "2s"),
+        base.replace("\"1s\"", "\"1s\", origin = \"1970-01-01T00:00:00.5Z\""),
+        base.replace("count()", "n = count()"),
+        base.replace("count()", "count = count(size)"),
+        base.replace("window", "where = \"size > 0\"\nwindow"),
+        base.replace("window", "lateness = { allowed = \"1ns\" }\nwindow"),
+        base.replace("window", "lateness = { policy = \"drop\" }\nwindow"),
+        base.replace("time =", "inexact = \"round\"\ntime ="),
+        base.replace("time =", "horizon = \"none\"\ntime ="),
+    ];
+    for text in different {
+        assert_ne!(hash(&text), hash(&base), "{text}");
+    }
+}
+
+/// Every error: a configuration, and the message it makes.
+#[test]
+fn errors_point_at_the_line_and_say_what_to_do() {
+    let stream = |fields: &str| format!("[stream.s]\ntime = \"ts\"\n{fields}");
+    let columns = |columns: &str| stream(&format!("columns = {{ {columns} }}"));
+    let window = |window: &str| with_view(&format!("{window}\naggregates = [\"count()\"]"));
+    let aggregates =
+        |list: &str| with_view(&format!("window = {{ tumbling = \"1s\" }}\naggregates = {list}"));
+    let filter = |text: &str| with_view(&format!("where = {text}\n{REST}"));
+    let cases = [
+        ("[stream.s\n".into(), "isotick.toml:1:10: unclosed table, expected `]`"),
+        ("[stream.s]\ntime = \"a\"\ntime = \"b\"\n".into(), "isotick.toml:3:1: duplicate key"),
+        (
+            "streams = 1".into(),
+            "isotick.toml:1:1: unknown field `streams` in the file; the fields are stream, view",
+        ),
+        (
+            stream("keys = \"a\""),
+            "isotick.toml:3:1: unknown field `keys` in the stream \"s\"; the fields are time, key, columns, inexact, horizon",
+        ),
+        (
+            "[stream.s]\n".into(),
+            "isotick.toml:1:9: the stream \"s\" has no `time`: add `time = \"ts\"`, the column of event times",
+        ),
+        (
+            "[stream.\"a/b\"]\n".into(),
+            "isotick.toml:1:9: `a/b` cannot name a stream: names are 1 to 64 letters, digits, `_`, `-` or `.`, and start with a letter, a digit or `_`",
+        ),
+        (
+            "[view.\"\"]\n".into(),
+            "isotick.toml:1:7: `` cannot name a view: names are 1 to 64 letters, digits, `_`, `-` or `.`, and start with a letter, a digit or `_`",
+        ),
+        (
+            stream("key = 5"),
+            "isotick.toml:3:7: `key` is a column's name or a list of names, here stands a TOML integer",
+        ),
+        (
+            stream("key = [\"a\", \"a\"]"),
+            "isotick.toml:3:13: the name \"a\" is taken: it is the key column and the key column; rename one of them",
+        ),
+        (
+            stream("key = \"ts\""),
+            "isotick.toml:3:7: the name \"ts\" is taken: it is the time column and the key column; rename one of them",
+        ),
+        (
+            stream("key = \"\""),
+            "isotick.toml:3:7: `` cannot name a column: names are 1 to 256 bytes without control characters",
+        ),
+        (
+            stream("key = \"p\"\ncolumns = { p = { scale = 0 } }"),
+            "isotick.toml:4:13: the name \"p\" is taken: it is the key column and the value column; rename one of them",
+        ),
+        (
+            stream("inexact = \"maybe\""),
+            "isotick.toml:3:11: `inexact` is one of reject, round; `maybe` is none of them",
+        ),
+        (
+            stream("horizon = \"-1s\""),
+            "isotick.toml:3:11: `-1s` is negative: durations start at 0s",
+        ),
+        (
+            stream("horizon = 5"),
+            "isotick.toml:3:11: `horizon` is a string, here stands a TOML integer",
+        ),
+        (columns("p = 4"), "isotick.toml:3:17: `p` is a table, here stands a TOML integer"),
+        (
+            columns("p = { }"),
+            "isotick.toml:3:13: the column \"p\" has no `scale`: add `scale = 4`, the digits after the point",
+        ),
+        (
+            columns("p = { scale = 19 }"),
+            "isotick.toml:3:27: scale 19 is impossible: a scale is a whole number of digits from 0 to 18",
+        ),
+        (
+            columns("p = { scale = -1 }"),
+            "isotick.toml:3:27: scale -1 is impossible: a scale is a whole number of digits from 0 to 18",
+        ),
+        (
+            columns("p = { scale = 1.5 }"),
+            "isotick.toml:3:27: `scale` is a whole number from 0 to 18, here stands a TOML float",
+        ),
+        (
+            columns("p = { scale = 2, minimum = 0 }"),
+            "isotick.toml:3:30: unknown field `minimum` in the column \"p\"; the fields are scale, min, max, optional",
+        ),
+        (
+            columns("p = { scale = 2, min = 0.001 }"),
+            "isotick.toml:3:36: `min` is 0.001, which has more digits after the point than scale 2: raise the scale or round it",
+        ),
+        (
+            columns("p = { scale = 18, max = 10 }"),
+            "isotick.toml:3:37: `max` is 10, which does not fit 64 bits at scale 18: leave `max` out or lower the scale",
+        ),
+        (
+            columns("p = { scale = 2, max = \"lots\" }"),
+            "isotick.toml:3:36: `max` is lots, which is no decimal number",
+        ),
+        (
+            columns("p = { scale = 2, min = nan }"),
+            "isotick.toml:3:36: `min` is nan, which is no decimal number",
+        ),
+        (
+            columns("p = { scale = 1, min = 2, max = 1 }"),
+            "isotick.toml:3:36: `min` 2.0 is above `max` 1.0: exchange them",
+        ),
+        (
+            columns("p = { scale = 1, optional = 1 }"),
+            "isotick.toml:3:41: `optional` is true or false, here stands a TOML integer",
+        ),
+        (
+            "[view.v]\nstream = \"t\"\n".into(),
+            "isotick.toml:2:10: unknown stream \"t\"; there is none",
+        ),
+        (
+            with_view(REST).replace("stream = \"trades\"", "stream = \"trade\""),
+            "isotick.toml:7:10: unknown stream \"trade\"; there is trades",
+        ),
+        (
+            with_view(""),
+            "isotick.toml:6:7: the view \"bars\" has no `window`: add `window = { tumbling = \"1s\" }`",
+        ),
+        (
+            window("window = \"1s\""),
+            "isotick.toml:8:10: `window` is a table, here stands a TOML string",
+        ),
+        (
+            window("window = { sliding = \"1s\" }"),
+            "isotick.toml:8:12: unknown field `sliding` in `window` of the view \"bars\"; the fields are tumbling, origin",
+        ),
+        (
+            window("window = { tumbling = \"0s\" }"),
+            "isotick.toml:8:23: a window of 0s holds nothing: its width is at least 1ns",
+        ),
+        (
+            window("window = { tumbling = \"1.5s\" }"),
+            "isotick.toml:8:23: `1.5s` is no duration: write whole numbers with units (w d h m s ms us ns), such as 1s, 50ms or 1h30m",
+        ),
+        (
+            window("window = { tumbling = 1 }"),
+            "isotick.toml:8:23: `tumbling` is a duration in quotes, such as \"1s\" or \"50ms\", here stands a TOML integer",
+        ),
+        (
+            window("window = { tumbling = \"1s\", origin = \"noon\" }"),
+            "isotick.toml:8:38: `noon` is no time: write RFC 3339 (2024-01-02T09:30:00Z), a date (2024-01-02) or nanoseconds since 1970 (1704187800000000000)",
+        ),
+        (
+            window("window = { tumbling = \"1s\" }\nlateness = { allowed = \"-1s\" }"),
+            "isotick.toml:9:24: `-1s` is negative: durations start at 0s",
+        ),
+        (
+            window("window = { tumbling = \"1s\" }\nlateness = { policy = \"ignore\" }"),
+            "isotick.toml:9:23: `policy` is one of correct, side, drop; `ignore` is none of them",
+        ),
+        (
+            aggregates("[]"),
+            "isotick.toml:9:14: the view \"bars\" has no aggregates: add some, such as \"count()\"",
+        ),
+        (
+            aggregates("\"count()\""),
+            "isotick.toml:9:14: `aggregates` is a list of strings, here stands a TOML string",
+        ),
+        (
+            aggregates("[\"ohlc(prise)\"]"),
+            "isotick.toml:9:21: unknown column \"prise\"; the stream has price, size",
+        ),
+        (
+            aggregates("[\"median(price)\"]"),
+            "isotick.toml:9:16: unknown aggregate `median`; there are count, sum, min, max, first, last, ohlc(price), mean, var, stddev, vwap(price, size)",
+        ),
+        (
+            aggregates("[\"vwap(price)\"]"),
+            "isotick.toml:9:16: `vwap` takes two columns, here are 1: write vwap(price, size)",
+        ),
+        (
+            aggregates("[\"sum()\"]"),
+            "isotick.toml:9:16: `sum` takes one column, here are 0: write sum(size)",
+        ),
+        (
+            aggregates("[\"min(symbol)\"]"),
+            "isotick.toml:9:20: `min` needs a value column, \"symbol\" is a key column; the value columns are price, size",
+        ),
+        (
+            aggregates("[\"n = max(ts)\"]"),
+            "isotick.toml:9:24: `max` needs a value column, \"ts\" is a time column; the value columns are price, size",
+        ),
+        (aggregates("[\"sum(size\"]"), "isotick.toml:9:24: expected `,` or `)`, found the end"),
+        (aggregates("[\"sum size\"]"), "isotick.toml:9:20: expected `(`, found `size`"),
+        (
+            aggregates("[\"sum(size) / 2\"]"),
+            "isotick.toml:9:26: `/` has no meaning here; names with such characters stand between backticks",
+        ),
+        (
+            aggregates("[\"\"]"),
+            "isotick.toml:9:16: expected an aggregate such as `sum(size)`, found the end",
+        ),
+        (
+            aggregates("[\"``= sum(size)\"]"),
+            "isotick.toml:9:16: `` cannot name a column: names are 1 to 256 bytes without control characters",
+        ),
+        (
+            aggregates("[\"count()\", \"count()\"]"),
+            "isotick.toml:9:26: the output \"count\" clashes with another output: name this aggregate, as in \"my = count()\"",
+        ),
+        (
+            aggregates("[\"symbol = sum(size)\"]"),
+            "isotick.toml:9:15: the output \"symbol\" clashes with a key column: name this aggregate, as in \"symbol2 = sum(size)\"",
+        ),
+        (
+            aggregates("[\"version = count()\"]"),
+            "isotick.toml:9:15: the output \"version\" clashes with a column that every result has: name this aggregate, as in \"version2 = count()\"",
+        ),
+        (
+            filter("\"prise > 1\""),
+            "isotick.toml:8:10: unknown column \"prise\"; the stream has price, size, symbol (key), ts (time)",
+        ),
+        (
+            filter("\"size > 0 and symbol = 5\""),
+            "isotick.toml:8:32: the key column \"symbol\" is text: write it in quotes, '5'",
+        ),
+        (
+            filter("\"size > 0 \\u0061nd price\""),
+            "isotick.toml:8:9: expected a comparison (= != < <= > >=), `in`, `not in` or `is null`, found the end",
+        ),
+    ];
+    for (text, expected) in cases {
+        let error = Definitions::parse(&text, "isotick.toml").unwrap_err().to_string();
+        assert_eq!(error.lines().next().unwrap(), expected, "{text}");
+    }
+}
+
+#[test]
+fn errors_show_the_line_with_a_caret() {
+    let text = with_view("window = { tumbling = \"1s\" }\n\taggregates = [\"é = sum(prise)\"]");
+    let error = Definitions::parse(&text, "x/isotick.toml").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "x/isotick.toml:9:25: unknown column \"prise\"; the stream has price, size\n  \
+           |\n\
+         9 | \taggregates = [\"é = sum(prise)\"]\n  \
+           | \t                       ^"
+    );
+}
+
+#[test]
+fn definitions_evolve() {
+    let old = parse(&with_view(REST));
+    let same = Definitions::evolve(&old, &old).unwrap();
+    assert_eq!(same, old);
+
+    let new = parse(
+        "[stream.quotes]\ntime = \"ts\"\n\
+         [stream.trades]\ntime = \"ts\"\nkey = \"symbol\"\n[stream.trades.columns]\n\
+         side = { scale = 0, optional = true }\nsize = { scale = 0 }\nprice = { scale = 4 }\n\
+         [view.more]\nstream = \"trades\"\nwhere = \"side = 1\"\n\
+         window = { tumbling = \"1m\" }\naggregates = [\"sum(size)\"]\n",
+    );
+    let merged = Definitions::evolve(&old, &new).unwrap();
+    let names: Vec<_> = merged.streams.iter().map(|stream| stream.name.as_str()).collect();
+    assert_eq!(names, ["trades", "quotes"]);
+    let columns: Vec<_> = merged.streams[0].columns.iter().map(|c| c.name.as_str()).collect();
+    assert_eq!(columns, ["price", "size", "side"], "stored columns keep their order");
+    assert_eq!(merged.views[0], old.views[0], "an added optional column changes no old view");
+    let more = merged.view("more").unwrap();
+    assert_eq!(more.filter, Some(Expr::Compare(2, Comparison::Eq, 1)));
+    assert_eq!(more.aggregates[0].aggregate, Aggregate::Sum(1));
+    assert_eq!(Definitions::evolve(&merged, &new).unwrap(), merged);
+    assert_eq!(parse(&merged.to_toml()), merged);
+
+    let changed = parse(&with_view(&REST.replace("1s", "2s")));
+    let merged = Definitions::evolve(&old, &changed).unwrap();
+    assert_eq!(merged, changed);
+    assert_ne!(merged.views[0].definition, old.views[0].definition);
+
+    let text = with_view("").split("[view").next().unwrap().to_string();
+    let bounded = text.replace("scale = 4", "scale = 4, min = 0, max = 5, optional = true");
+    for (old, new, message) in [
+        (
+            &text,
+            text.replace("scale = 4", "scale = 5"),
+            "stream \"trades\": the scale of \"price\" was 4 and is 5 now, but stored ticks keep the old one: restore it, or declare a new stream beside the old one",
+        ),
+        (
+            &text,
+            text.replace("\"symbol\"", "[\"symbol\", \"venue\"]"),
+            "stream \"trades\": the key was [symbol] and is [symbol, venue] now, but stored ticks keep the old one: restore it, or declare a new stream beside the old one",
+        ),
+        (
+            &text,
+            text.replace("\"ts\"", "\"time\""),
+            "stream \"trades\": the time column was \"ts\" and is \"time\" now, but stored ticks keep the old one: restore it, or declare a new stream beside the old one",
+        ),
+        (
+            &text,
+            text.replace(", size = { scale = 0 }", ""),
+            "stream \"trades\": the column \"size\" ({ scale = 0 }) is missing now, but stored ticks have it: restore it",
+        ),
+        (
+            &text,
+            text.replace("price =", "x = { scale = 1 }, price ="),
+            "stream \"trades\": the new column \"x\" ({ scale = 1 }) is not optional, but stored ticks have no value for it: add `optional = true`",
+        ),
+        (
+            &bounded,
+            bounded.replace("min = 0", "min = 1"),
+            "stream \"trades\": the min of \"price\" was 0.0000 and is 1.0000 now, but stored ticks keep the old one: restore it, or declare a new stream beside the old one",
+        ),
+        (
+            &bounded,
+            bounded.replace("max = 5", "max = 4"),
+            "stream \"trades\": the max of \"price\" was 5.0000 and is 4.0000 now, but stored ticks keep the old one: restore it, or declare a new stream beside the old one",
+        ),
+        (
+            &bounded,
+            bounded.replace(", optional = true", ""),
+            "stream \"trades\": the `optional` of \"price\" was true and is false now, but stored ticks keep the old one: restore it, or declare a new stream beside the old one",
+        ),
+    ] {
+        let error = Definitions::evolve(&parse(old), &parse(&new)).unwrap_err();
+        assert_eq!(error.to_string(), message);
+    }
+    let widened = bounded.replace("min = 0, max = 5", "min = -1, max = 6");
+    assert_eq!(Definitions::evolve(&parse(&bounded), &parse(&widened)), Ok(parse(&widened)));
+}
+
+fn stream(keys: &[&str], columns: &[&str]) -> StreamSchema {
+    let columns = columns.iter().map(|name| Column {
+        name: (*name).into(),
+        scale: scale(2),
+        min: i64::MIN,
+        max: i64::MAX,
+        optional: false,
+    });
+    StreamSchema {
+        name: "data".into(),
+        time: "ts".into(),
+        keys: keys.iter().map(|key| (*key).into()).collect(),
+        columns: columns.collect(),
+        inexact: Inexact::Round,
+        horizon_ns: None,
+    }
+}
+
+#[test]
+fn templates_fit_their_streams() {
+    let names = |schema: &StreamSchema| {
+        let definitions = parse(&template_for(schema));
+        assert_eq!(definitions.streams, [schema.clone()]);
+        assert_eq!(definitions.views.len(), 2);
+        let outputs = definitions.views[0].aggregates.iter().map(|a| a.name.clone());
+        outputs.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(
+        names(&stream(&["symbol"], &["price", "size"])),
+        "open high low close volume vwap count"
+    );
+    assert_eq!(
+        names(&stream(&["symbol"], &["qty", "price"])),
+        "open high low close volume vwap count"
+    );
+    assert_eq!(names(&stream(&[], &["price"])), "open high low close mean_price count");
+    assert_eq!(
+        names(&stream(&["open", "count"], &["price"])),
+        "open_ high low close mean_price count_"
+    );
+    assert_eq!(
+        names(&stream(&["a", "b"], &["bid px", "in"])),
+        "min_bid px max_bid px mean_bid px last_bid px min_in max_in mean_in last_in count"
+    );
+    assert_eq!(names(&stream(&[], &[])), "count");
+}
+
+fn name() -> impl Strategy<Value = String> {
+    "[a-z \"'`\\\\=.é]{1,6}"
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
+
+    /// Names, bounds and texts of any kind survive the canonical text.
+    #[test]
+    fn any_stream_reads_back(
+        names in prop::collection::btree_set(name(), 4),
+        digits in 0..=Scale::MAX,
+        bounds: (i64, i64),
+        optional: bool,
+        horizon in prop::option::of(0..i64::MAX),
+        key_text in "\\PC{0,6}",
+        literal: i64,
+    ) {
+        let names: Vec<_> = names.into_iter().collect();
+        let column = |name: &String, optional| Column {
+            name: name.clone(),
+            scale: scale(digits),
+            min: bounds.0.min(bounds.1),
+            max: bounds.0.max(bounds.1),
+            optional,
+        };
+        let schema = StreamSchema {
+            name: "s".into(),
+            time: names[0].clone(),
+            keys: vec![names[1].clone()],
+            columns: vec![column(&names[2], optional), column(&names[3], !optional)],
+            inexact: Inexact::Reject,
+            horizon_ns: horizon,
+        };
+        let mut definitions = parse(&template_for(&schema));
+        prop_assert_eq!(&definitions.streams, &[schema]);
+        definitions.views[0].filter = Some(Expr::And(
+            Box::new(Expr::CompareKey(0, Comparison::Ne, key_text)),
+            Box::new(Expr::Compare(1, Comparison::Ge, literal.into())),
+        ));
+        let read = parse(&definitions.to_toml());
+        prop_assert_eq!(&read.streams, &definitions.streams);
+        prop_assert_eq!(&read.views[0].filter, &definitions.views[0].filter);
+        prop_assert_eq!(&read.views[1], &definitions.views[1]);
+    }
+
+    #[test]
+    fn no_text_panics(text in "\\PC{0,60}") {
+        let _ = Definitions::parse(&text, "x");
+        let _ = Definitions::parse(&with_view(&format!("where = \"{text}\"")), "x");
+    }
+}

@@ -77,8 +77,7 @@ fn check_f32(digits: u8, x: f32) {
         return;
     }
     let (below, above) = (f64::from(x.next_down()), f64::from(x.next_up()));
-    let (m, exact) =
-        reference(digits, f64::from(x), below, above, x.to_bits() & 1 == 0, 1 << 24);
+    let (m, exact) = reference(digits, f64::from(x), below, above, x.to_bits() & 1 == 0, 1 << 24);
     check(m, exact, |inexact| scale(digits).from_f32(x, inexact));
 }
 
