@@ -1,3 +1,22 @@
-//! Empty.
+#![doc = include_str!("../README.md")]
 
+mod error;
+mod files;
+pub mod folder;
+pub mod history;
+pub mod log;
+pub mod manifest;
+mod parquet_file;
+pub mod record;
+pub mod snapshot;
 pub mod source;
+pub mod store;
+
+pub use error::{Error, Result};
+pub use folder::DataFolder;
+pub use history::{ALL_TIME, Columns, Part};
+pub use log::{LogReader, LogRecord, LogSyncer, LogWriter, Recovery};
+pub use manifest::{Imported, Manifest};
+pub use record::{RecordedWindow, write_results};
+pub use snapshot::Snapshot;
+pub use store::{Commit, Store};

@@ -1,0 +1,199 @@
+//! What can go wrong in a data folder.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parquet::errors::ParquetError;
+
+/// A failed operation on a data folder. Messages name the file, and the remedy where there is one.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The operating system refused a file operation.
+    #[error("cannot {action} {}: {source}{}", .path.display(), remedy(.source))]
+    Io {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// Another process writes this data folder.
+    #[error("{} is in use by {holder}; stop it or use another --data", .path.display())]
+    InUse {
+        /// The data folder.
+        path: PathBuf,
+        /// Who holds it, e.g. `process 123 (isotick serve)`.
+        holder: String,
+    },
+    /// The path is no data folder.
+    #[error(
+        "{} is no Isotick data folder; `isotick import` and `isotick serve` with --data make one",
+        .path.display()
+    )]
+    NotADataFolder {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A folder that holds files with our names but was not made by us.
+    #[error(
+        "{} holds {entry} but is no Isotick data folder; use an empty folder for --data",
+        .path.display()
+    )]
+    ForeignFolder {
+        /// The folder.
+        path: PathBuf,
+        /// The name that would be taken for ours.
+        entry: String,
+    },
+    /// The data was written by a newer release.
+    #[error(
+        "{} has format {found}, this release reads up to {supported}; use a newer isotick",
+        .path.display()
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its format version.
+        found: u32,
+        /// The newest format version known here.
+        supported: u32,
+    },
+    /// A log frame is damaged although whole frames follow it.
+    #[error(
+        "{} is damaged at byte {offset}: {what}; restore the file from a copy, or give up what \
+         follows with `truncate -s {offset}` and remove the later segments",
+        .path.display()
+    )]
+    LogCorrupt {
+        /// The segment.
+        path: PathBuf,
+        /// Where the frame starts, in bytes.
+        offset: u64,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// The log lacks records that should be there.
+    #[error("the log {} starts at or ends before position {position}: segments are missing", .path.display())]
+    LogGap {
+        /// The log's folder.
+        path: PathBuf,
+        /// The position that should be there.
+        position: u64,
+    },
+    /// An earlier write or sync failed; nothing can be acknowledged any more.
+    #[error("the log takes no more records: {reason}")]
+    LogPoisoned {
+        /// The failure that came first.
+        reason: Arc<str>,
+    },
+    /// A record is longer than a log frame can be.
+    #[error("a log record of {bytes} bytes is longer than {max}; publish in smaller batches")]
+    RecordTooLong {
+        /// Its length.
+        bytes: usize,
+        /// The longest allowed.
+        max: usize,
+    },
+    /// The manifest cannot be read, or breaks one of its invariants.
+    #[error("{} is damaged: {what}; restore it from a copy", .path.display())]
+    Manifest {
+        /// The manifest.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// A stored Parquet file is truncated or damaged.
+    #[error("{} is damaged: {what}; restore it from a copy", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, naming the column where it is one column.
+        what: String,
+    },
+    /// The Parquet library refused.
+    #[error("cannot {action} {}: {source}", .path.display())]
+    Parquet {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The library's reason.
+        source: ParquetError,
+    },
+    /// A stored column does not fit the definition it is read with.
+    #[error("{}: column {column}: {what}", .path.display())]
+    Column {
+        /// The file.
+        path: PathBuf,
+        /// The column.
+        column: String,
+        /// What does not fit.
+        what: String,
+    },
+    /// Two different results were recorded under one (key, window, version).
+    #[error(
+        "{}: view {view}: key {key}, window start {window_start}, version {version} is recorded \
+         twice with different values",
+        .path.display()
+    )]
+    RecordConflict {
+        /// The file that holds the second one.
+        path: PathBuf,
+        /// The view.
+        view: String,
+        /// The key.
+        key: String,
+        /// The window's start, nanoseconds UTC.
+        window_start: i64,
+        /// The version.
+        version: u32,
+    },
+}
+
+/// The result of a storage operation.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// Wraps an operating system error: for `map_err`.
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { action, path: path.to_path_buf(), source }
+    }
+
+    /// Wraps an error of the Parquet library: for `map_err`. An operating system error inside
+    /// comes out as one.
+    pub(crate) fn parquet(action: &'static str, path: &Path) -> impl FnOnce(ParquetError) -> Self {
+        move |source| {
+            let path = path.to_path_buf();
+            match source {
+                ParquetError::External(inner) => match inner.downcast::<io::Error>() {
+                    Ok(source) => Self::Io { action, path, source: *source },
+                    Err(inner) => {
+                        Self::Parquet { action, path, source: ParquetError::External(inner) }
+                    }
+                },
+                source => Self::Parquet { action, path, source },
+            }
+        }
+    }
+
+    /// Whether the disk is full: what the caller can wait out or free.
+    pub fn is_disk_full(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull)
+    }
+}
+
+/// What a user can do about an operating system error.
+fn remedy(source: &io::Error) -> impl fmt::Display {
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; free space there, then start again"
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "; allow writing there or use another folder"
+        }
+        _ => "",
+    }
+}

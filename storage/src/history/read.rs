@@ -1,0 +1,398 @@
+//! Reading history: pruned by file and row group, in parts that threads take one by one.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{
+    Decimal64Type, Int32Type, Int64Type, TimestampNanosecondType, UInt64Type,
+};
+use arrow_array::{Array, ArrayRef, DictionaryArray, RecordBatch};
+use arrow_buffer::ScalarBuffer;
+use arrow_schema::{DataType, Field, Schema};
+use isotick_model::ticks::ON_TIME;
+use isotick_model::{Key, PublisherId, StreamSchema, Ticks, ValueColumn};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
+use parquet::file::statistics::Statistics;
+
+use super::{Columns, DECIMAL_DIGITS, scale_entry};
+use crate::error::{Error, Result};
+use crate::folder::DataFolder;
+use crate::manifest::HistoryFile;
+use crate::parquet_file::Stored;
+
+/// Rows of a batch, at most.
+pub const BATCH_ROWS: usize = 1 << 16;
+
+/// A row group of a history file. Parts are independent: read them in any order, on any thread.
+#[derive(Clone, Debug)]
+pub struct Part {
+    file: Arc<Open>,
+    row_group: usize,
+    rows: usize,
+    /// Set when some of the rows may lie outside.
+    range: Option<RangeInclusive<i64>>,
+    /// Whether `seen` is wanted and not null throughout.
+    seen: bool,
+}
+
+/// An opened file and where it holds what.
+#[derive(Debug)]
+struct Open {
+    stored: Stored,
+    keys: usize,
+    /// Per column of the stream's schema: its index in the file, where it is wanted and there.
+    values: Vec<Source>,
+    /// The index of `publisher`; `sequence` and `seen` follow.
+    publisher: usize,
+    identity: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    Unwanted,
+    /// Declared after the file was written.
+    Missing,
+    At(usize),
+}
+
+/// Plans the reading of a stream's files. Parts hold exactly the rows whose `ts_event` lies in
+/// the range, in files' order; rows of a part are sorted by (key, `ts_event`, publisher,
+/// sequence).
+pub(crate) fn plan<'a>(
+    folder: &DataFolder,
+    schema: &StreamSchema,
+    files: impl IntoIterator<Item = &'a HistoryFile>,
+    columns: &Columns,
+    range: &RangeInclusive<i64>,
+) -> Result<Vec<Part>> {
+    let mut parts = Vec::new();
+    for entry in files {
+        if entry.ts_max < *range.start() || entry.ts_min > *range.end() {
+            continue;
+        }
+        let stored = Stored::open(folder.path(), &entry.file, |plain| types(schema, plain))?;
+        let file = Arc::new(Open::new(stored, schema, columns)?);
+        let metadata = file.stored.metadata();
+        for (row_group, group) in metadata.row_groups().iter().enumerate() {
+            let times = match group.column(0).statistics() {
+                Some(Statistics::Int64(times)) => times.min_opt().zip(times.max_opt()),
+                _ => None,
+            };
+            let (&least, &greatest) = times.unwrap_or((&entry.ts_min, &entry.ts_max));
+            if greatest < *range.start() || least > *range.end() {
+                continue;
+            }
+            let whole = range.contains(&least) && range.contains(&greatest);
+            let rows = group.num_rows() as usize;
+            let on_time = group.column(file.publisher + 2).statistics();
+            let on_time = on_time.and_then(|seen| seen.null_count_opt()) == Some(rows as u64);
+            parts.push(Part {
+                file: file.clone(),
+                row_group,
+                rows,
+                range: (!whole).then(|| range.clone()),
+                seen: columns.seen && !on_time,
+            });
+        }
+    }
+    Ok(parts)
+}
+
+/// The types to read a file's columns as: dictionaries for text, 64-bit integers for decimals.
+fn types(schema: &StreamSchema, plain: &Schema) -> Schema {
+    let fields = plain.fields().iter().enumerate().map(|(index, field)| {
+        let data_type = match field.data_type() {
+            DataType::Utf8 => DataType::Dictionary(DataType::Int32.into(), DataType::Utf8.into()),
+            DataType::Decimal128(DECIMAL_DIGITS, scale) if index > schema.keys.len() => {
+                DataType::Decimal64(DECIMAL_DIGITS, *scale)
+            }
+            other => other.clone(),
+        };
+        Field::new(field.name(), data_type, field.is_nullable())
+    });
+    Schema::new(fields.collect::<Vec<_>>())
+}
+
+impl Open {
+    fn new(stored: Stored, schema: &StreamSchema, columns: &Columns) -> Result<Self> {
+        let fields = stored.schema().fields().clone();
+        let keys = schema.keys.len();
+        let wrong = |column: &str, what: String| Error::Column {
+            path: stored.path().to_path_buf(),
+            column: column.to_owned(),
+            what,
+        };
+        if fields.len() < keys + 4 {
+            return Err(stored.damaged("it lacks columns of a history file"));
+        }
+        let publisher = fields.len() - 3;
+        let declared = std::iter::once(&schema.time).chain(&schema.keys);
+        for (field, declared) in fields.iter().zip(declared) {
+            if field.name() != declared {
+                let what = format!("the stream declares {declared} in its place");
+                return Err(wrong(field.name(), what));
+            }
+        }
+        let mut values = Vec::new();
+        for (index, column) in schema.columns.iter().enumerate() {
+            let name = &column.name;
+            let found =
+                fields[..publisher].iter().skip(keys + 1).position(|field| field.name() == name);
+            let Some(at) = found.map(|position| position + keys + 1) else {
+                if !column.optional {
+                    return Err(wrong(name, "the file lacks it, and it is not optional".into()));
+                }
+                values.push(match columns.values.contains(&index) {
+                    true => Source::Missing,
+                    false => Source::Unwanted,
+                });
+                continue;
+            };
+            let scale = stored.entry(&scale_entry(name)).and_then(|scale| scale.parse().ok());
+            if scale != Some(column.scale.digits()) {
+                let declared = column.scale.digits();
+                let what = match scale {
+                    Some(scale) => format!("the file has scale {scale}, the stream {declared}"),
+                    None => "the file names no scale".to_owned(),
+                };
+                return Err(wrong(name, what));
+            }
+            if !matches!(fields[at].data_type(), DataType::Int64 | DataType::Decimal64(..)) {
+                return Err(wrong(name, format!("it is stored as {}", fields[at].data_type())));
+            }
+            if fields[at].is_nullable() && !column.optional {
+                return Err(wrong(name, "the file has it as optional, the stream not".into()));
+            }
+            values.push(match columns.values.contains(&index) {
+                true => Source::At(at),
+                false => Source::Unwanted,
+            });
+        }
+        Ok(Self { stored, keys, values, publisher, identity: columns.identity })
+    }
+}
+
+impl Part {
+    /// Rows, before those outside the time range are left out.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// The file.
+    pub fn path(&self) -> &std::path::Path {
+        self.file.stored.path()
+    }
+
+    /// The row group in the file, from 0.
+    pub fn row_group(&self) -> usize {
+        self.row_group
+    }
+
+    /// Reads the part in batches of at most [`BATCH_ROWS`]. Its column chunks are read and their
+    /// checksums checked here; decoding happens batch by batch.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Damaged`], [`Error::Io`], [`Error::Parquet`], each naming the file.
+    pub fn read(&self) -> Result<PartReader> {
+        let file = &self.file;
+        let mut columns: Vec<usize> = (0..=file.keys).collect();
+        columns.extend(file.values.iter().filter_map(|source| match source {
+            Source::At(index) => Some(*index),
+            _ => None,
+        }));
+        if file.identity {
+            columns.extend([file.publisher, file.publisher + 1]);
+        }
+        if self.seen {
+            columns.push(file.publisher + 2);
+        }
+        // Batches hold the chosen columns in the file's order, whatever the schema's is.
+        columns.sort_unstable();
+        let batches = file.stored.read(self.row_group, &columns, BATCH_ROWS)?;
+        Ok(PartReader {
+            part: self.clone(),
+            batches,
+            columns,
+            keys: Table::default(),
+            publishers: Table::default(),
+            zeros: vec![0; BATCH_ROWS.min(self.rows)].into(),
+        })
+    }
+}
+
+/// A part's ticks, batch by batch, none empty. Buffers are those the decoder made.
+pub struct PartReader {
+    part: Part,
+    batches: ParquetRecordBatchReader,
+    columns: Vec<usize>,
+    keys: Table<Key>,
+    publishers: Table<PublisherId>,
+    zeros: ScalarBuffer<u64>,
+}
+
+/// A dictionary's entries, made once as long as batches share the dictionary.
+struct Table<T> {
+    dictionary: Option<ArrayRef>,
+    entries: Vec<T>,
+}
+
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Self { dictionary: None, entries: Vec::new() }
+    }
+}
+
+impl<T> Table<T> {
+    fn of(&mut self, dictionary: &ArrayRef, make: impl Fn(&str) -> Option<T>) -> Option<&[T]> {
+        if !self.dictionary.as_ref().is_some_and(|known| Arc::ptr_eq(known, dictionary)) {
+            let texts = dictionary.as_string::<i32>().iter();
+            self.entries = texts.map(|text| make(text?)).collect::<Option<_>>()?;
+            self.dictionary = Some(dictionary.clone());
+        }
+        Some(&self.entries)
+    }
+}
+
+impl PartReader {
+    fn ticks(&mut self, batch: &RecordBatch) -> Result<Ticks> {
+        let file = self.part.file.clone();
+        let rows = batch.num_rows();
+        let at = |column: usize| {
+            let position = self.columns.binary_search(&column);
+            batch.column(position.expect("the column was asked for"))
+        };
+        let texts_broken = || file.stored.damaged("a text column holds what it cannot");
+
+        let ts_event = at(0).as_primitive::<TimestampNanosecondType>().values().clone();
+        let (keys, key) = match file.keys {
+            0 => (vec![Key::empty()], zeros_u32(&self.zeros, rows)),
+            1 => {
+                let array: &DictionaryArray<Int32Type> = at(1).as_dictionary();
+                let table = self.keys.of(array.values(), |text| Some(Key::from_components([text])));
+                window(table.ok_or_else(texts_broken)?, codes(array))
+            }
+            columns => {
+                let arrays: Vec<_> = (1..=columns).map(at).collect();
+                tuples(&arrays).ok_or_else(texts_broken)?
+            }
+        };
+        let (publishers, publisher, sequence) = match file.identity {
+            true => {
+                let array: &DictionaryArray<Int32Type> = at(file.publisher).as_dictionary();
+                let table = self.publishers.of(array.values(), PublisherId::new);
+                let (table, codes) = window(table.ok_or_else(texts_broken)?, codes(array));
+                let codes = if table.len() == 1 { Vec::new().into() } else { codes };
+                let sequence = at(file.publisher + 1).as_primitive::<UInt64Type>().values().clone();
+                (table, codes, sequence)
+            }
+            false => {
+                let placeholder = PublisherId::new("-").expect("the name is not empty");
+                (vec![placeholder], Vec::new().into(), self.zeros.slice(0, rows))
+            }
+        };
+        let values = file.values.iter().map(|source| match *source {
+            Source::Unwanted => ValueColumn::absent(),
+            Source::Missing => ValueColumn {
+                values: zeros_i64(&self.zeros, rows),
+                nulls: Some(arrow_buffer::NullBuffer::new_null(rows)),
+            },
+            Source::At(index) => value_column(at(index)),
+        });
+        let values = values.collect();
+        let seen = self.part.seen.then(|| {
+            let seen = at(file.publisher + 2).as_primitive::<Int64Type>();
+            seen.iter().map(|seen| seen.unwrap_or(ON_TIME)).collect()
+        });
+        let ticks = Ticks { ts_event, sequence, publishers, publisher, keys, key, values, seen };
+        Ok(match &self.part.range {
+            Some(range) if !ticks.ts_event.iter().all(|ts| range.contains(ts)) => {
+                let inside = |row: &u32| range.contains(&ticks.ts_event[*row as usize]);
+                ticks.take(&(0..rows as u32).filter(inside).collect::<Vec<_>>())
+            }
+            _ => ticks,
+        })
+    }
+}
+
+impl Iterator for PartReader {
+    type Item = Result<Ticks>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let ticks = match self.batches.next()? {
+                Ok(batch) => self.ticks(&batch),
+                Err(error) => Err(self.part.file.stored.damaged(&error.to_string())),
+            };
+            match ticks {
+                Ok(ticks) if ticks.is_empty() => {}
+                ticks => return Some(ticks),
+            }
+        }
+    }
+}
+
+fn value_column(array: &ArrayRef) -> ValueColumn {
+    let values = match array.data_type() {
+        DataType::Int64 => array.as_primitive::<Int64Type>().values(),
+        _ => array.as_primitive::<Decimal64Type>().values(),
+    };
+    match array.nulls().filter(|nulls| nulls.null_count() > 0) {
+        // The decoder leaves anything in the places of nulls.
+        Some(nulls) => ValueColumn {
+            values: values
+                .iter()
+                .zip(nulls)
+                .map(|(&value, valid)| if valid { value } else { 0 })
+                .collect(),
+            nulls: Some(nulls.clone()),
+        },
+        None => ValueColumn { values: values.clone(), nulls: None },
+    }
+}
+
+/// A dictionary array's codes; text columns have no nulls, so that none is negative.
+fn codes(array: &DictionaryArray<Int32Type>) -> ScalarBuffer<u32> {
+    let codes = array.keys().values();
+    ScalarBuffer::new(codes.inner().clone(), 0, codes.len())
+}
+
+/// The part of a table that a batch refers to: sorted rows use a narrow window of a long
+/// dictionary.
+fn window<T: Clone>(table: &[T], codes: ScalarBuffer<u32>) -> (Vec<T>, ScalarBuffer<u32>) {
+    let least = codes.iter().copied().min().unwrap_or(0);
+    let greatest = codes.iter().copied().max().unwrap_or(0);
+    let entries = table[least as usize..=greatest as usize].to_vec();
+    match least {
+        0 => (entries, codes),
+        _ => (entries, codes.iter().map(|&code| code - least).collect()),
+    }
+}
+
+/// Keys of several components: rows are sorted, so each key's rows stand together.
+fn tuples(arrays: &[&ArrayRef]) -> Option<(Vec<Key>, ScalarBuffer<u32>)> {
+    let arrays: Vec<&DictionaryArray<Int32Type>> =
+        arrays.iter().map(|array| array.as_dictionary()).collect();
+    let columns: Vec<_> = arrays.iter().map(|array| codes(array)).collect();
+    let texts: Vec<_> = arrays.iter().map(|array| array.values().as_string::<i32>()).collect();
+    let mut keys: Vec<Key> = Vec::new();
+    let mut key = Vec::with_capacity(columns.first()?.len());
+    for row in 0..columns.first()?.len() {
+        if row == 0 || columns.iter().any(|codes| codes[row] != codes[row - 1]) {
+            let components = columns.iter().zip(&texts);
+            let components = components.map(|(codes, texts)| texts.value(codes[row] as usize));
+            keys.push(Key::from_components(components));
+        }
+        key.push(keys.len() as u32 - 1);
+    }
+    Some((keys, key.into()))
+}
+
+fn zeros_u32(zeros: &ScalarBuffer<u64>, rows: usize) -> ScalarBuffer<u32> {
+    ScalarBuffer::new(zeros.inner().clone(), 0, rows)
+}
+
+fn zeros_i64(zeros: &ScalarBuffer<u64>, rows: usize) -> ScalarBuffer<i64> {
+    ScalarBuffer::new(zeros.inner().clone(), 0, rows)
+}

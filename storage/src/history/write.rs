@@ -1,0 +1,242 @@
+//! Writing history.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow_array::types::Int32Type;
+use arrow_array::{
+    ArrayRef, Decimal64Array, DictionaryArray, Int32Array, Int64Array, RecordBatch, StringArray,
+    TimestampNanosecondArray, UInt64Array,
+};
+use arrow_buffer::NullBuffer;
+use arrow_schema::{DataType, Field, Schema, TimeUnit};
+use chrono::DateTime;
+use isotick_model::ticks::ON_TIME;
+use isotick_model::{Column, StreamSchema, Ticks, ValueColumn};
+use parquet::basic::Encoding;
+use parquet::file::metadata::{KeyValue, SortingColumn};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
+use parquet::schema::types::ColumnPath;
+
+use super::{DECIMAL_DIGITS, identity_names, is_decimal, order, scale_entry};
+use crate::error::Result;
+use crate::files::{self, Staged};
+use crate::folder::DataFolder;
+use crate::manifest::{HistoryFile, Origin};
+use crate::parquet_file::{self, entry};
+
+/// Rows of a row group: large enough to decode at full speed, small enough to prune and to share
+/// among threads.
+const ROW_GROUP_ROWS: usize = 1 << 20;
+/// Rows gathered at a time.
+const CHUNK_ROWS: usize = 1 << 16;
+/// A batch that spans more dates than this goes into one file instead of one per date.
+const DATES_MAX: usize = 31;
+const DAY_NS: i64 = 86_400_000_000_000;
+/// Dictionaries may grow to this many bytes before a column falls back to plain text.
+const DICTIONARY_BYTES_MAX: usize = 16 << 20;
+
+/// Writes ticks as files under temporary names: one per UTC date, or a single one under
+/// `date=mixed` when they span more than 31 dates. `id` is unique among the commits.
+pub(crate) fn stage(
+    folder: &DataFolder,
+    schema: &StreamSchema,
+    batches: &[Ticks],
+    origin: Origin,
+    id: &str,
+) -> Result<Vec<(Staged, HistoryFile)>> {
+    folder.assert_writer();
+    let ticks = order::merge(schema, batches);
+    let rows = order::order(&ticks);
+    let stream = format!("stream={}", files::path_component(&schema.name));
+    let mut staged = Vec::new();
+    for (date, rows) in by_date(&ticks, rows) {
+        let relative = format!("{stream}/date={date}/{id}.parquet");
+        files::create_folder(folder.path().join(&relative).parent().expect("it lies in folders"))?;
+        let times = rows.iter().map(|&row| ticks.ts_event[row as usize]);
+        let (ts_min, ts_max) = (times.clone().min(), times.max());
+        let (file, stored) = parquet_file::stage(
+            folder.path(),
+            relative,
+            Arc::new(arrow_schema(schema)),
+            properties(schema),
+            metadata(schema),
+            Batches::new(schema, &ticks, &rows),
+        )?;
+        let file_entry = HistoryFile {
+            file: stored,
+            ts_min: ts_min.expect("a date has rows"),
+            ts_max: ts_max.expect("a date has rows"),
+            origin,
+        };
+        staged.push((file, file_entry));
+    }
+    Ok(staged)
+}
+
+/// Rows by the name of their date, each in the order given.
+fn by_date(ticks: &Ticks, rows: Vec<u32>) -> Vec<(String, Vec<u32>)> {
+    let day = |row: u32| ticks.ts_event[row as usize].div_euclid(DAY_NS);
+    let mut days: BTreeMap<i64, usize> = BTreeMap::new();
+    let mut last = None;
+    for &row in &rows {
+        let day = day(row);
+        if last != Some(day) {
+            days.insert(day, 0);
+            last = Some(day);
+            if days.len() > DATES_MAX {
+                return vec![("mixed".to_owned(), rows)];
+            }
+        }
+    }
+    let name = |day: i64| {
+        // Days of 64-bit nanoseconds lie between the years 1677 and 2262.
+        let date = DateTime::from_timestamp_secs(day * (DAY_NS / 1_000_000_000));
+        date.expect("the day is in range").format("%Y-%m-%d").to_string()
+    };
+    if days.len() <= 1 {
+        return days.keys().map(|&day| (name(day), rows.clone())).collect();
+    }
+    let mut parts: Vec<_> = days.keys().map(|&day| (name(day), Vec::new())).collect();
+    for (index, slot) in days.values_mut().enumerate() {
+        *slot = index;
+    }
+    for row in rows {
+        parts[days[&day(row)]].1.push(row);
+    }
+    parts
+}
+
+fn arrow_schema(schema: &StreamSchema) -> Schema {
+    let text = || DataType::Dictionary(DataType::Int32.into(), DataType::Utf8.into());
+    let time = DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()));
+    let mut fields = vec![Field::new(&schema.time, time, false)];
+    fields.extend(schema.keys.iter().map(|key| Field::new(key, text(), false)));
+    fields.extend(
+        schema
+            .columns
+            .iter()
+            .map(|column| Field::new(&column.name, value_type(column), column.optional)),
+    );
+    let [publisher, sequence, seen] = identity_names(schema);
+    fields.push(Field::new(publisher, text(), false));
+    fields.push(Field::new(sequence, DataType::UInt64, false));
+    fields.push(Field::new(seen, DataType::Int64, true));
+    Schema::new(fields)
+}
+
+fn value_type(column: &Column) -> DataType {
+    match is_decimal(column) {
+        true => DataType::Decimal64(DECIMAL_DIGITS, column.scale.digits().cast_signed()),
+        false => DataType::Int64,
+    }
+}
+
+fn properties(schema: &StreamSchema) -> WriterPropertiesBuilder {
+    let sorting = |column: usize| SortingColumn {
+        column_idx: column as i32,
+        descending: false,
+        nulls_first: false,
+    };
+    let keys = 1..=schema.keys.len();
+    let mut properties = WriterProperties::builder()
+        .set_dictionary_enabled(false)
+        .set_encoding(Encoding::DELTA_BINARY_PACKED)
+        .set_statistics_enabled(EnabledStatistics::Page)
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_sorting_columns(Some(keys.chain([0]).map(sorting).collect()));
+    let [publisher, ..] = identity_names(schema);
+    for text in schema.keys.iter().chain([&publisher]) {
+        let path = ColumnPath::from(text.clone());
+        properties = properties
+            .set_column_dictionary_enabled(path.clone(), true)
+            .set_column_dictionary_page_size_limit(path.clone(), DICTIONARY_BYTES_MAX)
+            .set_column_encoding(path, Encoding::PLAIN);
+    }
+    properties
+}
+
+fn metadata(schema: &StreamSchema) -> Vec<KeyValue> {
+    let mut metadata = vec![entry("isotick.stream", &schema.name)];
+    metadata.extend(
+        schema
+            .columns
+            .iter()
+            .map(|column| entry(scale_entry(&column.name), column.scale.digits().to_string())),
+    );
+    metadata
+}
+
+/// Rows of merged ticks as record batches.
+struct Batches<'a> {
+    schema: Arc<Schema>,
+    columns: &'a [Column],
+    ticks: &'a Ticks,
+    rows: std::slice::Chunks<'a, u32>,
+    /// The text of every key, per key column.
+    keys: Vec<Arc<StringArray>>,
+    publishers: Arc<StringArray>,
+}
+
+impl<'a> Batches<'a> {
+    fn new(schema: &'a StreamSchema, ticks: &'a Ticks, rows: &'a [u32]) -> Self {
+        let components: Vec<_> = ticks.keys.iter().map(|key| key.components()).collect();
+        let keys = (0..schema.keys.len()).map(|column| {
+            let texts = components.iter().map(|components| components[column].as_str());
+            Arc::new(StringArray::from_iter_values(texts))
+        });
+        let publishers = ticks.publishers.iter().map(|publisher| publisher.as_str());
+        Self {
+            schema: arrow_schema(schema).into(),
+            columns: &schema.columns,
+            ticks,
+            rows: rows.chunks(CHUNK_ROWS),
+            keys: keys.collect(),
+            publishers: Arc::new(StringArray::from_iter_values(publishers)),
+        }
+    }
+}
+
+impl Iterator for Batches<'_> {
+    type Item = RecordBatch;
+
+    fn next(&mut self) -> Option<RecordBatch> {
+        let ticks = self.ticks.take(self.rows.next()?);
+        let time = TimestampNanosecondArray::new(ticks.ts_event.clone(), None).with_timezone("UTC");
+        let mut columns: Vec<ArrayRef> = vec![Arc::new(time)];
+        columns.extend(self.keys.iter().map(|texts| dictionary(&ticks.key, texts)));
+        let values = ticks.values.iter().zip(self.columns);
+        columns.extend(values.map(|(values, column)| value_array(values, column)));
+        columns.push(dictionary(&ticks.publisher, &self.publishers));
+        columns.push(Arc::new(UInt64Array::new(ticks.sequence.clone(), None)));
+        columns.push(match &ticks.seen {
+            Some(seen) => {
+                let late: NullBuffer = seen.iter().map(|&seen| seen != ON_TIME).collect();
+                Arc::new(Int64Array::new(seen.clone(), Some(late)))
+            }
+            None => Arc::new(Int64Array::new_null(ticks.len())),
+        });
+        let batch = RecordBatch::try_new(self.schema.clone(), columns);
+        Some(batch.expect("the arrays follow the schema"))
+    }
+}
+
+fn value_array(values: &ValueColumn, column: &Column) -> ArrayRef {
+    let (values, nulls) = (values.values.clone(), values.nulls.clone());
+    match is_decimal(column) {
+        true => {
+            let array = Decimal64Array::new(values, nulls);
+            let array =
+                array.with_precision_and_scale(DECIMAL_DIGITS, column.scale.digits().cast_signed());
+            Arc::new(array.expect("a scale has at most 18 digits"))
+        }
+        false => Arc::new(Int64Array::new(values, nulls)),
+    }
+}
+
+fn dictionary(codes: &[u32], texts: &Arc<StringArray>) -> ArrayRef {
+    // A table has fewer than 2^31 entries: each is at least a byte of memory several times over.
+    let codes: Int32Array = codes.iter().map(|&code| Some(code.cast_signed())).collect();
+    let array = DictionaryArray::<Int32Type>::try_new(codes, texts.clone() as ArrayRef);
+    Arc::new(array.expect("codes lie within their table"))
+}

@@ -1,0 +1,62 @@
+//! The log: every accepted input in one total order, in segments of checksummed frames.
+//!
+//! A segment is the file `log/<first position, 20 digits>.log`.
+
+mod codec;
+mod pack;
+mod reader;
+mod segment;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use isotick_model::{PublisherId, Rejected, Ticks};
+
+pub use reader::LogReader;
+pub use writer::{Cut, LogSyncer, LogWriter, Recovery};
+
+/// A unit of live processing. Its position is its ordinal in the log.
+#[derive(Clone, Debug)]
+pub enum LogRecord {
+    /// Ticks of one publisher, and the rows that were rejected among them.
+    Ticks {
+        /// The stream's name.
+        stream: String,
+        /// The accepted rows, with `seen`; `publishers` holds exactly one, also when there is no
+        /// row.
+        ticks: Ticks,
+        /// The rejected rows.
+        rejected: Vec<Rejected>,
+        /// The service's clock at arrival, nanoseconds UTC.
+        ts_recv_ns: i64,
+    },
+    /// A publisher joined a stream, or is active again.
+    Joined {
+        /// The stream's name.
+        stream: String,
+        /// Who.
+        publisher: PublisherId,
+        /// The service's clock, nanoseconds UTC.
+        ts_recv_ns: i64,
+    },
+    /// A publisher left, finished or went idle.
+    Idle {
+        /// The stream's name.
+        stream: String,
+        /// Who.
+        publisher: PublisherId,
+        /// The service's clock, nanoseconds UTC.
+        ts_recv_ns: i64,
+    },
+}
+
+impl LogRecord {
+    /// The stream it belongs to.
+    pub fn stream(&self) -> &str {
+        match self {
+            Self::Ticks { stream, .. }
+            | Self::Joined { stream, .. }
+            | Self::Idle { stream, .. } => stream,
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! What is true of every manifest, and of every manifest against the one before it.
+
+use std::collections::HashSet;
+
+use super::{Manifest, Origin};
+
+/// What every manifest satisfies on its own.
+pub(super) fn holds(manifest: &Manifest) -> Result<(), String> {
+    let mut paths = HashSet::new();
+    for file in manifest.files() {
+        if !paths.insert(file.path.as_str()) {
+            return Err(format!("{} is listed twice", file.path));
+        }
+        if file.rows == 0 {
+            return Err(format!("{} has no rows", file.path));
+        }
+        if file.path.starts_with('/') || file.path.split('/').any(|part| part == "..") {
+            return Err(format!("{} leads out of the data folder", file.path));
+        }
+    }
+    for (name, stream) in &manifest.streams {
+        // Files of one commit share a range; those of later commits come after it.
+        let mut last = (0, 0);
+        for file in &stream.files {
+            if file.ts_min > file.ts_max {
+                return Err(format!("{}: its times are the wrong way round", file.file.path));
+            }
+            if let Origin::Log { from, to } = file.origin {
+                if from >= to || to > manifest.covered {
+                    return Err(format!("{}: its log positions are not covered", file.file.path));
+                }
+                if (from, to) != last && from < last.1 {
+                    return Err(format!("stream {name}: {} repeats log positions", file.file.path));
+                }
+                last = (from, to);
+            }
+        }
+        for (publisher, imported) in &stream.imported {
+            let rejected = imported.rejected.values().try_fold(0_u64, |sum, n| sum.checked_add(*n));
+            if rejected.is_none_or(|rejected| rejected > imported.rows) {
+                return Err(format!("stream {name}: {publisher} has more rejections than rows"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What every commit keeps of the manifest before it.
+pub(super) fn succeeds(next: &Manifest, current: &Manifest) -> Result<(), String> {
+    if Some(next.version) != current.version.checked_add(1) {
+        return Err(format!("version {} follows {}", next.version, current.version));
+    }
+    if next.covered < current.covered {
+        return Err(format!("it covers {} after {}", next.covered, current.covered));
+    }
+    let kept: HashSet<_> = next.files().map(|file| &file.path).collect();
+    if let Some(lost) = current.files().find(|file| !kept.contains(&file.path)) {
+        return Err(format!("{} is lost", lost.path));
+    }
+    for (name, stream) in &current.streams {
+        let next = next.streams.get(name).ok_or_else(|| format!("stream {name} is lost"))?;
+        if next.watermark < stream.watermark {
+            return Err(format!("stream {name}: its watermark moves back"));
+        }
+        for (publisher, imported) in &stream.imported {
+            if next.imported.get(publisher) != Some(imported) {
+                return Err(format!("stream {name}: the import of {publisher} changed"));
+            }
+        }
+    }
+    Ok(())
+}

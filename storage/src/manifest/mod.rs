@@ -1,0 +1,239 @@
+//! The manifest: the only truth about which files count and which log position they cover.
+
+mod invariants;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use isotick_model::view::DefinitionHash;
+use isotick_model::{LogPosition, RejectReason};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::files::{self, Staged};
+use crate::folder::{DataFolder, FORMAT_VERSION};
+
+/// One version of a data folder's content: a consistent cut at one log position.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Counts the commits; 0 before the first.
+    pub version: u64,
+    /// The first log position whose effects are *not* in the files: everything before is.
+    pub covered: u64,
+    /// By stream name.
+    pub streams: BTreeMap<String, StreamFiles>,
+    /// Recorded live windows, by the hash of the view's definition.
+    pub records: BTreeMap<String, RecordFiles>,
+}
+
+/// What is stored of one stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamFiles {
+    /// The stream's watermark when `covered` was reached, nanoseconds UTC; `None` before every
+    /// active publisher had sent.
+    pub watermark: Option<i64>,
+    /// History, in the order in which it was committed.
+    pub files: Vec<HistoryFile>,
+    /// Imported publishers (one per imported file), by name.
+    pub imported: BTreeMap<String, Imported>,
+}
+
+/// How much an import brought.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Imported {
+    /// Rows of the source: its sequence is `0..rows`, rejected ones included.
+    pub rows: u64,
+    /// Rejected rows by the reason's name.
+    pub rejected: BTreeMap<String, u64>,
+}
+
+impl Imported {
+    /// From rows and a count per reason.
+    pub fn new(rows: u64, rejected: impl IntoIterator<Item = (RejectReason, u64)>) -> Self {
+        let mut counts = BTreeMap::new();
+        for (reason, count) in rejected {
+            if count > 0 {
+                *counts.entry(reason.name().to_owned()).or_default() += count;
+            }
+        }
+        Self { rows, rejected: counts }
+    }
+}
+
+/// A stored file and what protects it: its footer's checksum, which in turn holds those of its
+/// column chunks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredFile {
+    /// Relative to the data folder, with `/`.
+    pub path: String,
+    /// Rows, at least 1.
+    pub rows: u64,
+    /// Length in bytes.
+    pub bytes: u64,
+    /// CRC-32 of the Parquet footer.
+    pub footer_crc32: u32,
+}
+
+/// One file of ticks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryFile {
+    /// The file.
+    #[serde(flatten)]
+    pub file: StoredFile,
+    /// The least `ts_event`, nanoseconds UTC.
+    pub ts_min: i64,
+    /// The greatest `ts_event`, nanoseconds UTC.
+    pub ts_max: i64,
+    /// Where its ticks come from.
+    pub origin: Origin,
+}
+
+/// Where the ticks of a file come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// Log records at positions `[from, to)`.
+    Log {
+        /// The first position.
+        from: u64,
+        /// The position after the last.
+        to: u64,
+    },
+    /// An import.
+    Imported,
+}
+
+/// The recorded windows of one view definition.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordFiles {
+    /// The view's name.
+    pub view: String,
+    /// The files, in the order in which they were committed.
+    pub files: Vec<StoredFile>,
+}
+
+/// The file's form: the manifest and a checksum over its canonical text.
+#[derive(Serialize, Deserialize)]
+struct Enclosed<M> {
+    format: u32,
+    crc32: u32,
+    manifest: M,
+}
+
+impl Manifest {
+    /// The first log position that the files do not cover.
+    pub fn covered(&self) -> LogPosition {
+        LogPosition(self.covered)
+    }
+
+    /// What an import of this publisher brought into a stream, `None` when there was none.
+    pub fn imported(&self, stream: &str, publisher: &str) -> Option<&Imported> {
+        self.streams.get(stream)?.imported.get(publisher)
+    }
+
+    /// The recorded windows' files of a view definition.
+    pub fn record(&self, definition: &DefinitionHash) -> Option<&RecordFiles> {
+        self.records.get(&definition.0)
+    }
+
+    /// Every file that counts.
+    pub fn files(&self) -> impl Iterator<Item = &StoredFile> {
+        let history = self.streams.values().flat_map(|stream| &stream.files).map(|file| &file.file);
+        history.chain(self.records.values().flat_map(|record| &record.files))
+    }
+
+    /// Reads the folder's manifest; the empty one when nothing was committed yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Newer`], [`Error::Manifest`] when it is damaged, [`Error::Io`].
+    pub fn read(folder: &DataFolder) -> Result<Self> {
+        let path = folder.manifest();
+        let text = match fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Self::default());
+            }
+            text => text.map_err(Error::io("read", &path))?,
+        };
+        let damaged = |what: String| Error::Manifest { path: path.clone(), what };
+        // The format first: a newer manifest may have any content.
+        #[derive(Deserialize)]
+        struct Format {
+            format: u32,
+        }
+        let Format { format } =
+            serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
+        if format > FORMAT_VERSION {
+            return Err(Error::Newer { path, found: format, supported: FORMAT_VERSION });
+        }
+        let enclosed: Enclosed<Self> =
+            serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
+        if enclosed.crc32 != enclosed.manifest.crc32() {
+            return Err(damaged("its checksum does not match its content".to_owned()));
+        }
+        invariants::holds(&enclosed.manifest).map_err(damaged)?;
+        Ok(enclosed.manifest)
+    }
+
+    /// Writes a manifest beside the current one. The commit happens when it is put in place.
+    ///
+    /// # Panics
+    ///
+    /// If it is no valid successor of `current`.
+    pub(crate) fn stage(&self, folder: &DataFolder, current: &Self) -> Result<Staged> {
+        if let Err(what) =
+            invariants::holds(self).and_then(|()| invariants::succeeds(self, current))
+        {
+            panic!("a commit breaks a manifest invariant: {what}");
+        }
+        let enclosed = Enclosed { format: FORMAT_VERSION, crc32: self.crc32(), manifest: self };
+        let text = serde_json::to_vec_pretty(&enclosed).expect("a manifest is plain data");
+        let path = folder.manifest();
+        let (staged, ()) =
+            Staged::write(&path, |file| file.write_all(&text).map_err(Error::io("write", &path)))?;
+        Ok(staged)
+    }
+
+    fn crc32(&self) -> u32 {
+        crc32fast::hash(&serde_json::to_vec(self).expect("a manifest is plain data"))
+    }
+}
+
+/// Removes what no commit refers to: unfinished files and files of commits that did not happen.
+/// Only names in our own layout are touched. Returns how many were removed.
+pub(crate) fn remove_orphans(folder: &DataFolder, manifest: &Manifest) -> Result<u64> {
+    folder.assert_writer();
+    let root = folder.path();
+    let kept: std::collections::HashSet<&str> =
+        manifest.files().map(|file| file.path.as_str()).collect();
+    let mut removed = 0;
+    let remove = |path: &Path| fs::remove_file(path).map_err(Error::io("remove", path));
+    for name in files::names_in(root)? {
+        let unfinished = name.ends_with(&format!(".{}", files::UNFINISHED));
+        if unfinished && root.join(&name).is_file() {
+            remove(&root.join(&name))?;
+            removed += 1;
+        } else if name.starts_with("stream=") || name.starts_with("view=") {
+            for part in files::names_in(&root.join(&name))? {
+                let inner = format!("{name}/{part}");
+                if !root.join(&inner).is_dir() {
+                    continue;
+                }
+                for file in files::names_in(&root.join(&inner))? {
+                    let relative = format!("{inner}/{file}");
+                    let ours = file.ends_with(".parquet")
+                        || file.ends_with(&format!(".{}", files::UNFINISHED));
+                    if ours && !kept.contains(relative.as_str()) {
+                        remove(&root.join(&relative))?;
+                        removed += 1;
+                    }
+                }
+            }
+        }
+    }
+    Ok(removed)
+}

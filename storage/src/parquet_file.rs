@@ -1,0 +1,271 @@
+//! Parquet files whose every read byte is checked: the manifest holds a checksum of the footer,
+//! the footer those of the column chunks.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use arrow_array::RecordBatch;
+use arrow_schema::{Schema, SchemaRef};
+use bytes::{Buf, Bytes, buf};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
+    ParquetRecordBatchReaderBuilder,
+};
+use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{KeyValue, ParquetMetaDataReader};
+use parquet::file::properties::WriterPropertiesBuilder;
+use parquet::file::reader::{ChunkReader, Length};
+
+use crate::error::{Error, Result};
+use crate::files::Staged;
+use crate::manifest::StoredFile;
+
+/// Metadata: the version of what this crate writes.
+pub(crate) const FORMAT: &str = "isotick.format";
+/// Metadata: CRC-32 of each column chunk, per row group, as JSON.
+const CHUNK_CRC32: &str = "isotick.chunk_crc32";
+/// The version of the Parquet files' own form.
+pub(crate) const FILE_FORMAT_VERSION: u32 = 1;
+
+/// A metadata entry.
+pub(crate) fn entry(key: impl Into<String>, value: impl Into<String>) -> KeyValue {
+    KeyValue::new(key.into(), value.into())
+}
+
+/// Writes batches as Parquet into a file, with the format version in the metadata. Returns the
+/// number of rows.
+pub(crate) fn write_batches<'w>(
+    path: &Path,
+    file: &'w mut File,
+    schema: SchemaRef,
+    properties: WriterPropertiesBuilder,
+    mut metadata: Vec<KeyValue>,
+    batches: impl IntoIterator<Item = RecordBatch>,
+) -> Result<ArrowWriter<&'w mut File>> {
+    metadata.push(entry(FORMAT, FILE_FORMAT_VERSION.to_string()));
+    let properties = properties.set_key_value_metadata(Some(metadata)).build();
+    let options =
+        ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
+    let mut writer = ArrowWriter::try_new_with_options(file, schema, options)
+        .map_err(Error::parquet("write", path))?;
+    for batch in batches {
+        writer.write(&batch).map_err(Error::parquet("write", path))?;
+    }
+    writer.flush().map_err(Error::parquet("write", path))?;
+    Ok(writer)
+}
+
+/// Writes a checked file under a temporary name.
+pub(crate) fn stage(
+    root: &Path,
+    relative: String,
+    schema: SchemaRef,
+    properties: WriterPropertiesBuilder,
+    metadata: Vec<KeyValue>,
+    batches: impl IntoIterator<Item = RecordBatch>,
+) -> Result<(Staged, StoredFile)> {
+    let path = root.join(&relative);
+    let (staged, (rows, bytes, footer_crc32)) = Staged::write(&path, |file| {
+        let mut again = file.try_clone().map_err(Error::io("read", &path))?;
+        let mut writer = write_batches(&path, file, schema, properties, metadata, batches)?;
+        writer.sync().map_err(Error::io("write", &path))?;
+        let mut crcs = Vec::new();
+        let mut rows = 0;
+        for group in writer.flushed_row_groups() {
+            rows += group.num_rows().cast_unsigned();
+            let mut chunks = Vec::new();
+            for column in group.columns() {
+                let (start, len) = column.byte_range();
+                chunks.push(crc32fast::hash(&read_range(&mut again, &path, start, len)?));
+            }
+            crcs.push(chunks);
+        }
+        // The handles share one position: back to where the writer goes on.
+        again.seek(SeekFrom::End(0)).map_err(Error::io("write", &path))?;
+        let crcs = serde_json::to_string(&crcs).expect("numbers are plain data");
+        writer.append_key_value_metadata(entry(CHUNK_CRC32, crcs));
+        writer.close().map_err(Error::parquet("write", &path))?;
+        let bytes = again.seek(SeekFrom::End(0)).map_err(Error::io("read", &path))?;
+        let footer = footer(&mut again, &path, bytes)?;
+        Ok((rows, bytes, crc32fast::hash(&footer)))
+    })?;
+    Ok((staged, StoredFile { path: relative, rows, bytes, footer_crc32 }))
+}
+
+/// A stored file, its footer read and checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored {
+    path: PathBuf,
+    metadata: ArrowReaderMetadata,
+    crcs: Vec<Vec<u32>>,
+}
+
+impl Stored {
+    /// Opens a file as the manifest describes it. `types` turns the columns' plain Arrow types
+    /// into those to read them as.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Damaged`] for a file of another length or with a damaged footer,
+    /// [`Error::Newer`], [`Error::Io`] also for a missing one.
+    pub fn open(
+        root: &Path,
+        file: &StoredFile,
+        types: impl FnOnce(&Schema) -> Schema,
+    ) -> Result<Self> {
+        let path = root.join(&file.path);
+        let damaged = |what: String| Error::Damaged { path: path.clone(), what };
+        let mut handle = File::open(&path).map_err(Error::io("open", &path))?;
+        let length = handle.metadata().map_err(Error::io("read", &path))?.len();
+        if length != file.bytes {
+            return Err(damaged(format!("it has {length} bytes instead of {}", file.bytes)));
+        }
+        let footer = footer(&mut handle, &path, length)?;
+        if crc32fast::hash(&footer) != file.footer_crc32 {
+            return Err(damaged("its footer's checksum does not match".to_owned()));
+        }
+        let metadata = ParquetMetaDataReader::decode_metadata(&footer[..footer.len() - 8])
+            .map_err(Error::parquet("read", &path))?;
+        let options = || ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        let plain = ArrowReaderMetadata::try_new(metadata.into(), options())
+            .map_err(Error::parquet("read", &path))?;
+        let typed = options().with_schema(types(plain.schema()).into());
+        let metadata = ArrowReaderMetadata::try_new(plain.metadata().clone(), typed)
+            .map_err(Error::parquet("read", &path))?;
+        let stored = Self { path, metadata, crcs: Vec::new() };
+        match stored.entry(FORMAT).and_then(|version| version.parse().ok()) {
+            Some(found) if found > FILE_FORMAT_VERSION => {
+                let supported = FILE_FORMAT_VERSION;
+                return Err(Error::Newer { path: stored.path, found, supported });
+            }
+            Some(_) => {}
+            None => return Err(stored.damaged("it names no format version")),
+        }
+        let crcs = stored.entry(CHUNK_CRC32).and_then(|text| serde_json::from_str(text).ok());
+        match crcs {
+            Some(crcs) => Ok(Self { crcs, ..stored }),
+            None => Err(stored.damaged("it has no checksums")),
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn schema(&self) -> &SchemaRef {
+        self.metadata.schema()
+    }
+
+    pub fn metadata(&self) -> &parquet::file::metadata::ParquetMetaData {
+        self.metadata.metadata()
+    }
+
+    /// The value of a metadata entry.
+    pub fn entry(&self, key: &str) -> Option<&str> {
+        let entries = self.metadata().file_metadata().key_value_metadata()?;
+        entries.iter().find(|entry| entry.key == key)?.value.as_deref()
+    }
+
+    pub fn damaged(&self, what: &str) -> Error {
+        Error::Damaged { path: self.path.clone(), what: what.to_owned() }
+    }
+
+    /// Reads some columns of a row group, given by their indices in ascending order: the chunks
+    /// are read whole and checked, then decoded batch by batch.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Damaged`] when a chunk's checksum does not match, [`Error::Io`].
+    pub fn read(
+        &self,
+        row_group: usize,
+        columns: &[usize],
+        batch_rows: usize,
+    ) -> Result<ParquetRecordBatchReader> {
+        let mut handle = File::open(&self.path).map_err(Error::io("open", &self.path))?;
+        let group = self.metadata().row_group(row_group);
+        let mut chunks = Vec::new();
+        for &column in columns {
+            let (start, len) = group.column(column).byte_range();
+            let bytes = read_range(&mut handle, &self.path, start, len)?;
+            let crc = self.crcs.get(row_group).and_then(|crcs| crcs.get(column));
+            if crc != Some(&crc32fast::hash(&bytes)) {
+                let name = self.schema().field(column).name();
+                return Err(self.damaged(&format!(
+                    "the checksum of column {name} in row group {row_group} does not match"
+                )));
+            }
+            chunks.push((start, Bytes::from(bytes)));
+        }
+        let mask = ProjectionMask::leaves(self.metadata.parquet_schema(), columns.iter().copied());
+        ParquetRecordBatchReaderBuilder::new_with_metadata(Chunks { chunks }, self.metadata.clone())
+            .with_row_groups(vec![row_group])
+            .with_projection(mask)
+            .with_batch_size(batch_rows)
+            .build()
+            .map_err(Error::parquet("read", &self.path))
+    }
+}
+
+/// Checked column chunks in memory, by their place in the file.
+struct Chunks {
+    chunks: Vec<(u64, Bytes)>,
+}
+
+impl Chunks {
+    fn from(&self, start: u64) -> Result<Bytes, ParquetError> {
+        let inside = self.chunks.iter().find_map(|(first, bytes)| {
+            let skipped = start.checked_sub(*first)?;
+            (skipped < bytes.len() as u64).then(|| bytes.slice(skipped as usize..))
+        });
+        inside.ok_or_else(|| ParquetError::General(format!("no column chunk at byte {start}")))
+    }
+}
+
+impl Length for Chunks {
+    fn len(&self) -> u64 {
+        self.chunks.iter().map(|(start, bytes)| start + bytes.len() as u64).max().unwrap_or(0)
+    }
+}
+
+impl ChunkReader for Chunks {
+    type T = buf::Reader<Bytes>;
+
+    fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
+        Ok(self.from(start)?.reader())
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
+        let bytes = self.from(start)?;
+        match length <= bytes.len() {
+            true => Ok(bytes.slice(..length)),
+            false => {
+                Err(ParquetError::General(format!("a column chunk ends before {length} bytes")))
+            }
+        }
+    }
+}
+
+/// The footer with its length and magic.
+fn footer(file: &mut File, path: &Path, length: u64) -> Result<Vec<u8>> {
+    let damaged = || Error::Damaged { path: path.to_path_buf(), what: "it has no footer".into() };
+    let end = length.checked_sub(8).ok_or_else(damaged)?;
+    let tail = read_range(file, path, end, 8)?;
+    let (size, magic) = tail.split_at(4);
+    let size = u64::from(u32::from_le_bytes(size.try_into().expect("four bytes")));
+    if magic != b"PAR1" || size > end {
+        return Err(damaged());
+    }
+    read_range(file, path, end - size, size + 8)
+}
+
+fn read_range(file: &mut File, path: &Path, start: u64, len: u64) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; len as usize];
+    file.seek(SeekFrom::Start(start))
+        .and_then(|_| file.read_exact(&mut bytes))
+        .map_err(Error::io("read", path))?;
+    Ok(bytes)
+}

@@ -1,0 +1,340 @@
+//! Results as Parquet: the record of live windows, and files for users.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{
+    Decimal128Type, Float64Type, Int64Type, TimestampNanosecondType, UInt32Type,
+};
+use arrow_array::{
+    Array, ArrayRef, Decimal128Array, Float64Array, Int64Array, RecordBatch, StringArray,
+    TimestampNanosecondArray, UInt32Array,
+};
+use arrow_schema::{DataType, Field, Schema, TimeUnit};
+use isotick_model::results::{ResultSchema, Value, WindowRow};
+use isotick_model::view::{DefinitionHash, OutputType};
+use isotick_model::{Key, Scale};
+use parquet::basic::Encoding;
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
+use parquet::schema::types::ColumnPath;
+
+use crate::error::{Error, Result};
+use crate::files::{self, Staged};
+use crate::folder::DataFolder;
+use crate::manifest::{RecordFiles, StoredFile};
+use crate::parquet_file::{self, Stored, entry};
+
+/// A published version of a window.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RecordedWindow {
+    /// The window; its version is at least 1.
+    pub row: WindowRow,
+    /// Why this version was published, e.g. `closed` or `late`.
+    pub reason: String,
+}
+
+/// Rows converted at a time.
+const CHUNK_ROWS: usize = 1 << 16;
+/// Digits of a 64-bit and of a 128-bit decimal.
+const NARROW_DIGITS: u8 = 19;
+const WIDE_DIGITS: u8 = 38;
+
+/// Writes windows under a temporary name, sorted by (key, window start, version).
+pub(crate) fn stage(
+    folder: &DataFolder,
+    view: &str,
+    definition: &DefinitionHash,
+    schema: &ResultSchema,
+    windows: &[RecordedWindow],
+    id: &str,
+) -> Result<(Staged, StoredFile)> {
+    folder.assert_writer();
+    let view_folder = format!("view={}/{}", files::path_component(view), definition.0);
+    files::create_folder(&folder.path().join(&view_folder))?;
+    let mut sorted: Vec<&RecordedWindow> = windows.iter().collect();
+    sorted.sort_by(|a, b| {
+        let rank = |window: &RecordedWindow| (window.row.window_start, window.row.version);
+        a.row.key.cmp(&b.row.key).then_with(|| rank(a).cmp(&rank(b)))
+    });
+    let arrow = Arc::new(arrow_schema(schema, true));
+    let batches = sorted.chunks(CHUNK_ROWS).map(|chunk| {
+        let rows: Vec<_> = chunk.iter().map(|window| &window.row).collect();
+        let reasons = chunk.iter().map(|window| window.reason.as_str());
+        batch(schema, &arrow, &rows, Some(StringArray::from_iter_values(reasons)))
+    });
+    let mut metadata = metadata(schema);
+    metadata.push(entry("isotick.view", view));
+    metadata.push(entry("isotick.definition", &definition.0));
+    let relative = format!("{view_folder}/{id}.parquet");
+    parquet_file::stage(
+        folder.path(),
+        relative,
+        arrow.clone(),
+        properties(&arrow),
+        metadata,
+        batches,
+    )
+}
+
+/// Writes results into a file for users, replaced if it is there: key columns, `window_start`,
+/// `window_end`, then the aggregates; rows in the order given.
+///
+/// # Errors
+///
+/// [`Error::Io`], [`Error::Parquet`]. The file is then incomplete.
+pub fn write_results(path: &Path, schema: &ResultSchema, rows: &[WindowRow]) -> Result<()> {
+    let arrow = Arc::new(arrow_schema(schema, false));
+    let batches = rows
+        .chunks(CHUNK_ROWS)
+        .map(|chunk| batch(schema, &arrow, &chunk.iter().collect::<Vec<_>>(), None));
+    let mut file = File::create(path).map_err(Error::io("create", path))?;
+    let properties = properties(&arrow);
+    let writer = parquet_file::write_batches(
+        path,
+        &mut file,
+        arrow.clone(),
+        properties,
+        metadata(schema),
+        batches,
+    )?;
+    writer.close().map_err(Error::parquet("write", path))?;
+    Ok(())
+}
+
+/// The final version of every recorded window, sorted by (key, window start). Windows recorded
+/// twice under one version count once.
+pub(crate) fn read(
+    folder: &DataFolder,
+    record: &RecordFiles,
+    schema: &ResultSchema,
+) -> Result<Vec<WindowRow>> {
+    let mut windows: BTreeMap<(Key, i64, u32), WindowRow> = BTreeMap::new();
+    for file in &record.files {
+        let stored = Stored::open(folder.path(), file, Schema::clone)?;
+        for row in read_file(&stored, schema)? {
+            match windows.entry((row.key.clone(), row.window_start, row.version)) {
+                Entry::Vacant(place) => {
+                    place.insert(row);
+                }
+                Entry::Occupied(known) if same(known.get(), &row) => {}
+                Entry::Occupied(_) => {
+                    return Err(Error::RecordConflict {
+                        path: stored.path().to_path_buf(),
+                        view: record.view.clone(),
+                        key: row.key.to_string(),
+                        window_start: row.window_start,
+                        version: row.version,
+                    });
+                }
+            }
+        }
+    }
+    let mut last: Vec<WindowRow> = Vec::new();
+    for row in windows.into_values() {
+        match last.last_mut() {
+            // Versions ascend within a window.
+            Some(known) if known.key == row.key && known.window_start == row.window_start => {
+                *known = row;
+            }
+            _ => last.push(row),
+        }
+    }
+    Ok(last)
+}
+
+/// Equal bit for bit.
+fn same(a: &WindowRow, b: &WindowRow) -> bool {
+    let bits = |value: &Value| match value {
+        Value::Float(float) => (1, i128::from(float.to_bits())),
+        Value::Integer(integer) => (2, *integer),
+        Value::Null => (0, 0),
+    };
+    a.window_end == b.window_end && a.values.iter().map(bits).eq(b.values.iter().map(bits))
+}
+
+fn read_file(stored: &Stored, schema: &ResultSchema) -> Result<Vec<WindowRow>> {
+    let expected = arrow_schema(schema, true);
+    let fields = stored.schema().fields();
+    if fields.len() != expected.fields().len() {
+        return Err(stored.damaged("it has other columns than the view's definition"));
+    }
+    for (found, expected) in fields.iter().zip(expected.fields()) {
+        if found.name() != expected.name() || found.data_type() != expected.data_type() {
+            return Err(Error::Column {
+                path: stored.path().to_path_buf(),
+                column: found.name().clone(),
+                what: format!("the view has {} of type {}", expected.name(), expected.data_type()),
+            });
+        }
+    }
+    let all: Vec<usize> = (0..fields.len()).collect();
+    let mut rows = Vec::new();
+    for row_group in 0..stored.metadata().num_row_groups() {
+        for batch in stored.read(row_group, &all, CHUNK_ROWS)? {
+            let batch = batch.map_err(|error| stored.damaged(&error.to_string()))?;
+            window_rows(&batch, schema, &mut rows);
+        }
+    }
+    Ok(rows)
+}
+
+fn window_rows(batch: &RecordBatch, schema: &ResultSchema, rows: &mut Vec<WindowRow>) {
+    let keys = schema.keys.len();
+    let texts: Vec<_> =
+        batch.columns()[..keys].iter().map(|keys| keys.as_string::<i32>()).collect();
+    let times = |column: usize| batch.column(column).as_primitive::<TimestampNanosecondType>();
+    let (starts, ends) = (times(keys), times(keys + 1));
+    let versions = batch.column(keys + 2).as_primitive::<UInt32Type>();
+    let values = &batch.columns()[keys + 4..];
+    for row in 0..batch.num_rows() {
+        rows.push(WindowRow {
+            key: match keys {
+                0 => Key::empty(),
+                _ => Key::from_components(texts.iter().map(|texts| texts.value(row))),
+            },
+            window_start: starts.value(row),
+            window_end: ends.value(row),
+            version: versions.value(row),
+            values: values.iter().map(|array| value(array, row)).collect(),
+        });
+    }
+}
+
+fn value(array: &ArrayRef, row: usize) -> Value {
+    if array.is_null(row) {
+        return Value::Null;
+    }
+    match array.data_type() {
+        DataType::Int64 => Value::Integer(array.as_primitive::<Int64Type>().value(row).into()),
+        DataType::Float64 => Value::Float(array.as_primitive::<Float64Type>().value(row)),
+        _ => Value::Integer(array.as_primitive::<Decimal128Type>().value(row)),
+    }
+}
+
+/// Key columns, `window_start`, `window_end`, in a record `version` and `reason`, then the
+/// aggregates.
+fn arrow_schema(schema: &ResultSchema, record: bool) -> Schema {
+    let time = || DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()));
+    let mut fields: Vec<_> =
+        schema.keys.iter().map(|key| Field::new(key, DataType::Utf8, false)).collect();
+    fields.push(Field::new("window_start", time(), false));
+    fields.push(Field::new("window_end", time(), false));
+    if record {
+        fields.push(Field::new("version", DataType::UInt32, false));
+        let taken = |name: &str| {
+            schema.keys.iter().any(|key| key == name)
+                || schema.columns.iter().any(|(column, _)| column == name)
+        };
+        let mut reason = "reason".to_owned();
+        while taken(&reason) {
+            reason.insert_str(0, "isotick_");
+        }
+        fields.push(Field::new(reason, DataType::Utf8, false));
+    }
+    fields.extend(
+        schema.columns.iter().map(|(name, output)| Field::new(name, value_type(*output), true)),
+    );
+    Schema::new(fields)
+}
+
+fn value_type(output: OutputType) -> DataType {
+    let digits = |scale: Scale| scale.digits().cast_signed();
+    match output {
+        OutputType::Count => DataType::Int64,
+        OutputType::Scaled(scale) if scale.digits() == 0 => DataType::Int64,
+        OutputType::Scaled(scale) => DataType::Decimal128(NARROW_DIGITS, digits(scale)),
+        OutputType::ScaledWide(scale) => DataType::Decimal128(WIDE_DIGITS, digits(scale)),
+        OutputType::Float => DataType::Float64,
+    }
+}
+
+fn batch(
+    schema: &ResultSchema,
+    arrow: &Arc<Schema>,
+    rows: &[&WindowRow],
+    reasons: Option<StringArray>,
+) -> RecordBatch {
+    let components: Vec<_> = rows.iter().map(|row| row.key.components()).collect();
+    let mut columns: Vec<ArrayRef> = Vec::new();
+    for key in 0..schema.keys.len() {
+        let texts = components.iter().map(|components| components[key].as_str());
+        columns.push(Arc::new(StringArray::from_iter_values(texts)));
+    }
+    let time = |of: fn(&WindowRow) -> i64| -> ArrayRef {
+        let times = TimestampNanosecondArray::from_iter_values(rows.iter().map(|row| of(row)));
+        Arc::new(times.with_timezone("UTC"))
+    };
+    columns.push(time(|row| row.window_start));
+    columns.push(time(|row| row.window_end));
+    if let Some(reasons) = reasons {
+        let versions = rows.iter().map(|row| row.version);
+        columns.push(Arc::new(UInt32Array::from_iter_values(versions)));
+        columns.push(Arc::new(reasons));
+    }
+    for (index, (name, output)) in schema.columns.iter().enumerate() {
+        let values = rows.iter().map(|row| row.values[index]);
+        columns.push(value_array(name, value_type(*output), values));
+    }
+    RecordBatch::try_new(arrow.clone(), columns).expect("the arrays follow the schema")
+}
+
+/// # Panics
+///
+/// If a value is not of the column's type: it comes from the function that also gave the type.
+fn value_array(name: &str, to: DataType, values: impl Iterator<Item = Value>) -> ArrayRef {
+    let integer = |value: Value| match value {
+        Value::Null => None,
+        Value::Integer(integer) => Some(integer),
+        Value::Float(_) => panic!("aggregate {name} is an integer, not a quotient"),
+    };
+    match to {
+        DataType::Int64 => {
+            let narrow = |wide| i64::try_from(wide).expect("the output type holds every value");
+            Arc::new(values.map(|value| integer(value).map(narrow)).collect::<Int64Array>())
+        }
+        DataType::Float64 => {
+            let float = |value| match value {
+                Value::Null => None,
+                Value::Float(float) => Some(float),
+                Value::Integer(_) => panic!("aggregate {name} is a quotient, not an integer"),
+            };
+            Arc::new(values.map(float).collect::<Float64Array>())
+        }
+        decimal => {
+            let array: Decimal128Array = values.map(integer).collect();
+            Arc::new(array.with_data_type(decimal))
+        }
+    }
+}
+
+fn properties(schema: &Schema) -> WriterPropertiesBuilder {
+    let mut properties = WriterProperties::builder()
+        .set_dictionary_enabled(false)
+        .set_statistics_enabled(EnabledStatistics::Page);
+    for field in schema.fields() {
+        let path = ColumnPath::from(field.name().clone());
+        properties = match field.data_type() {
+            DataType::Utf8 => properties.set_column_dictionary_enabled(path, true),
+            DataType::Int64 | DataType::UInt32 | DataType::Timestamp(..) => {
+                properties.set_column_encoding(path, Encoding::DELTA_BINARY_PACKED)
+            }
+            _ => properties,
+        };
+    }
+    properties
+}
+
+fn metadata(schema: &ResultSchema) -> Vec<KeyValue> {
+    let scaled = schema.columns.iter().filter_map(|(name, output)| match output {
+        OutputType::Scaled(scale) | OutputType::ScaledWide(scale) => {
+            Some(entry(format!("{name}_scale"), scale.digits().to_string()))
+        }
+        _ => None,
+    });
+    scaled.collect()
+}

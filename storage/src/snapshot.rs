@@ -1,0 +1,128 @@
+//! The reader's side: one manifest version, and the log behind it.
+
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::sync::Arc;
+
+use isotick_model::results::{ResultSchema, WindowRow};
+use isotick_model::view::DefinitionHash;
+use isotick_model::{LogPosition, StreamSchema, Ticks};
+
+use crate::error::Result;
+use crate::folder::DataFolder;
+use crate::history::{self, Columns, Part};
+use crate::log::{LogReader, LogRecord};
+use crate::manifest::Manifest;
+use crate::record;
+
+/// A consistent view of a data folder: the files of one manifest version hold exactly the effects
+/// of the log before [`covered`](Self::covered), and what was imported. Cloning is cheap.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    folder: DataFolder,
+    manifest: Arc<Manifest>,
+}
+
+impl Snapshot {
+    /// Opens a data folder for reading, also while a writer has it, at the last committed
+    /// version.
+    ///
+    /// # Errors
+    ///
+    /// As [`DataFolder::open_reader`] and [`Manifest::read`].
+    pub fn open(path: &Path) -> Result<Self> {
+        let folder = DataFolder::open_reader(path)?;
+        let manifest = Manifest::read(&folder)?;
+        Ok(Self::new(folder, Arc::new(manifest)))
+    }
+
+    pub(crate) fn new(folder: DataFolder, manifest: Arc<Manifest>) -> Self {
+        Self { folder, manifest }
+    }
+
+    /// The data folder.
+    pub fn folder(&self) -> &DataFolder {
+        &self.folder
+    }
+
+    /// The manifest.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The first log position that the files do not cover.
+    pub fn covered(&self) -> LogPosition {
+        self.manifest.covered()
+    }
+
+    /// The stream's watermark at [`covered`](Self::covered), nanoseconds UTC; `None` before every
+    /// active publisher had sent.
+    pub fn watermark(&self, stream: &str) -> Option<i64> {
+        self.manifest.streams.get(stream)?.watermark
+    }
+
+    /// History: the parts that hold the rows with `ts_event` in the range. Each stored tick is in
+    /// exactly one part; each part is sorted by (key, `ts_event`, publisher, sequence). Opens the
+    /// footers of the files that pruning leaves.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Damaged`](crate::Error::Damaged), [`Error::Column`](crate::Error::Column) when a
+    /// file does not fit the schema, [`Error::Io`](crate::Error::Io), each naming the file.
+    pub fn ticks(
+        &self,
+        schema: &StreamSchema,
+        columns: &Columns,
+        range: RangeInclusive<i64>,
+    ) -> Result<Vec<Part>> {
+        let files = self.manifest.streams.get(&schema.name).map(|stream| stream.files.as_slice());
+        history::plan(&self.folder, schema, files.unwrap_or_default(), columns, &range)
+    }
+
+    /// The log from [`covered`](Self::covered) on. Ends where the log ends when it is read.
+    ///
+    /// # Errors
+    ///
+    /// As [`LogReader::from`].
+    pub fn log(&self) -> Result<LogReader> {
+        LogReader::from(&self.folder, self.covered())
+    }
+
+    /// The ticks of a stream that only the log holds, in log order, all columns; none empty.
+    ///
+    /// # Errors
+    ///
+    /// As [`log`](Self::log), and those of its records.
+    pub fn tail(&self, stream: &str) -> Result<Vec<Ticks>> {
+        let mut tail = Vec::new();
+        for record in self.log()? {
+            match record? {
+                (_, LogRecord::Ticks { stream: of, ticks, .. })
+                    if of == stream && !ticks.is_empty() =>
+                {
+                    tail.push(ticks);
+                }
+                _ => {}
+            }
+        }
+        Ok(tail)
+    }
+
+    /// The recorded live windows of a view definition: the final version of each, sorted by (key,
+    /// window start), values exactly as published. Empty when nothing was recorded.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RecordConflict`](crate::Error::RecordConflict), and those of
+    /// [`ticks`](Self::ticks).
+    pub fn record(
+        &self,
+        definition: &DefinitionHash,
+        schema: &ResultSchema,
+    ) -> Result<Vec<WindowRow>> {
+        match self.manifest.record(definition) {
+            Some(files) => record::read(&self.folder, files, schema),
+            None => Ok(Vec::new()),
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! The writer's side: one store per data folder, commits that swap the manifest.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use isotick_model::results::ResultSchema;
+use isotick_model::ticks::NEVER_SEEN;
+use isotick_model::view::DefinitionHash;
+use isotick_model::{LogPosition, PublisherId, StreamSchema, Ticks};
+
+use crate::error::{Error, Result};
+use crate::files::{self, Staged};
+use crate::folder::DataFolder;
+use crate::log::{LogWriter, Recovery};
+use crate::manifest::{self, Imported, Manifest, Origin};
+use crate::record::RecordedWindow;
+use crate::snapshot::Snapshot;
+use crate::{history, record};
+
+/// A data folder open for writing: its lock, its manifest, its log.
+pub struct Store {
+    folder: DataFolder,
+    manifest: Arc<Manifest>,
+}
+
+impl Store {
+    /// Opens a data folder as its only writer (see [`DataFolder::open_writer`]) and removes what
+    /// earlier commits left unfinished.
+    pub fn open(path: &Path, command: &str) -> Result<Self> {
+        let folder = DataFolder::open_writer(path, command)?;
+        let manifest = Manifest::read(&folder)?;
+        manifest::remove_orphans(&folder, &manifest)?;
+        Ok(Self { folder, manifest: Arc::new(manifest) })
+    }
+
+    /// The data folder.
+    pub fn folder(&self) -> &DataFolder {
+        &self.folder
+    }
+
+    /// The last committed manifest.
+    pub fn manifest(&self) -> &Arc<Manifest> {
+        &self.manifest
+    }
+
+    /// Opens the log for appending.
+    ///
+    /// # Errors
+    ///
+    /// As [`LogWriter::open`]; [`Error::LogGap`] when the log ends before the position that the
+    /// manifest covers.
+    pub fn open_log(&self) -> Result<(LogWriter, Recovery)> {
+        let (writer, recovery) = LogWriter::open(&self.folder)?;
+        if recovery.next < self.manifest.covered() {
+            let position = self.manifest.covered;
+            return Err(Error::LogGap { path: self.folder.log(), position });
+        }
+        Ok((writer, recovery))
+    }
+
+    /// What is committed now, for reading.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::new(self.folder.clone(), self.manifest.clone())
+    }
+
+    /// Begins a commit. Nothing counts before [`Commit::finish`]; dropping it undoes it.
+    pub fn begin(&mut self) -> Commit<'_> {
+        let mut next = Manifest::clone(&self.manifest);
+        next.version += 1;
+        Commit { store: self, next, written: Vec::new(), folders: BTreeSet::new(), pieces: 0 }
+    }
+}
+
+/// Files being written for one new manifest. Add ticks, windows and imports in any number of
+/// bounded pieces, then [`finish`](Self::finish).
+///
+/// Determinism: the files depend on what is added and in which pieces; what a reader gets from
+/// them does not depend on the pieces.
+#[must_use = "nothing counts before it is finished"]
+pub struct Commit<'a> {
+    store: &'a mut Store,
+    next: Manifest,
+    written: Vec<PathBuf>,
+    folders: BTreeSet<PathBuf>,
+    pieces: u32,
+}
+
+impl Commit<'_> {
+    /// Adds ticks of the live path. `positions` is the range of log records they come from: the
+    /// same for all pieces of one commit, and nothing of a stream before the range of its last
+    /// commit's end. Batches may hold any publishers and come in any order. Memory: about twice
+    /// the batches.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], [`Error::Parquet`]; the commit can only be dropped then.
+    ///
+    /// # Panics
+    ///
+    /// If a column that is not optional is null or absent.
+    pub fn add_ticks(
+        &mut self,
+        schema: &StreamSchema,
+        batches: &[Ticks],
+        positions: Range<LogPosition>,
+    ) -> Result<()> {
+        let origin = Origin::Log { from: positions.start.0, to: positions.end.0 };
+        self.add_history(schema, batches, origin)
+    }
+
+    /// Adds imported ticks, marked as never seen live. Call
+    /// [`mark_imported`](Self::mark_imported) once per publisher as well.
+    ///
+    /// # Errors and panics
+    ///
+    /// As for [`add_ticks`](Self::add_ticks).
+    pub fn add_imported(&mut self, schema: &StreamSchema, batches: &[Ticks]) -> Result<()> {
+        let never_seen = |batch: &Ticks| Ticks {
+            seen: Some(vec![NEVER_SEEN; batch.len()].into()),
+            ..batch.clone()
+        };
+        let batches: Vec<_> = batches.iter().map(never_seen).collect();
+        self.add_history(schema, &batches, Origin::Imported)
+    }
+
+    /// Notes that a publisher was imported whole, so that importing it again does nothing.
+    ///
+    /// # Panics
+    ///
+    /// If it was imported before: ask [`Manifest::imported`] first.
+    pub fn mark_imported(&mut self, stream: &str, publisher: &PublisherId, imported: Imported) {
+        let marks = &mut self.next.streams.entry(stream.to_owned()).or_default().imported;
+        let earlier = marks.insert(publisher.as_str().to_owned(), imported);
+        assert!(earlier.is_none(), "{publisher} is imported into {stream} once");
+    }
+
+    /// Adds windows that a view published.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], [`Error::Parquet`]; the commit can only be dropped then.
+    ///
+    /// # Panics
+    ///
+    /// If a value is not of its column's output type.
+    pub fn add_windows(
+        &mut self,
+        view: &str,
+        definition: &DefinitionHash,
+        schema: &ResultSchema,
+        windows: &[RecordedWindow],
+    ) -> Result<()> {
+        let record = self.next.records.entry(definition.0.clone()).or_default();
+        record.view = view.to_owned();
+        if windows.is_empty() {
+            return Ok(());
+        }
+        let id = self.next_id();
+        let staged = record::stage(&self.store.folder, view, definition, schema, windows, &id)?;
+        let (file, entry) = staged;
+        self.put(file, &entry.path)?;
+        let record = self.next.records.get_mut(&definition.0).expect("it was made above");
+        record.files.push(entry);
+        Ok(())
+    }
+
+    /// Says which log position this commit covers up to (exclusive), and the watermark of each
+    /// stream there.
+    pub fn cover(
+        &mut self,
+        covered: LogPosition,
+        watermarks: impl IntoIterator<Item = (String, Option<i64>)>,
+    ) {
+        self.next.covered = covered.0;
+        for (stream, watermark) in watermarks {
+            self.next.streams.entry(stream).or_default().watermark = watermark;
+        }
+    }
+
+    /// Makes the files durable and swaps the manifest: everything added counts at once. Returns
+    /// the new manifest.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]; the old manifest still holds then, unless only its folder's sync failed.
+    ///
+    /// # Panics
+    ///
+    /// If what was added breaks an invariant of the manifest: positions that are not covered or
+    /// repeat, a watermark that moves back.
+    pub fn finish(mut self) -> Result<Arc<Manifest>> {
+        let staged = self.stage_manifest()?;
+        staged.put_in_place()?;
+        // From here on the files are referred to.
+        self.written.clear();
+        self.store.manifest = Arc::new(std::mem::take(&mut self.next));
+        files::sync_folder(self.store.folder.path())?;
+        Ok(self.store.manifest.clone())
+    }
+
+    /// Everything before the swap.
+    pub(crate) fn stage_manifest(&self) -> Result<Staged> {
+        for folder in &self.folders {
+            files::sync_folder(folder)?;
+        }
+        self.next.stage(&self.store.folder, &self.store.manifest)
+    }
+
+    fn add_history(
+        &mut self,
+        schema: &StreamSchema,
+        batches: &[Ticks],
+        origin: Origin,
+    ) -> Result<()> {
+        if batches.iter().all(Ticks::is_empty) {
+            return Ok(());
+        }
+        let id = self.next_id();
+        for (file, entry) in history::stage(&self.store.folder, schema, batches, origin, &id)? {
+            self.put(file, &entry.file.path)?;
+            let stream = self.next.streams.entry(schema.name.clone()).or_default();
+            stream.files.push(entry);
+        }
+        Ok(())
+    }
+
+    /// A name for this commit's next file: commits of one version do not both happen, and what a
+    /// failed one left is not referred to.
+    fn next_id(&mut self) -> String {
+        let id = format!("{:010}-{:04}", self.next.version, self.pieces);
+        self.pieces += 1;
+        id
+    }
+
+    fn put(&mut self, file: Staged, relative: &str) -> Result<()> {
+        let path = self.store.folder.path().join(relative);
+        self.written.push(path.clone());
+        file.put_in_place()?;
+        // The file's folder and those above it may all be new.
+        let above = path.ancestors().skip(1);
+        let root = self.store.folder.path();
+        self.folders
+            .extend(above.take_while(|folder| folder.starts_with(root)).map(Path::to_owned));
+        Ok(())
+    }
+}
+
+impl Drop for Commit<'_> {
+    fn drop(&mut self) {
+        for path in &self.written {
+            // What stays is not referred to and goes when the folder is next opened for writing.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
