@@ -33,6 +33,12 @@ struct Faults {
     failed: Option<String>,
 }
 
+impl Faults {
+    fn is_clear(&self) -> bool {
+        self.lost.is_none() && self.failed.is_none()
+    }
+}
+
 impl Device {
     /// Opens the adapter that is chosen, with core features and the limits that it offers.
     pub fn open(choice: &Choice) -> Result<Self, GpuError> {
@@ -70,14 +76,18 @@ impl Device {
 
     /// What the driver reported since [`Self::begin`].
     pub fn check(&self) -> Result<(), GpuError> {
-        let faults = lock(&self.faults);
-        let adapter = || self.info.name.clone();
-        if let Some(message) = &faults.lost {
-            return Err(GpuError::Lost { adapter: adapter(), message: message.clone() });
+        if lock(&self.faults).is_clear() {
+            return Ok(());
         }
-        match &faults.failed {
-            Some(message) => Err(GpuError::Failed { adapter: adapter(), message: message.clone() }),
-            None => Ok(()),
+        // The driver says that the device is lost only when it is polled, and work on a lost
+        // device fails first for reasons that hide it.
+        _ = self.poll(wgpu::PollType::Poll);
+        let faults = lock(&self.faults);
+        let adapter = self.info.name.clone();
+        match (&faults.lost, &faults.failed) {
+            (Some(message), _) => Err(GpuError::Lost { adapter, message: message.clone() }),
+            (None, Some(message)) => Err(GpuError::Failed { adapter, message: message.clone() }),
+            (None, None) => Ok(()),
         }
     }
 
@@ -105,10 +115,7 @@ impl Device {
             submission_index: Some(index),
             timeout: Some(Duration::from_secs(ANSWER_SECONDS_MAX)),
         };
-        // wgpu panics where the driver reports a lost device while waiting. Nothing of ours is
-        // touched inside, and the device is not used again.
-        let polled = catch_unwind(AssertUnwindSafe(|| self.device.poll(wait)));
-        match polled {
+        match self.poll(wait) {
             Ok(Ok(_)) => self.check(),
             Ok(Err(wgpu::PollError::Timeout)) => {
                 let error = GpuError::TimedOut {
@@ -125,13 +132,25 @@ impl Device {
                     message: error.to_string(),
                 })
             }
-            Err(_) => {
+            Err(Lost) => {
                 lock(&self.faults).lost.get_or_insert("lost while it was waited for".into());
                 self.check()
             }
         }
     }
+
+    /// wgpu panics where the driver reports a lost device while polling. Nothing of ours is
+    /// touched inside, and a lost device is not used again.
+    fn poll(
+        &self,
+        poll: wgpu::PollType,
+    ) -> Result<Result<wgpu::PollStatus, wgpu::PollError>, Lost> {
+        catch_unwind(AssertUnwindSafe(|| self.device.poll(poll))).map_err(|_| Lost)
+    }
 }
+
+/// Polling found the device lost.
+struct Lost;
 
 /// Callbacks only store text: a poisoned lock still holds a whole value.
 fn lock(faults: &Mutex<Faults>) -> MutexGuard<'_, Faults> {
@@ -141,7 +160,7 @@ fn lock(faults: &Mutex<Faults>) -> MutexGuard<'_, Faults> {
 /// Buffers that wait to be used again. It holds what the largest reduction so far needed.
 #[derive(Default)]
 pub(crate) struct Pool {
-    free: Vec<wgpu::Buffer>,
+    pub free: Vec<wgpu::Buffer>,
 }
 
 impl Pool {
@@ -166,11 +185,10 @@ impl Pool {
         if let Some((index, _)) = smallest {
             return self.free.swap_remove(index);
         }
-        // Powers of two, so that sizes that differ a little share buffers.
-        let size = bytes.max(256).next_power_of_two();
         device.device.create_buffer(&wgpu::BufferDescriptor {
             label: None,
-            size: size.min(device.info.limits.buffer_bytes).max(bytes),
+            // Powers of two, so that sizes that differ a little share buffers.
+            size: bytes.max(256).next_power_of_two(),
             usage,
             mapped_at_creation: false,
         })

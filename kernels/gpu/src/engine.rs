@@ -27,9 +27,9 @@ const _: () = assert!(size_of::<ReduceStatus>() as u64 <= STATUS_BYTES);
 /// Reduces runs on one adapter. Partials are the same words as any other engine's, whatever the
 /// adapter. Work is bounded: at most two chunks are in flight.
 pub struct GpuEngine {
-    device: Device,
+    pub(crate) device: Device,
     kernels: Kernels,
-    pool: Pool,
+    pub(crate) pool: Pool,
 }
 
 /// The permutations, by whether rows may be null.
@@ -64,7 +64,7 @@ impl GpuEngine {
         &self.device.info
     }
 
-    fn compile(device: Device) -> Result<Self, GpuError> {
+    pub(crate) fn compile(device: Device) -> Result<Self, GpuError> {
         device.begin()?;
         let permutations = |shader| [false, true].map(|null| Kernel::new(&device, shader, null));
         let kernels =
@@ -74,7 +74,7 @@ impl GpuEngine {
     }
 
     /// Runs every permutation once on rows with a known answer.
-    fn warm_up(&mut self) -> Result<(), GpuError> {
+    pub(crate) fn warm_up(&mut self) -> Result<(), GpuError> {
         for known in crate::known::answers() {
             if self.reduce_runs(&known.plan, &known.runs)? != known.partials {
                 return Err(GpuError::WrongAnswer { adapter: self.device.info.name.clone() });
@@ -274,12 +274,13 @@ impl Inputs {
                 });
             }
             let key = validity_key(job.input);
-            if !inputs.validity.contains_key(&key) {
-                let words = validity_words(key.iter().map(|&column| &values[column]), chunk);
-                if let Some(words) = words {
-                    let words = pool.upload(device, bytemuck::cast_slice(&words), Pool::INPUT);
-                    inputs.validity.insert(key, words);
-                }
+            if inputs.validity.contains_key(&key) {
+                continue;
+            }
+            let together = key.iter().map(|&column| &values[column]);
+            if let Some(words) = validity_words(together, chunk) {
+                let words = pool.upload(device, bytemuck::cast_slice(&words), Pool::INPUT);
+                inputs.validity.insert(key, words);
             }
         }
         inputs

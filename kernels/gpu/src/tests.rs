@@ -1,1 +1,41 @@
+//! Tests that need an adapter. Without one they print that they are ignored, unless
+//! `ISOTICK_REQUIRE_GPU=1` is set: then they fail.
 
+mod column_reduce;
+mod dispatch;
+mod engine;
+mod product_reduce;
+mod random;
+
+use std::io::Write as _;
+
+use crate::adapters::Choice;
+use crate::device::Device;
+use crate::engine::GpuEngine;
+use crate::error::GpuError;
+
+/// A device, or `None` (said on stderr) where the machine has no adapter.
+pub(crate) fn device() -> Option<Device> {
+    match Device::open(&Choice::Any) {
+        Ok(device) => Some(device),
+        Err(error @ GpuError::NoAdapter { .. }) => ignore(&error),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// An engine, or `None` (said on stderr) where the machine has no adapter.
+pub(crate) fn engine() -> Option<GpuEngine> {
+    let mut engine = GpuEngine::compile(device()?).unwrap_or_else(|error| panic!("{error}"));
+    engine.warm_up().unwrap_or_else(|error| panic!("{error}"));
+    Some(engine)
+}
+
+#[allow(clippy::disallowed_methods, reason = "a test's switch, not a setting")]
+fn ignore(error: &GpuError) -> Option<Device> {
+    let required = std::env::var("ISOTICK_REQUIRE_GPU").is_ok_and(|value| value == "1");
+    assert!(!required, "ISOTICK_REQUIRE_GPU=1, but {error}");
+    // Not a print macro: the harness would swallow it where the test passes.
+    let test = std::thread::current().name().unwrap_or_default().to_owned();
+    _ = writeln!(std::io::stderr(), "ignored: {test}: {error}");
+    None
+}
