@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::{env, fs};
 
 use naga::valid::{Capabilities, ValidationFlags, Validator};
@@ -12,12 +13,14 @@ use naga::{AddressSpace, Module, ShaderStage, StorageAccess, TypeInner};
 #[path = "src/import.rs"]
 mod import;
 
-fn main() {
+fn main() -> ExitCode {
     println!("cargo::rerun-if-changed=.");
-    if let Err(message) = build() {
-        println!("cargo::error={}", message.lines().next().unwrap_or_default());
-        eprintln!("{message}");
-        std::process::exit(1);
+    match build() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
     }
 }
 
