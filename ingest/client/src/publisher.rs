@@ -1,0 +1,219 @@
+//! Sending ticks.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use bytes::Bytes;
+use isotick_model::{PublisherId, Rejected, Ticks};
+use isotick_wire::frame::Encoder;
+use isotick_wire::{Ack, Control, EncodeError, HelloReply, Kind, Role, message};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::connect::{Inbox, Link, Options, Peer};
+use crate::error::ClientError;
+
+/// How far rows have come at the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// In memory.
+    Received,
+    /// Handed to the operating system.
+    Written,
+    /// Synced to the disk.
+    Durable,
+}
+
+impl Level {
+    /// The level's mark: the rows `0..mark` have reached it.
+    pub fn mark(self, ack: &Ack) -> u64 {
+        match self {
+            Self::Received => ack.received_through,
+            Self::Written => ack.written_through,
+            Self::Durable => ack.durable_through,
+        }
+    }
+}
+
+/// A publisher's session. Dropping it without [`finish`](Self::finish) leaves the stream as a
+/// broken connection does: what was acknowledged stays, the rest is sent again by the next one.
+#[derive(Debug)]
+pub struct Publisher {
+    link: Sending,
+    encoder: Encoder,
+    frame_rows: usize,
+    acks: watch::Receiver<Ack>,
+    /// Reads what the service says; ends with the last ack or with why there is none.
+    reader: Option<JoinHandle<Result<Ack, ClientError>>>,
+    peer: Peer,
+}
+
+#[derive(Debug)]
+struct Sending {
+    endpoint: quinn::Endpoint,
+    connection: quinn::Connection,
+    send: quinn::SendStream,
+}
+
+impl Publisher {
+    /// Connects to `HOST:PORT` and is let in as `publisher` of `stream`. The reply says which rows
+    /// are held already and how the stream is defined.
+    ///
+    /// # Errors
+    ///
+    /// The service is not reachable, is another one than pinned, or refuses (unknown stream).
+    pub async fn connect(
+        address: &str,
+        stream: &str,
+        publisher: &PublisherId,
+        options: &Options,
+    ) -> Result<(Self, HelloReply), ClientError> {
+        let role = Role::Publish { stream: stream.into(), publisher: publisher.clone() };
+        let mut link = Link::open(address, role, options).await?;
+        let Control::HelloReply(reply) = link.recv.answer(options.timeout).await? else {
+            return Err(link.recv.unexpected());
+        };
+        let (sender, acks) = watch::channel(reply.ack);
+        let publisher = Self {
+            encoder: Encoder::default(),
+            frame_rows: options.frame_rows.clamp(1, 32_768),
+            acks,
+            reader: Some(tokio::spawn(read(link.recv, sender))),
+            peer: link.peer,
+            link: Sending { endpoint: link.endpoint, connection: link.connection, send: link.send },
+        };
+        Ok((publisher, reply))
+    }
+
+    /// Who answered; its notice is for the user.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// Sends rows, in frames of at most [`Options::frame_rows`] ticks. Rejected rows, in the order
+    /// of their sequence, go with the ticks that they stand between. Waits while the service does
+    /// not read; once it returns, the rows are on their way, not yet acknowledged.
+    ///
+    /// The columns must be the stream's, in the order of its definition. When the future is
+    /// dropped before it ends, a frame may be cut: then this session is of no use any more.
+    ///
+    /// # Errors
+    ///
+    /// The session is over: the error says why.
+    pub async fn send(&mut self, ticks: &Ticks, rejected: &[Rejected]) -> Result<(), ClientError> {
+        let (mut start, mut rejected) = (0, rejected);
+        while start < ticks.len() || !rejected.is_empty() {
+            let end = ticks.len().min(start + self.frame_rows);
+            let between = match ticks.sequence.get(end) {
+                Some(&next) => rejected.iter().take_while(|row| row.sequence < next).count(),
+                None => rejected.len(),
+            };
+            let (now, later) = rejected.split_at(between.min(self.frame_rows));
+            let mut bytes = Vec::new();
+            self.put(ticks, start..end, now, &mut bytes)?;
+            if self.link.send.write_chunk(Bytes::from(bytes)).await.is_err() {
+                return Err(self.ended().await);
+            }
+            (start, rejected) = (end, later);
+        }
+        Ok(())
+    }
+
+    /// Appends one frame, or several where one message cannot hold the rows.
+    fn put(
+        &mut self,
+        ticks: &Ticks,
+        rows: Range<usize>,
+        rejected: &[Rejected],
+        out: &mut Vec<u8>,
+    ) -> Result<(), ClientError> {
+        let encode = |out: &mut Vec<u8>| self.encoder.encode(ticks, rows.clone(), rejected, out);
+        match message::put(Kind::Ticks, out, encode) {
+            Err(EncodeError::TooLarge { rows: all }) if all > 1 => {
+                let middle = rows.start + rows.len().div_ceil(2);
+                let (first, second) = rejected.split_at(rejected.len() / 2);
+                self.put(ticks, rows.start..middle, first, out)?;
+                self.put(ticks, middle..rows.end, second, out)
+            }
+            put => Ok(put?),
+        }
+    }
+
+    /// Where the service says this publisher stands; the newest value, whenever it changes.
+    pub fn acks(&self) -> watch::Receiver<Ack> {
+        self.acks.clone()
+    }
+
+    /// The newest ack.
+    pub fn ack(&self) -> Ack {
+        *self.acks.borrow()
+    }
+
+    /// Waits until the rows `0..through` have reached the level.
+    ///
+    /// # Errors
+    ///
+    /// The session is over before that.
+    pub async fn wait(&mut self, level: Level, through: u64) -> Result<Ack, ClientError> {
+        let reached = self.acks.wait_for(|ack| level.mark(ack) >= through).await.map(|ack| *ack);
+        match reached {
+            Ok(ack) => Ok(ack),
+            Err(_) => Err(self.ended().await),
+        }
+    }
+
+    /// Says that no more ticks will come, waits until everything sent is stored, and closes.
+    ///
+    /// # Errors
+    ///
+    /// The session ended before the service's last ack: send again what is not acknowledged.
+    pub async fn finish(mut self) -> Result<Ack, ClientError> {
+        let mut bytes = Vec::new();
+        Control::Finish.put(&mut bytes)?;
+        if self.link.send.write_all(&bytes).await.is_err() {
+            return Err(self.ended().await);
+        }
+        let finished = match self.reader.take() {
+            Some(reader) => reader.await.unwrap_or_else(|_| Err(self.over())),
+            None => Err(self.over()),
+        };
+        self.link.connection.close(0u32.into(), b"finished");
+        // Gives the farewell a moment to leave this machine.
+        let idle = self.link.endpoint.wait_idle();
+        let _ = tokio::time::timeout(Duration::from_millis(200), idle).await;
+        finished
+    }
+
+    /// Why the session is over. What the service said about it is on its way or here.
+    async fn ended(&mut self) -> ClientError {
+        let Some(reader) = self.reader.take() else { return self.over() };
+        match tokio::time::timeout(Duration::from_secs(2), reader).await {
+            Ok(Ok(Err(error))) => error,
+            _ => self.over(),
+        }
+    }
+
+    fn over(&self) -> ClientError {
+        let reason = String::from("the session is over");
+        ClientError::Lost { address: self.peer.address, reason }
+    }
+}
+
+async fn read(mut inbox: Inbox, acks: watch::Sender<Ack>) -> Result<Ack, ClientError> {
+    loop {
+        let message = inbox.message().await?;
+        if message.kind != Kind::Control {
+            return Err(inbox.unexpected());
+        }
+        match inbox.control(&message)? {
+            Control::Ack(ack) => {
+                acks.send_replace(ack);
+            }
+            Control::FinishReply(ack) => {
+                acks.send_replace(ack);
+                return Ok(ack);
+            }
+            _ => return Err(inbox.unexpected()),
+        }
+    }
+}
