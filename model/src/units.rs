@@ -191,27 +191,11 @@ impl Scale {
         Ok(signed.and_then(|m| i64::try_from(m).ok()))
     }
 
-    /// The binary32 nearest to m/10^s, for |m| ≤ 2^24: one rounding of the exact quotient.
+    /// The binary32 nearest to m/10^s, for |m| ≤ 2^24. Rounding to binary64 first changes nothing:
+    /// it could only where a quotient comes out as the middle between two binary32, and none does
+    /// (`no_quotient_is_a_middle` tries them all).
     fn nearest_f32(self, m: i64) -> f32 {
-        let power = POWERS_F64[usize::from(self.0)];
-        let quotient = m as f64 / power;
-        // Rounding twice differs from rounding once only where the first rounding hits the middle
-        // between two binary32; then the exact remainder decides. (No quotient is subnormal.)
-        let bits = quotient.to_bits();
-        if bits & 0x1FFF_FFFF != 0x1000_0000 {
-            return quotient as f32;
-        }
-        // |quotient| = middle · 2^-shift with 25 bits of middle; 2^-60 ≤ |quotient| ≤ 2^24 gives
-        // 0 ≤ shift ≤ 84, and both sides below are near middle · 10^s < 2^85.
-        let middle = u128::from((bits & ((1 << 52) - 1) | 1 << 52) >> 28);
-        let shift = 1023 + 24 - (bits >> 52 & 0x7FF) as u32;
-        let exact = u128::from(m.unsigned_abs()) << shift;
-        let bits = match exact.cmp(&(middle * self.factor() as u128)) {
-            std::cmp::Ordering::Less => bits - 1,
-            std::cmp::Ordering::Equal => bits,
-            std::cmp::Ordering::Greater => bits + 1,
-        };
-        f64::from_bits(bits) as f32
+        (m as f64 / POWERS_F64[usize::from(self.0)]) as f32
     }
 }
 

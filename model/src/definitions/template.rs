@@ -81,12 +81,11 @@ pub fn template_for(stream: &StreamSchema) -> String {
     for column in &stream.columns {
         text += &format!("{} = {}\n", key(&column.name), column_text(column));
     }
-    let kind = if stream.column("price").is_some() { "bars" } else { "stats" };
     let aggregates: String =
         aggregates(stream).iter().map(|text| format!("    {},\n", string(text))).collect();
     for (suffix, width) in [("1s", "1s"), ("1m", "1m")] {
         text += &format!(
-            "\n[view.{kind}_{suffix}]\nstream = {}\nwindow = {{ tumbling = \"{width}\" }}\n\
+            "\n[view.bars_{suffix}]\nstream = {}\nwindow = {{ tumbling = \"{width}\" }}\n\
              aggregates = [\n{aggregates}]\n\
              lateness = {{ allowed = \"0s\", policy = \"correct\" }} # late ticks: correct, side or drop\n",
             string(&stream.name)

@@ -514,7 +514,7 @@ fn stream(keys: &[&str], columns: &[&str]) -> StreamSchema {
 fn templates_fit_their_streams() {
     let names = |schema: &StreamSchema| {
         let definitions = parse(&template_for(schema));
-        assert_eq!(definitions.streams, [schema.clone()]);
+        assert_eq!(definitions.streams, std::slice::from_ref(schema));
         assert_eq!(definitions.views.len(), 2);
         let outputs = definitions.views[0].aggregates.iter().map(|a| a.name.clone());
         outputs.collect::<Vec<_>>().join(" ")
