@@ -4,6 +4,7 @@ pub mod cpu;
 pub mod engine;
 pub mod filter;
 pub mod hash;
+mod index;
 pub mod lower;
 pub mod partial;
 pub mod partition;

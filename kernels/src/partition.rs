@@ -152,10 +152,10 @@ impl Partitioner {
                 self.gather(ticks, &rows)
             }
             Rows::Range(range) => {
-                let rows: Vec<u32> = (range.start as u32..range.end as u32).collect();
+                let rows = range.start as u32..range.end as u32;
                 self.gather(ticks, &order.sorted(rows))
             }
-            Rows::List(rows) => self.gather(ticks, &order.sorted(rows)),
+            Rows::List(rows) => self.gather(ticks, &order.sorted(rows.iter().copied())),
         };
         let publisher_codes = match ticks.is_empty() {
             true => Vec::new(),
@@ -368,19 +368,24 @@ impl<'a> Order<'a> {
     fn in_form(&self, len: usize, at: impl Fn(usize) -> usize) -> bool {
         /// Groups of this many rows on average are worth no sorting.
         const GROUP_LEN: usize = 32;
+        /// After this many rows the answer may be known.
+        const LOOK_ROWS: usize = 1024;
         let (key, ts) = (&self.ticks.key[..], &self.ticks.ts_event[..]);
         let mut changes = 0_usize;
         let mut backwards = false;
         let mut ties = false;
-        for row in 1..len {
-            let (a, b) = (at(row - 1), at(row));
-            let same = key[a] == key[b];
-            changes += usize::from(!same);
-            backwards |= same & (ts[b] < ts[a]);
-            ties |= same & (ts[b] == ts[a]);
-        }
-        if backwards {
-            return false;
+        for from in (1..len).step_by(LOOK_ROWS) {
+            for row in from..len.min(from + LOOK_ROWS) {
+                let (a, b) = (at(row - 1), at(row));
+                let same = key[a] == key[b];
+                changes += usize::from(!same);
+                backwards |= same & (ts[b] < ts[a]);
+                ties |= same & (ts[b] == ts[a]);
+            }
+            // With more groups than keys, some key came back.
+            if backwards || changes > (len / GROUP_LEN).max(self.ticks.keys.len()) {
+                return false;
+            }
         }
         let tied = |row: usize| {
             let (a, b) = (at(row - 1), at(row));
@@ -400,38 +405,62 @@ impl<'a> Order<'a> {
     }
 
     /// The rows grouped by key, each group in canonical order.
-    fn sorted(&self, rows: Vec<u32>) -> Vec<u32> {
-        let key = &self.ticks.key[..];
-        let local = |row: u32| key[row as usize] as usize;
+    fn sorted(&self, rows: impl ExactSizeIterator<Item = u32> + Clone) -> Vec<u32> {
+        let (key, ts) = (&self.ticks.key[..], &self.ticks.ts_event[..]);
         let codes = self.ticks.keys.len();
-        let mut sorted;
         // Counting needs a counter per code: too many for a few rows.
         if codes > 4 * rows.len() + 1024 {
-            sorted = rows;
-            sorted.sort_by_key(|&row| local(row));
-        } else {
-            let mut next = vec![0_u32; codes + 1];
-            for &row in &rows {
-                next[local(row) + 1] += 1;
+            let mut sorted: Vec<u32> = rows.collect();
+            sorted.sort_by_key(|&row| key[row as usize]);
+            for group in sorted.chunk_by_mut(|&a, &b| key[a as usize] == key[b as usize]) {
+                self.sort_group(group);
             }
-            for code in 1..=codes {
-                next[code] += next[code - 1];
-            }
-            sorted = vec![0; rows.len()];
-            for &row in &rows {
-                let place = &mut next[local(row)];
-                sorted[*place as usize] = row;
-                *place += 1;
-            }
+            return sorted;
         }
-        for group in sorted.chunk_by_mut(|&a, &b| key[a as usize] == key[b as usize]) {
-            let compare = |a: &u32, b: &u32| self.compare(*a as usize, *b as usize);
-            if !group.is_sorted_by(|a, b| compare(a, b).is_le()) {
-                group.sort_by(compare);
+        let mut groups = vec![Group { next: 0, ordered: true, last: i64::MIN }; codes];
+        for row in rows.clone() {
+            groups[key[row as usize] as usize].next += 1;
+        }
+        let mut next = 0;
+        for group in &mut groups {
+            next += std::mem::replace(&mut group.next, next);
+        }
+        let mut sorted = vec![0; rows.len()];
+        for row in rows {
+            let group = &mut groups[key[row as usize] as usize];
+            let ts = ts[row as usize];
+            group.ordered &= group.last < ts;
+            group.last = ts;
+            sorted[group.next as usize] = row;
+            group.next += 1;
+        }
+        let mut start = 0;
+        for group in groups {
+            if !group.ordered {
+                self.sort_group(&mut sorted[start..group.next as usize]);
             }
+            start = group.next as usize;
         }
         sorted
     }
+
+    /// Rows of one key into canonical order; those that are mostly in order cost little.
+    fn sort_group(&self, group: &mut [u32]) {
+        let compare = |a: &u32, b: &u32| self.compare(*a as usize, *b as usize);
+        if !group.is_sorted_by(|a, b| compare(a, b).is_le()) {
+            group.sort_by(compare);
+        }
+    }
+}
+
+/// The rows of one key while they are placed.
+#[derive(Clone, Copy)]
+struct Group {
+    /// Where the next row goes; at first, how many rows there are.
+    next: u32,
+    /// Whether times ascended without a tie.
+    ordered: bool,
+    last: i64,
 }
 
 #[cfg(test)]

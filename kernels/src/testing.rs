@@ -250,7 +250,7 @@ fn naive_value(rows: &[&Row], aggregate: Aggregate, scales: [u8; 2]) -> Expected
         Aggregate::Min(c) => integer(values(c).min()),
         Aggregate::Max(c) => integer(values(c).max()),
         Aggregate::First(c) => integer(values(c).next()),
-        Aggregate::Last(c) => integer(values(c).last()),
+        Aggregate::Last(c) => integer(values(c).next_back()),
         Aggregate::Var(c) => spread(c).map_or(Expected::Null, |(n, d)| Expected::Quotient(n, d)),
         Aggregate::Stddev(c) => spread(c).map_or(Expected::Null, |(n, d)| Expected::Root(n, d)),
         Aggregate::Vwap { price, size } => {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use isotick_model::results::WindowRow;
 use isotick_model::view::View;
 use isotick_model::{Key, StreamSchema, Ticks};
-use rustc_hash::FxHashMap;
 
 use crate::engine::{Engine, EngineError};
+use crate::index::WindowIndex;
 use crate::lower::Lower;
 use crate::partition::Partitioner;
 pub use crate::partition::Truth;
@@ -45,9 +45,7 @@ pub struct Windows {
     partitioner: Partitioner,
     keys: KeyTable,
     publishers: PublisherTable,
-    slots: FxHashMap<WindowId, u32>,
-    /// Per key code, the window that was met last.
-    last: Vec<Option<(WindowId, u32)>>,
+    index: WindowIndex,
     /// Partials, slot by slot.
     words: Vec<u64>,
     /// Per slot, the last update that touched it.
@@ -71,11 +69,10 @@ impl Windows {
             lower: Lower::new(&view, schema, &plan),
             partitioner: Partitioner::new(&view, &plan),
             plan,
+            index: WindowIndex::new(view.window),
             view,
             keys: KeyTable::default(),
             publishers: PublisherTable::default(),
-            slots: FxHashMap::default(),
-            last: Vec::new(),
             words: Vec::new(),
             touched: Vec::new(),
             free: Vec::new(),
@@ -175,11 +172,10 @@ impl Windows {
         let publishers: Vec<u32> = names.map(|name| self.publishers.intern(name)).collect();
         let stride = self.plan.words();
         let mut words = vec![0; stride];
-        for (id, slot) in &other.slots {
-            let start = *slot as usize * stride;
-            words.copy_from_slice(&other.words[start..start + stride]);
+        for (key, start, slot) in other.index.iter() {
+            words.copy_from_slice(other.state(slot));
             states::recode_publishers(&self.plan, &mut words, &publishers);
-            self.combine(WindowId { key: keys[id.key as usize], ..*id }, &words);
+            self.combine(WindowId { start, key: keys[key as usize] }, &words);
         }
         self.passed += other.passed;
         self.unrepresentable += other.unrepresentable;
@@ -189,29 +185,41 @@ impl Windows {
     /// Combines a state into a window, a new one at first; its slot.
     fn combine(&mut self, id: WindowId, words: &[u64]) -> u32 {
         let stride = self.plan.words();
-        if self.last.len() <= id.key as usize {
-            self.last.resize(self.keys.len(), None);
-        }
-        let slot = match self.last[id.key as usize] {
-            Some((last, slot)) if last == id => slot,
-            _ => *self.slots.entry(id).or_insert_with(|| {
-                let slot = self.free.pop().unwrap_or_else(|| {
-                    self.touched.push(0);
-                    let slot = self.touched.len() - 1;
-                    u32::try_from(slot).expect("fewer than 2^32 windows are held")
-                });
-                let end = (slot as usize + 1) * stride;
-                self.words.resize(self.words.len().max(end), 0);
-                self.words[end - stride..end].fill(0);
-                self.touched[slot as usize] = 0;
-                slot
-            }),
-        };
-        self.last[id.key as usize] = Some((id, slot));
+        let mut new = false;
+        let slot = self.index.get_or_insert(id.key, id.start, || {
+            new = true;
+            self.free.pop().unwrap_or_else(|| {
+                let slot = u32::try_from(self.touched.len());
+                self.touched.push(0);
+                self.words.resize(self.words.len() + stride, 0);
+                slot.expect("fewer than 2^32 windows are held")
+            })
+        });
         let start = slot as usize * stride;
         let into = &mut self.words[start..start + stride];
-        states::combine(&self.plan, into, words, &self.publishers);
+        if new {
+            into.copy_from_slice(words);
+            self.touched[slot as usize] = 0;
+        } else {
+            states::combine(&self.plan, into, words, &self.publishers);
+        }
         slot
+    }
+
+    fn state(&self, slot: u32) -> &[u64] {
+        let stride = self.plan.words();
+        let start = slot as usize * stride;
+        &self.words[start..start + stride]
+    }
+
+    fn lowered(&self, id: WindowId, slot: u32) -> WindowRow {
+        WindowRow {
+            key: self.keys.get(id.key).clone(),
+            window_start: id.start,
+            window_end: self.view.window.end_of(id.start),
+            version: 0,
+            values: self.lower.values(self.state(slot)),
+        }
     }
 
     /// The window as a result, with version 0.
@@ -219,27 +227,15 @@ impl Windows {
     /// # Panics
     /// When there is no such window.
     pub fn row(&self, id: WindowId) -> WindowRow {
-        let slot = *self.slots.get(&id).expect("the window is held");
-        let stride = self.plan.words();
-        let start = slot as usize * stride;
-        WindowRow {
-            key: self.keys.get(id.key).clone(),
-            window_start: id.start,
-            window_end: self.view.window.end_of(id.start),
-            version: 0,
-            values: self.lower.values(&self.words[start..start + stride]),
-        }
+        let slot = self.index.get(id.key, id.start).expect("the window is held");
+        self.lowered(id, slot)
     }
 
     /// Forgets a window; whether there was one. Ticks that come for it later begin it anew.
     pub fn remove(&mut self, id: WindowId) -> bool {
-        let Some(slot) = self.slots.remove(&id) else { return false };
-        self.free.push(slot);
-        let last = &mut self.last[id.key as usize];
-        if last.is_some_and(|(last, _)| last == id) {
-            *last = None;
-        }
-        true
+        let slot = self.index.remove(id.key, id.start);
+        self.free.extend(slot);
+        slot.is_some()
     }
 
     /// All windows as results in canonical order: by key bytes, then start.
@@ -250,29 +246,30 @@ impl Windows {
         for (rank, code) in by_key.into_iter().enumerate() {
             ranks[code as usize] = rank as u32;
         }
-        let mut ids: Vec<WindowId> = self.ids().collect();
-        ids.sort_unstable_by_key(|id| (ranks[id.key as usize], id.start));
-        ids.into_iter().map(|id| self.row(id)).collect()
+        let mut windows: Vec<_> = self.index.iter().collect();
+        windows.sort_unstable_by_key(|&(key, start, _)| (ranks[key as usize], start));
+        let row = |(key, start, slot)| self.lowered(WindowId { start, key }, slot);
+        windows.into_iter().map(row).collect()
     }
 
     /// The windows, in no particular order.
     pub fn ids(&self) -> impl Iterator<Item = WindowId> {
-        self.slots.keys().copied()
+        self.index.iter().map(|(key, start, _)| WindowId { start, key })
     }
 
     /// Whether there is this window.
     pub fn contains(&self, id: WindowId) -> bool {
-        self.slots.contains_key(&id)
+        self.index.get(id.key, id.start).is_some()
     }
 
     /// How many windows there are.
     pub fn len(&self) -> usize {
-        self.slots.len()
+        self.index.len()
     }
 
     /// Whether there is no window.
     pub fn is_empty(&self) -> bool {
-        self.slots.is_empty()
+        self.index.len() == 0
     }
 
     /// The key of a window.

@@ -90,9 +90,9 @@ fn ties_in_time_follow_publishers_by_bytes_then_sequence() {
     let mut one_by_one = windows(&ends, WINDOW, [4, 0]);
     let mut apart = windows(&ends, WINDOW, [4, 0]);
     for tick in &rows {
-        one_by_one.update_all(&ticks_of(&[tick.clone()]), &mut CpuEngine).unwrap();
+        one_by_one.update_all(&ticks_of(std::slice::from_ref(tick)), &mut CpuEngine).unwrap();
         let mut part = windows(&ends, WINDOW, [4, 0]);
-        part.update_all(&ticks_of(&[tick.clone()]), &mut CpuEngine).unwrap();
+        part.update_all(&ticks_of(std::slice::from_ref(tick)), &mut CpuEngine).unwrap();
         apart.merge(part);
     }
     assert_eq!(one_by_one.rows()[0].values, expected);
