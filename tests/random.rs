@@ -134,6 +134,8 @@ pub struct Case {
     pub view: View,
     /// The aggregates as written.
     pub aggregates: Vec<String>,
+    /// What happens to late ticks: `correct`, `side` or `drop`.
+    pub policy: &'static str,
 }
 
 impl Case {
@@ -181,7 +183,8 @@ impl Case {
         if rng.chance(60) && !ticks.is_empty() {
             view.filter = Some(filter(rng, &ticks, &columns, 3));
         }
-        Self { shape, seed, keys, columns, ticks, events, view, aggregates }
+        let policy = *rng.pick(&["correct", "side", "drop"]);
+        Self { shape, seed, keys, columns, ticks, events, view, aggregates, policy }
     }
 
     /// What messages call it.
@@ -207,10 +210,6 @@ fn columns(rng: &mut Rng, shape: Shape) -> Vec<Column> {
 
 /// Times in arrival order: ascending, but for steps back of at most `lateness`.
 fn times(rng: &mut Rng, shape: Shape, rows: usize, width: i64, lateness: i64) -> Vec<i64> {
-    let base: i64 = match shape {
-        Shape::NegativeTimes => *rng.pick(&[-3_000_000, -1_700_000_000_000_000_000]),
-        _ => *rng.pick(&[0, 1_700_000_000_000_000_000, -40_000]),
-    };
     if shape == Shape::EdgeOfTime {
         let near = |rng: &mut Rng| {
             let distance = rng.bits(33).cast_signed();
@@ -223,8 +222,13 @@ fn times(rng: &mut Rng, shape: Shape, rows: usize, width: i64, lateness: i64) ->
         Shape::OneWindow => 1_000,
         _ => (width / *rng.pick(&[1, 3, 50, 2_000])).max(1),
     };
+    let base: i64 = match shape {
+        Shape::NegativeTimes => *rng.pick(&[-step * rows as i64, -1_700_000_000_000_000_000]),
+        _ => *rng.pick(&[0, 1_700_000_000_000_000_000, -40_000]),
+    };
     let quantum = match shape {
         Shape::Ties => step * 97,
+        Shape::OneTickPerWindow => 1,
         _ if rng.chance(30) => step * 4,
         _ => 1,
     };
@@ -467,4 +471,85 @@ fn decimal_near(
         _ => (value * 1_000, scale),
     };
     crate::oracle::Decimal { digits, scale }
+}
+
+/// The cases hold what their shapes promise; a suite over empty cases would pass too.
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::*;
+    use crate::oracle::{Truth, windows};
+
+    fn cases(shape: Shape) -> Vec<Case> {
+        (0..12).map(|seed| Case::new(shape, seed, 1_500)).collect()
+    }
+
+    fn share(ticks: &[Tick], holds: impl Fn(&Tick) -> bool) -> usize {
+        100 * ticks.iter().filter(|tick| holds(tick)).count() / ticks.len().max(1)
+    }
+
+    #[test]
+    fn shapes_hold_their_extremes() {
+        let bounds = cases(Shape::Bounds);
+        let values: BTreeSet<_> =
+            bounds.iter().flat_map(|c| &c.ticks).flat_map(|t| &t.values).flatten().collect();
+        assert!(values.contains(&i64::MIN) && values.contains(&i64::MAX));
+        let zero = |c: &Case| share(&c.ticks, |t| matches!(t.values[1], Some(0) | None));
+        assert!(cases(Shape::ZeroSizes).iter().filter(|c| zero(c) > 75).count() >= 6);
+        assert!(cases(Shape::Nulls).iter().all(|c| share(&c.ticks, |t| t.values.contains(&None)) > 0));
+        assert!(cases(Shape::NegativeTimes).iter().all(|c| share(&c.ticks, |t| t.ts < 0) > 30));
+        let most = |c: &Case| {
+            let mut counts: BTreeMap<_, usize> = BTreeMap::new();
+            c.ticks.iter().for_each(|t| *counts.entry(&t.key).or_default() += 1);
+            100 * counts.values().max().unwrap_or(&0) / c.ticks.len()
+        };
+        let long = |c: &&Case| c.ticks.len() > 100;
+        assert!(cases(Shape::Skewed).iter().filter(long).all(|c| most(c) > 60));
+        let times = |c: &Case| c.ticks.iter().map(|t| t.ts).collect::<BTreeSet<_>>().len();
+        assert!(cases(Shape::Ties).iter().filter(long).all(|c| times(c) * 4 < c.ticks.len()));
+        let unfiltered = |shape| {
+            cases(shape).into_iter().map(|mut case| {
+                case.view.filter = None;
+                (windows(&case.view, &case.ticks, Truth::Now).len(), case)
+            })
+        };
+        assert!(unfiltered(Shape::OneTickPerWindow).all(|(windows, c)| windows == c.ticks.len()));
+        let keys = |c: &Case| c.ticks.iter().map(|t| &t.key).collect::<BTreeSet<_>>().len();
+        assert!(unfiltered(Shape::OneWindow).all(|(windows, c)| windows == keys(&c)));
+    }
+
+    #[test]
+    fn cases_are_of_many_kinds() {
+        let all: Vec<_> = Shape::ALL.into_iter().flat_map(cases).collect();
+        let count = |holds: &dyn Fn(&Case) -> bool| all.iter().filter(|case| holds(case)).count();
+        let tenth = all.len() / 10;
+        let results = |case: &Case, truth| windows(&case.view, &case.ticks, truth);
+        assert!(count(&|case| results(case, Truth::Now).len() > 1) > 5 * tenth, "windows");
+        let differ = |case: &Case| results(case, Truth::Now) != results(case, Truth::Seen);
+        assert!(count(&differ) > 2 * tenth, "now and seen differ");
+        let too_late = |case: &Case| {
+            let mut live = case.clone();
+            live.ticks.retain(|tick| tick.arrival != Arrival::NeverSeen);
+            differ(&live)
+        };
+        assert!(count(&too_late) > tenth, "ticks come too late");
+        let part_passes = |case: &Case| {
+            let open = View { filter: None, ..case.view.clone() };
+            let (some, all) = (results(case, Truth::Now), windows(&open, &case.ticks, Truth::Now));
+            !some.is_empty() && some != all
+        };
+        assert!(count(&part_passes) > tenth, "filters let a part through");
+        let null = |case: &Case| crate::oracle::dump(&results(case, Truth::Now)).contains("null");
+        assert!(count(&null) > 2 * tenth, "null results");
+        let kinds: BTreeSet<_> = all
+            .iter()
+            .flat_map(|case| &case.view.outputs)
+            .map(|(_, output)| std::mem::discriminant(output))
+            .map(|kind| format!("{kind:?}"))
+            .collect();
+        assert_eq!(kinds.len(), 11, "every aggregate occurs");
+        for policy in ["correct", "side", "drop"] {
+            assert!(count(&|case| case.policy == policy) > tenth, "{policy}");
+        }
+    }
 }

@@ -1,0 +1,123 @@
+//! Nothing that must not matter matters: random ticks under random views, with everything varied
+//! that the contract says is of no account, against the oracle, value for value and by hash.
+
+use isotick_kernels::windows::Windows;
+use isotick_kernels::{CpuEngine, Engine};
+
+use crate::gpu;
+use crate::oracle::{self, Truth};
+use crate::subject::Subject;
+
+/// Cases per shape.
+const SEEDS: u64 = 12;
+
+const TRUTHS: [Truth; 2] = [Truth::Now, Truth::Seen];
+
+#[test]
+fn order_and_cuts_do_not_matter() {
+    for mut subject in Subject::all(SEEDS) {
+        let (arrival, sorted) = (subject.rows(), subject.sorted_rows());
+        let mut permuted = arrival.clone();
+        subject.rng.shuffle(&mut permuted);
+        let ways = [
+            ("whole, in arrival order", vec![subject.batch(&arrival)]),
+            ("cut, in arrival order", subject.cut(&arrival, 20)),
+            ("whole, in the order of history", vec![subject.batch(&sorted)]),
+            ("cut, in the order of history", subject.cut(&sorted, 4)),
+            ("cut, permuted", subject.cut(&permuted, 9)),
+        ];
+        for truth in TRUTHS {
+            let expected = subject.expected(truth);
+            for (how, batches) in &ways {
+                let windows = subject.product.run_on_cpu(truth, batches);
+                subject.check(truth, how, &expected, &windows);
+            }
+        }
+    }
+}
+
+#[test]
+fn threads_and_the_order_of_merging_do_not_matter() {
+    for mut subject in Subject::all(SEEDS / 2) {
+        let rows = subject.rows();
+        for truth in TRUTHS {
+            let expected = subject.expected(truth);
+            for threads in [2, 7] {
+                let batches = subject.cut(&rows, 20);
+                let product = &subject.product;
+                let mut parts: Vec<Windows> = std::thread::scope(|scope| {
+                    let workers: Vec<_> = (0..threads)
+                        .map(|thread| {
+                            let mine: Vec<_> =
+                                batches.iter().skip(thread).step_by(threads).cloned().collect();
+                            scope.spawn(move || product.run_on_cpu(truth, &mine))
+                        })
+                        .collect();
+                    workers.into_iter().map(|w| w.join().expect("a worker ends")).collect()
+                });
+                subject.rng.shuffle(&mut parts);
+                let mut merged = subject.product.windows(truth);
+                parts.into_iter().for_each(|part| merged.merge(part));
+                subject.check(truth, &format!("{threads} threads"), &expected, &merged);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_engine_does_not_matter() {
+    let Some(mut gpu) = gpu::engine() else { return };
+    for mut subject in Subject::all(SEEDS / 3) {
+        let rows = subject.rows();
+        let ways = [
+            ("gpu, whole", vec![subject.batch(&rows)]),
+            ("gpu, cut", subject.cut(&rows, 3)),
+        ];
+        for truth in TRUTHS {
+            let expected = subject.expected(truth);
+            for (how, batches) in &ways {
+                let windows = subject.product.run(truth, batches, &mut gpu);
+                subject.check(truth, how, &expected, &windows);
+            }
+            // Part by part on either engine, into one result.
+            let mut mixed = subject.product.windows(truth);
+            for (i, batch) in ways[1].1.iter().enumerate() {
+                let engine: &mut dyn Engine = match i % 2 {
+                    0 => &mut gpu,
+                    _ => &mut CpuEngine::default(),
+                };
+                mixed.update(batch, &|_| true, engine).expect("the engine reduces");
+            }
+            subject.check(truth, "gpu and cpu by turns", &expected, &mixed);
+        }
+    }
+}
+
+/// Whole windows are selected by their start.
+#[test]
+fn a_range_selects_whole_windows() {
+    for mut subject in Subject::all(SEEDS / 3) {
+        let rows = subject.rows();
+        let batches = subject.cut(&rows, 5);
+        let all = subject.expected(Truth::Now);
+        let mut starts: Vec<i64> = all.iter().map(|window| window.start).collect();
+        starts.sort_unstable();
+        let Some(middle) = starts.get(starts.len() / 2).copied() else { continue };
+        for (from, to) in [
+            (Some(middle), None),
+            (None, Some(middle)),
+            (Some(middle.saturating_sub(1)), Some(middle.saturating_add(1))),
+            (Some(middle), Some(middle)),
+        ] {
+            let within = |w: &&oracle::Window| {
+                from.is_none_or(|from| from <= w.start) && to.is_none_or(|to| w.start < to)
+            };
+            let expected: Vec<_> = all.iter().filter(within).cloned().collect();
+            let mut windows = subject.product.windows(Truth::Now).with_range(from, to);
+            for batch in &batches {
+                windows.update(batch, &|_| true, &mut CpuEngine::default()).expect("reduces");
+            }
+            subject.check(Truth::Now, &format!("from {from:?} to {to:?}"), &expected, &windows);
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! The GPU, where this machine has one.
+
+use std::sync::OnceLock;
+
+use isotick_gpu::{Choice, GpuEngine};
+
+/// An engine on any adapter, also a software one. Without one: nothing after a line that says
+/// why, or with `ISOTICK_REQUIRE_GPU=1` a failure.
+pub fn engine() -> Option<GpuEngine> {
+    match GpuEngine::open(Choice::Any) {
+        Ok(engine) => Some(engine),
+        Err(why) => {
+            let required = std::env::var("ISOTICK_REQUIRE_GPU").is_ok_and(|value| value == "1");
+            assert!(!required, "ISOTICK_REQUIRE_GPU=1, but there is no Vulkan adapter: {why}");
+            println!("ignored: no Vulkan adapter: {why}");
+            None
+        }
+    }
+}
+
+/// Whether there is an adapter; asked once.
+pub fn available() -> bool {
+    static AVAILABLE: OnceLock<bool> = OnceLock::new();
+    *AVAILABLE.get_or_init(|| engine().is_some())
+}
