@@ -20,7 +20,8 @@ use isotick_model::{Column, Inexact, RejectReason, Scale, ValueColumn};
 use super::batch::{KeyTexts, Refusal, Refusals, TimeRange, shown};
 use super::text;
 
-const NS_PER_DAY: i64 = 86_400_000_000_000;
+const NS_PER_SECOND: i64 = 1_000_000_000;
+const NS_PER_DAY: i64 = 86_400 * NS_PER_SECOND;
 
 /// Whether a field of this type can be the event time.
 pub(super) fn is_time(data_type: &DataType) -> bool {
@@ -187,6 +188,25 @@ pub(super) fn times(
         }
     }
     Ok(times)
+}
+
+/// Refuses the times whose nanoseconds do not lie in their second: they have wrapped around.
+pub(super) fn refuse_wrapped(nanoseconds: &ArrayRef, seconds: &ArrayRef, site: Site) {
+    let (Some(nanoseconds), Some(seconds)) = (
+        nanoseconds.as_primitive_opt::<TimestampNanosecondType>(),
+        seconds.as_primitive_opt::<TimestampSecondType>(),
+    ) else {
+        return;
+    };
+    let rows = nanoseconds.len();
+    for (row, (ns, s)) in nanoseconds.iter().zip(seconds).enumerate() {
+        if let (Some(ns), Some(s)) = (ns, s)
+            && ns.div_euclid(NS_PER_SECOND) != s
+        {
+            let text = format!("{s} s does not fit 64-bit nanoseconds");
+            site.refusals.refuse(row, rows, site.column, (RejectReason::TimeOutOfRange, text));
+        }
+    }
 }
 
 /// One value column at its declared scale. `stated` is the scale of the file's integers where

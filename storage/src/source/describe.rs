@@ -71,12 +71,11 @@ pub struct SourceField {
     /// The decimal digits of its values: a decimal's own, or the scale that the file's metadata
     /// state for its integers.
     ///
-    /// Looked for in this order: `isotick.scale` and `scale` in the field's own metadata;
-    /// `isotick.scale.<field>` and `<field>_scale` in the file's; then the file's `price_scale`
-    /// for fields whose last word is a price's (`price`, `px`, `bid`, `ask`, `open`, `high`,
-    /// `low`, `close`, `mid`, `last`, `vwap`), and `size_scale` for those whose last word is a
-    /// size's (`size`, `qty`, `quantity`, `volume`). Where nothing is stated integers are taken at
-    /// the declared scale.
+    /// Looked for in this order: `scale` in the field's own metadata; `<field>_scale` in the
+    /// file's; then the file's `price_scale` for fields whose last word is a price's (`price`,
+    /// `px`, `bid`, `ask`, `open`, `high`, `low`, `close`, `mid`, `last`, `vwap`), and
+    /// `size_scale` for those whose last word is a size's (`size`, `qty`, `quantity`, `volume`).
+    /// Where nothing is stated integers are taken at the declared scale.
     pub scale: Option<Scale>,
     /// Whether nulls (in text: empty fields) were met among the rows looked at, or are counted in
     /// the file's statistics.
@@ -150,8 +149,8 @@ struct Profile {
     digits: u8,
     magnitude: f64,
     numbers: bool,
-    /// Whether every value is a whole number of 64 bits, and their span.
-    integers: Option<(i64, i64)>,
+    /// The least and the greatest number seen, cut to whole ones.
+    span: (i64, i64),
     times: bool,
     distinct: HashSet<String>,
 }
@@ -168,7 +167,7 @@ impl Profile {
             digits: 0,
             magnitude: 0.0,
             numbers: true,
-            integers: Some((i64::MAX, i64::MIN)),
+            span: (i64::MAX, i64::MIN),
             times: true,
             distinct: HashSet::new(),
         }
@@ -232,9 +231,7 @@ impl Profile {
     }
 
     fn look_at_integer(&mut self, value: i64) {
-        if let Some((min, max)) = &mut self.integers {
-            (*min, *max) = ((*min).min(value), (*max).max(value));
-        }
+        self.span = (self.span.0.min(value), self.span.1.max(value));
     }
 
     fn look_at_text(&mut self, text: &str) {
@@ -242,15 +239,21 @@ impl Profile {
             self.distinct.insert(text.to_string());
         }
         let text = text.trim();
-        match text.parse() {
-            Ok(value) if self.integers.is_some() => self.look_at_integer(value),
-            _ => self.integers = None,
+        if let Ok(value) = text.parse() {
+            self.look_at_integer(value);
+            self.magnitude = self.magnitude.max((value as f64).abs());
+            return;
         }
         // Looked at only as long as every value before was one.
         self.times = self.times && text::time(text.as_bytes(), TimeUnit::Seconds).is_ok();
         let number = text.parse::<f64>();
         self.numbers = self.numbers && number.is_ok();
-        if self.numbers && number.is_ok_and(f64::is_finite) {
+        if let Ok(x) = number
+            && self.numbers
+            && x.is_finite()
+        {
+            self.look_at_integer(x as i64);
+            self.magnitude = self.magnitude.max(x.abs());
             self.raise(|scale| scale.parse_decimal(text));
         }
     }
@@ -289,7 +292,7 @@ impl Profile {
             Some(data_type) if data_type.is_integer() => {
                 exact(self.stated.map_or(0, Scale::digits))
             }
-            _ if self.is_text() && self.numbers && self.seen > 0 => guessed(f64::INFINITY),
+            _ if self.is_text() && self.numbers && self.seen > 0 => guessed(i64::MAX as f64),
             _ => None,
         }
     }
@@ -301,7 +304,7 @@ impl Profile {
     /// Whether the field could be the time if its name says so.
     fn may_be_time(&self) -> bool {
         match &self.arrow {
-            Some(data_type) if data_type.is_integer() => self.integers.is_some(),
+            Some(data_type) if data_type.is_integer() => true,
             _ => self.is_text() && self.times && self.seen > 0,
         }
     }
@@ -311,7 +314,7 @@ impl Profile {
         self.is_text() && self.times && !self.numbers && self.seen > 0
     }
 
-    /// The unit in which all integers lie between 1990 and 2100; nanoseconds when none does.
+    /// The unit in which all numbers lie between 1990 and 2100; nanoseconds when none does.
     fn time_unit(&self) -> TimeUnit {
         const SPAN_S: std::ops::Range<i64> = 631_152_000..4_102_444_800;
         let units = [
@@ -322,9 +325,8 @@ impl Profile {
         ];
         let fits = |unit: &TimeUnit| {
             let per_second = 1_000_000_000 / unit.ns();
-            self.integers.is_some_and(|(min, max)| {
-                SPAN_S.contains(&(min / per_second)) && SPAN_S.contains(&(max / per_second))
-            })
+            let (min, max) = self.span;
+            SPAN_S.contains(&(min / per_second)) && SPAN_S.contains(&(max / per_second))
         };
         units.into_iter().find(fits).unwrap_or_default()
     }

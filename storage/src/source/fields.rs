@@ -95,10 +95,9 @@ const SIZE_WORDS: [&str; 4] = ["size", "qty", "quantity", "volume"];
 
 /// The scale at which the file's metadata say the integers of a field are, if they do.
 ///
-/// Looked up in this order: `isotick.scale` and `scale` in the field's own metadata; then in the
-/// file's `isotick.scale.<field>` and `<field>_scale`; then `price_scale` for fields whose last
-/// word is a price's (`price`, `bid`, `open`, …), `size_scale` for those whose last word is a
-/// size's.
+/// Looked up in this order: `scale` in the field's own metadata; `<field>_scale` in the file's;
+/// then the file's `price_scale` for fields whose last word is a price's (`price`, `bid`, `open`,
+/// …), `size_scale` for those whose last word is a size's.
 pub(super) fn stated_scale(
     path: &Path,
     field: &str,
@@ -118,9 +117,7 @@ pub(super) fn stated_scale(
         _ => None,
     };
     let text = field_metadata
-        .get("isotick.scale")
-        .or_else(|| field_metadata.get("scale"))
-        .or_else(|| file_metadata.get(&format!("isotick.scale.{field}")))
+        .get("scale")
         .or_else(|| file_metadata.get(&format!("{field}_scale")))
         .or_else(|| file_metadata.get(kind?));
     let Some(text) = text else { return Ok(None) };

@@ -8,13 +8,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch, new_null_array};
-use arrow_schema::{ArrowError, DataType, Field, Schema};
+use arrow_schema::{ArrowError, DataType, Field, Schema, TimeUnit};
 use isotick_model::{Column, Scale, ValueColumn};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
     ParquetRecordBatchReaderBuilder,
 };
+use parquet::basic::Type as PhysicalType;
 use parquet::errors::ParquetError;
 use parquet::file::statistics::Statistics;
 
@@ -33,6 +34,10 @@ pub(super) struct ParquetFile {
     read: Vec<usize>,
     /// The reader of the row group under way.
     reader: Option<ParquetRecordBatchReader>,
+    /// Where the time is an INT96: the same field in seconds. The nanoseconds wrap around outside
+    /// 64 bits; that they disagree with the seconds shows it.
+    seconds: Option<ArrowReaderMetadata>,
+    seconds_reader: Option<ParquetRecordBatchReader>,
     /// The row group under way, or the next one when there is no reader.
     group: usize,
     /// The file's row at which that group starts.
@@ -127,6 +132,7 @@ impl ParquetFile {
         let path = &plan.path;
         let (file, metadata) = load(path)?;
         check_types(plan, metadata.schema())?;
+        let seconds = int96_seconds(path, plan, &metadata)?;
         let metadata = with_dictionary_keys(path, plan, metadata)?;
         let scale = |field: &Option<usize>| match field {
             Some(field) => scale_of(path, &metadata, *field),
@@ -153,6 +159,8 @@ impl ParquetFile {
             stated,
             read,
             reader: None,
+            seconds,
+            seconds_reader: None,
             group: 0,
             group_start: 0,
             next_row: 0,
@@ -218,21 +226,25 @@ impl ParquetFile {
                 self.pass_group();
                 continue;
             }
-            let reader = match &mut self.reader {
-                Some(reader) => reader,
-                slot => slot.insert(group_reader(
-                    &plan.path,
-                    &self.file,
-                    &self.metadata,
-                    self.group,
-                    &self.read,
-                    plan.batch_rows,
-                    (self.next_row - self.group_start) as usize,
-                )?),
+            if self.reader.is_none() {
+                let skip = (self.next_row - self.group_start) as usize;
+                let open = |metadata, fields: &[usize]| {
+                    let (path, rows) = (&plan.path, plan.batch_rows);
+                    group_reader(path, &self.file, metadata, self.group, fields, rows, skip)
+                };
+                let seconds = self.seconds.as_ref();
+                self.seconds_reader =
+                    seconds.map(|metadata| open(metadata, &[plan.bindings.time])).transpose()?;
+                self.reader = Some(open(&self.metadata, &self.read)?);
+            }
+            let next = |reader: &mut Option<ParquetRecordBatchReader>| match reader {
+                Some(reader) => next_of(&plan.path, reader),
+                None => Ok(None),
             };
-            let Some(batch) = next_of(&plan.path, reader)? else {
+            let Some(batch) = next(&mut self.reader)? else {
                 return Err(self.row_count(plan, group_end));
             };
+            let seconds = next(&mut self.seconds_reader)?;
             let rows = (batch.num_rows() as u64).min(self.end_row - self.next_row);
             if self.next_row + rows > group_end {
                 return Err(self.row_count(plan, group_end));
@@ -243,9 +255,9 @@ impl ParquetFile {
             let batch = batch.slice(0, rows as usize);
             let first_row = self.next_row;
             self.next_row += rows;
-            return self.convert(plan, &batch, first_row).map(Some).map_err(|source| {
-                SourceError::Parquet { path: plan.path.clone(), source: source.into() }
-            });
+            return self.convert(plan, &batch, seconds.as_ref(), first_row).map(Some).map_err(
+                |source| SourceError::Parquet { path: plan.path.clone(), source: source.into() },
+            );
         }
     }
 
@@ -259,6 +271,7 @@ impl ParquetFile {
         &self,
         plan: &Plan,
         batch: &RecordBatch,
+        seconds: Option<&RecordBatch>,
         first_row: u64,
     ) -> Result<SourceBatch, ArrowError> {
         let rows = batch.num_rows();
@@ -268,6 +281,10 @@ impl ParquetFile {
         let read = |field: usize| array(field).expect("time and keys are always read");
         let mut refusals = Refusals::default();
         let schema = &plan.schema;
+        if let Some(seconds) = seconds {
+            let site = Site { refusals: &mut refusals, column: &schema.time };
+            array::refuse_wrapped(read(plan.bindings.time), seconds.column(0), site);
+        }
         let time = array::times(
             read(plan.bindings.time),
             plan.time_unit,
@@ -333,6 +350,32 @@ fn check_types(plan: &Plan, schema: &Schema) -> Result<(), SourceError> {
         }
     }
     Ok(())
+}
+
+/// A reading of the file in which an INT96 time comes in seconds; `None` where it is another type.
+fn int96_seconds(
+    path: &Path,
+    plan: &Plan,
+    metadata: &ArrowReaderMetadata,
+) -> Result<Option<ArrowReaderMetadata>, SourceError> {
+    let parquet = metadata.parquet_schema();
+    let int96 = (0..parquet.num_columns()).any(|leaf| {
+        parquet.get_column_root_idx(leaf) == plan.bindings.time
+            && parquet.column(leaf).physical_type() == PhysicalType::INT96
+    });
+    if !int96 {
+        return Ok(None);
+    }
+    let schema = metadata.schema();
+    let mut fields = schema.fields().to_vec();
+    let time = &mut fields[plan.bindings.time];
+    *time =
+        Arc::new(Field::clone(time).with_data_type(DataType::Timestamp(TimeUnit::Second, None)));
+    let supplied = Schema::new_with_metadata(fields, schema.metadata().clone());
+    guard(path, || {
+        let options = ArrowReaderOptions::new().with_schema(Arc::new(supplied));
+        ArrowReaderMetadata::try_new(Arc::clone(metadata.metadata()), options).map(Some)
+    })
 }
 
 /// Asks for text keys as dictionaries, which is how most files store them: then each distinct

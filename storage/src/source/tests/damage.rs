@@ -1,0 +1,90 @@
+//! Files that are not what they say: an error that names them, and never a panic.
+
+use std::io::Write;
+
+use arrow_array::{Int64Array, StringArray};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+use super::*;
+
+fn prices() -> StreamSchema {
+    stream(vec![column("price", 2)])
+}
+
+fn healthy() -> Vec<u8> {
+    let rows = 0..2000_i64;
+    let sample = Sample::parquet(vec![
+        ("ts", Arc::new(rows.clone().collect::<Int64Array>())),
+        (
+            "symbol",
+            Arc::new(
+                rows.clone().map(|row| Some(format!("K{}", row % 7))).collect::<StringArray>(),
+            ),
+        ),
+        ("price", Arc::new(rows.collect::<Int64Array>())),
+    ]);
+    std::fs::read(&sample.path).unwrap()
+}
+
+#[test]
+fn cut_parquet_files() {
+    let bytes = healthy();
+    for len in [0, 3, 4, 100, bytes.len() / 2, bytes.len() - 9, bytes.len() - 1] {
+        let sample = Sample::bytes("cut.parquet", &bytes[..len]);
+        let message = sample.error(&prices());
+        assert!(message.contains("cut.parquet is no readable Parquet file"), "{len}: {message}");
+    }
+}
+
+#[test]
+fn flipped_bytes_never_panic() {
+    let bytes = healthy();
+    for at in (0..bytes.len()).step_by(11) {
+        let mut broken = bytes.clone();
+        broken[at] ^= 0xA5;
+        // Data that decode are taken: Parquet pages carry no checksum by default.
+        if let Some(message) =
+            error_of(&Sample::bytes("x.parquet", &broken).path, &prices(), &Default::default())
+        {
+            assert!(message.contains("x.parquet"), "{message}");
+        }
+    }
+}
+
+#[test]
+fn unreadable_texts() {
+    assert!(Sample::csv("").error(&prices()).contains("has no header line"));
+    assert!(Sample::csv("\n\n").error(&prices()).contains("has no header line"));
+    assert!(Sample::csv(",,\n1,2,3\n").error(&prices()).contains("has no header line"));
+    assert!(Sample::bytes("a.csv", b"ts,\xFF\n").error(&prices()).contains("not UTF-8"));
+    assert!(Sample::bytes("a.csv", b"ts,\0\n").error(&prices()).contains("binary data"));
+    assert!(
+        Sample::bytes("a.zst", &[0x28, 0xB5, 0x2F, 0xFD, 0]).error(&prices()).contains("Zstandard")
+    );
+    assert!(
+        Sample::bytes("a.parquet", b"ts,symbol\n").error(&prices()).contains("no readable Parquet")
+    );
+    let missing =
+        error_of(Path::new("/nonexistent/a.csv"), &prices(), &Default::default()).unwrap();
+    assert!(missing.contains("cannot read /nonexistent/a.csv"), "{missing}");
+    let folder = TempDir::new().unwrap();
+    let message = error_of(folder.path(), &prices(), &Default::default()).unwrap();
+    assert!(message.contains("cannot read"), "{message}");
+}
+
+#[test]
+fn a_cut_gzip_is_an_error() {
+    let rows: String =
+        (0..5000).map(|row| format!("{row},A,{}.{}\n", row * 7919 % 1000, row % 10)).collect();
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(format!("ts,symbol,price\n{rows}").as_bytes()).unwrap();
+    let bytes = encoder.finish().unwrap();
+    let message = Sample::bytes("cut.csv.gz", &bytes[..bytes.len() / 2]).error(&prices());
+    assert!(message.contains("cannot read") && message.contains("cut.csv.gz"), "{message}");
+    let mut broken = bytes.clone();
+    let at = bytes.len() / 2;
+    broken[at] ^= 0xFF;
+    let message = Sample::bytes("bad.csv.gz", &broken).error(&prices());
+    assert!(message.contains("bad.csv.gz"), "{message}");
+}
