@@ -13,14 +13,19 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 ///
 /// Start with `isotick demo`: it needs no configuration and shows the whole way of a tick.
 #[derive(Debug, Parser)]
-#[command(name = "isotick", version, max_term_width = 100, after_help = "\
+#[command(
+    name = "isotick",
+    version,
+    max_term_width = 100,
+    after_help = "\
 First steps:
   isotick demo                                       everything at once, on built-in ticks
   isotick init --from trades.parquet                 write isotick.toml for your own file
   isotick scan bars_1m --file trades.parquet         bars of a file, nothing stored
   isotick serve --data ./data                        the service; then, in another terminal:
   isotick publish trades.parquet --stream trades --to 127.0.0.1:7400
-  isotick verify bars_1m --data ./data               live and history compared, window by window")]
+  isotick verify bars_1m --data ./data               live and history compared, window by window"
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -102,6 +107,9 @@ pub struct ServeArgs {
     /// The engine for live windows
     #[arg(long, default_value = "auto")]
     pub engine: EngineChoice,
+    /// A publisher that is silent for this long no longer holds the watermark back
+    #[arg(long, default_value = "10s", value_name = "DURATION")]
+    pub idle_after: DurationNs,
     #[command(flatten)]
     pub definitions: DefinitionArgs,
 }
@@ -133,7 +141,7 @@ pub struct PublishArgs {
     pub stream: String,
     /// The service's address
     #[arg(long, value_name = "ADDR")]
-    pub to: SocketAddr,
+    pub to: String,
     /// The publisher's name [default: the hash of the file's content]
     #[arg(long, value_name = "ID")]
     pub publisher: Option<String>,
@@ -246,7 +254,7 @@ pub struct ScanArgs {
     /// The engine; `gpu` runs there or fails
     #[arg(long, default_value = "auto")]
     pub engine: EngineChoice,
-    /// All ticks as known now, or only what live could know, or only what came too late for live
+    /// All ticks as known now, or only what live could know
     #[arg(long, default_value = "now")]
     pub truth: TruthChoice,
     /// CPU threads [default: one per core]
@@ -335,7 +343,7 @@ pub struct DefinitionArgs {
 pub struct ServiceArgs {
     /// The service's address
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7400")]
-    pub at: SocketAddr,
+    pub at: String,
     /// The fingerprint of the service's certificate; needed for addresses other than loopback
     #[arg(long, value_name = "F")]
     pub fingerprint: Option<String>,
@@ -370,8 +378,6 @@ pub enum TruthChoice {
     Now,
     /// What live could know under the view's lateness
     Seen,
-    /// What came too late for live
-    Late,
 }
 
 /// The order in which rows are sent.
@@ -475,6 +481,13 @@ impl std::str::FromStr for DurationNs {
 
     fn from_str(text: &str) -> Result<Self, String> {
         isotick_model::time::parse_duration(text).map(Self).map_err(|error| error.to_string())
+    }
+}
+
+impl DurationNs {
+    /// As the standard library's type; negative durations are zero.
+    pub fn to_std(self) -> std::time::Duration {
+        std::time::Duration::from_nanos(self.0.try_into().unwrap_or(0))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
-use isotick_gpu::{AdapterChoice, GpuEngine};
+use isotick_gpu::{Choice, GpuEngine};
 use isotick_kernels::{CpuEngine, Engine, EngineError, EngineKind, Partials, Plan, Runs};
 use isotick_scheduler::OnFailure;
 
@@ -28,9 +28,9 @@ pub fn open(choice: EngineChoice, threads: Option<std::num::NonZeroUsize>) -> Re
     let threads = threads.map_or(1, |threads| threads.get());
     let gpu = match choice {
         EngineChoice::Cpu => None,
-        EngineChoice::Auto => GpuEngine::open(AdapterChoice::HardwareOnly).ok(),
+        EngineChoice::Auto => GpuEngine::open(Choice::HardwareOnly).ok(),
         EngineChoice::Gpu => Some(
-            GpuEngine::open(AdapterChoice::Any)
+            GpuEngine::open(Choice::Any)
                 .context("--engine gpu was asked for; --engine auto or cpu runs without one")?,
         ),
     };
@@ -40,7 +40,7 @@ pub fn open(choice: EngineChoice, threads: Option<std::num::NonZeroUsize>) -> Re
     };
     let workers: Vec<Box<dyn Engine>> = match gpu {
         Some(gpu) => {
-            let gpu: Shared = Shared(Arc::new(Mutex::new(Box::new(gpu))));
+            let gpu = Shared(Arc::new(Mutex::new(Box::new(gpu))));
             (0..threads).map(|_| Box::new(gpu.clone()) as Box<dyn Engine>).collect()
         }
         None => (0..threads).map(|_| Box::new(CpuEngine) as Box<dyn Engine>).collect(),

@@ -1,12 +1,17 @@
 #![doc = include_str!("README.md")]
 
-pub mod cli;
+mod cli;
 mod commands;
+mod comparing;
 mod definitions;
 mod engines;
+mod files;
 pub mod market;
-pub mod output;
+mod output;
+mod pace;
 mod progress;
+mod publishing;
+mod scanning;
 mod service;
 
 use std::process::ExitCode;

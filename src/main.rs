@@ -3,5 +3,15 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    quiet_device_selection();
     isotick::run()
+}
+
+/// Mesa's device-selection layer writes to standard error where no desktop session is set up; we
+/// choose adapters ourselves and need it not.
+#[allow(unsafe_code, reason = "the environment has no safe setter")]
+fn quiet_device_selection() {
+    // SAFETY: nothing else reads or writes the environment meanwhile: this is the first thing
+    // `main` does, and no thread has been started.
+    unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
 }

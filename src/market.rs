@@ -59,11 +59,8 @@ impl Market {
     pub fn next_ticks(&mut self, rows: usize) -> Ticks {
         let mut ts_event = Vec::with_capacity(rows);
         let mut key = Vec::with_capacity(rows);
-        let (mut prices, mut sizes, mut sides) = (
-            Vec::with_capacity(rows),
-            Vec::with_capacity(rows),
-            Vec::with_capacity(rows),
-        );
+        let (mut prices, mut sizes, mut sides) =
+            (Vec::with_capacity(rows), Vec::with_capacity(rows), Vec::with_capacity(rows));
         let mut side_known = Vec::with_capacity(rows);
         for _ in 0..rows {
             self.clock_ns += self.random.below(2 * GAP_NS_MEAN) as i64;

@@ -80,7 +80,8 @@ impl<W: Write> RowWriter<W> {
             fields.push(row.version.to_string());
         }
         let types = self.schema.columns.iter().map(|(_, output)| *output);
-        fields.extend(row.values.iter().zip(types).map(|(value, output)| value_text(*value, output)));
+        fields
+            .extend(row.values.iter().zip(types).map(|(value, output)| value_text(*value, output)));
         fields
     }
 
@@ -115,23 +116,13 @@ impl<W: Write> RowWriter<W> {
     }
 
     fn write_csv(&mut self, rows: &[WindowRow]) -> io::Result<()> {
-        if !std::mem::replace(&mut self.header_written, true) {
-            self.write_csv_line(&self.names())?;
+        let header = (!std::mem::replace(&mut self.header_written, true)).then(|| self.names());
+        let lines: Vec<_> = rows.iter().map(|row| self.fields(row)).collect();
+        let mut csv = csv::Writer::from_writer(&mut self.out);
+        for line in header.iter().chain(&lines) {
+            csv.write_record(line).map_err(io::Error::from)?;
         }
-        rows.iter().try_for_each(|row| self.write_csv_line(&self.fields(row)))
-    }
-
-    fn write_csv_line(&mut self, fields: &[String]) -> io::Result<()> {
-        for (column, field) in fields.iter().enumerate() {
-            if column > 0 {
-                self.out.write_all(b",")?;
-            }
-            match field.contains([',', '"', '\n', '\r']) {
-                true => write!(self.out, "\"{}\"", field.replace('"', "\"\""))?,
-                false => self.out.write_all(field.as_bytes())?,
-            }
-        }
-        self.out.write_all(b"\n")
+        csv.flush()
     }
 
     fn write_json(&mut self, rows: &[WindowRow]) -> io::Result<()> {

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use isotick_kernels::{Engine, EngineError, Truth, WindowId, Windows};
-use isotick_model::{StreamSchema, Ticks};
 use isotick_model::results::WindowRow;
 use isotick_model::view::{LatenessPolicy, View};
+use isotick_model::{StreamSchema, Ticks};
 
 /// The live state of one view: a function of the log records it is shown, in log order.
 ///
@@ -98,7 +98,7 @@ impl LiveView {
         ticks: &Ticks,
         engine: &mut dyn Engine,
     ) -> Result<(), EngineError> {
-        for id in self.windows.update(ticks, &|_| true, engine)? {
+        for id in self.windows.update_all(ticks, engine)? {
             if self.correctable.contains_key(&id) {
                 self.changed.push(id);
             } else {
@@ -129,7 +129,8 @@ impl LiveView {
                 self.expiring.entry(self.expires_at(id)).or_default().push(id);
             }
         }
-        while let Some(expired) = self.expiring.first_entry().filter(|expired| *expired.key() <= w) {
+        while let Some(expired) = self.expiring.first_entry().filter(|expired| *expired.key() <= w)
+        {
             for id in expired.remove() {
                 self.correctable.remove(&id);
                 self.windows.remove(id);

@@ -161,20 +161,20 @@ struct Worker<'a> {
 
 impl Worker<'_> {
     fn reduce(&mut self, ticks: &Ticks) -> Result<(), ScanError> {
-        let wanted: Vec<bool> = match self.keys {
-            [] => Vec::new(),
-            keys => ticks.keys.iter().map(|key| keys.contains(key)).collect(),
+        let wanted: Vec<bool> = ticks.keys.iter().map(|key| self.keys.contains(key)).collect();
+        let all = self.keys.is_empty();
+        let update = |windows: &mut Windows, engine: &mut dyn Engine| match all {
+            true => windows.update_all(ticks, engine),
+            false => windows.update(ticks, &|row| wanted[ticks.key[row] as usize], engine),
         };
-        let select =
-            |row: usize| wanted.is_empty() || wanted[ticks.key[row] as usize];
         let before = self.outcome.windows.passed();
-        if let Err(error) = self.outcome.windows.update(ticks, &select, self.engine.as_mut()) {
+        if let Err(error) = update(&mut self.outcome.windows, self.engine.as_mut()) {
             if self.on_failure == OnFailure::Stop {
                 return Err(error.into());
             }
             self.outcome.fallback.get_or_insert(error);
             self.engine = Box::new(CpuEngine);
-            self.outcome.windows.update(ticks, &select, self.engine.as_mut())?;
+            update(&mut self.outcome.windows, self.engine.as_mut())?;
         }
         self.outcome.rows_read += ticks.len() as u64;
         let rows = self.outcome.windows.passed() - before;

@@ -1,0 +1,34 @@
+//! The commands: each is one file, named as the user types it.
+
+mod demo;
+mod devices;
+mod import;
+mod init;
+mod publish;
+mod scan;
+mod serve;
+mod status;
+mod tail;
+mod verify;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::cli::Command;
+
+/// Runs a command.
+pub fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Demo(args) => demo::run(args),
+        Command::Serve(args) => serve::run(args),
+        Command::Status(args) => status::run(args),
+        Command::Publish(args) => publish::run(args),
+        Command::Tail(args) => tail::run(args),
+        Command::Import(args) => import::run(args),
+        Command::Scan(args) => scan::run(args),
+        Command::Verify(args) => verify::run(args),
+        Command::Devices(args) => devices::run(args),
+        Command::Init(args) => init::run(args),
+    }
+}

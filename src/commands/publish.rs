@@ -1,0 +1,108 @@
+//! `isotick publish`: files to a running service, from where it stands.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use indicatif::ProgressBar;
+use isotick_client::Options;
+use serde_json::{Value, json};
+
+use crate::cli::PublishArgs;
+use crate::files::{self, Rejections};
+use crate::pace::Pacer;
+use crate::progress;
+use crate::publishing::{Publishing, Standing, Watch};
+use crate::service::rejections_json;
+
+pub fn run(args: PublishArgs) -> Result<ExitCode> {
+    let publisher = args.publisher.as_deref().map(files::publisher).transpose()?;
+    if publisher.is_some() && args.files.len() > 1 {
+        bail!(
+            "--publisher names one file's ticks: publish several files one by one, or let their content name them"
+        );
+    }
+    let publishing = Publishing {
+        files: args.files.clone(),
+        stream: args.stream.clone(),
+        address: args.to.clone(),
+        options: Options { fingerprint: args.fingerprint.clone(), ..Options::default() },
+        publisher,
+        order: args.order,
+        pacer: Pacer::new(args.rate, args.speed),
+        ack: args.ack,
+        reconnect: !args.no_reconnect,
+        fields: args.fields.clone(),
+        rows_max: u64::MAX,
+    };
+    let mut shown = Shown(progress::bar("publishing", None, "rows"));
+    let (mut standings, rejections) = (Vec::new(), Rejections::default());
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let outcome = runtime.block_on(publishing.run(&mut standings, &rejections, &mut shown));
+    shown.0.finish_and_clear();
+    rejections.report();
+    if args.json {
+        println!("{}", report(&args, &standings));
+    }
+    outcome?;
+    if !args.json {
+        for (path, standing) in args.files.iter().zip(&standings) {
+            let ack = &standing.ack;
+            eprintln!(
+                "{}: {} rows sent; {} accepted, {} late, {} duplicate, {} conflicting, {} rejected; \
+                 durable through {}",
+                path.display(),
+                standing.sent,
+                ack.accepted,
+                ack.late,
+                ack.duplicate,
+                ack.conflicting,
+                ack.rejected.total(),
+                ack.durable_through
+            );
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Counts of ticks from the start of the files, summed; each file apart below `files`.
+fn report(args: &PublishArgs, standings: &[Standing]) -> Value {
+    let counts = |standings: &[Standing]| {
+        let sum = |count: fn(&Standing) -> u64| standings.iter().map(count).sum::<u64>();
+        json!({
+            "sent": sum(|s| s.sent.max(s.ack.received_through)),
+            "received_through": sum(|s| s.ack.received_through),
+            "written_through": sum(|s| s.ack.written_through),
+            "durable_through": sum(|s| s.ack.durable_through),
+            "accepted": sum(|s| s.ack.accepted),
+            "late": sum(|s| s.ack.late),
+            "duplicate": sum(|s| s.ack.duplicate),
+            "conflicting": sum(|s| s.ack.conflicting),
+            "rejected": rejections_json(&isotick_ingest::sequencer::total_rejections(
+                standings.iter().map(|s| &s.ack),
+            )),
+        })
+    };
+    let mut report = counts(standings);
+    if args.files.len() > 1 {
+        let files = args.files.iter().zip(standings).map(|(path, standing)| {
+            let mut file = counts(std::slice::from_ref(standing));
+            file["file"] = path.display().to_string().into();
+            file
+        });
+        report["files"] = files.collect();
+    }
+    report
+}
+
+struct Shown(ProgressBar);
+
+impl Watch for Shown {
+    fn sent(&mut self, rows: usize, _: Option<i64>) {
+        self.0.inc(rows as u64);
+    }
+
+    fn notice(&mut self, text: &str) {
+        self.0.suspend(|| eprintln!("{text}"));
+    }
+}

@@ -1,0 +1,137 @@
+//! `isotick scan`: a view over stored history or foreign files.
+
+use std::io::{BufWriter, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use isotick_model::Key;
+use isotick_model::results::ResultSchema;
+use isotick_scheduler::{Part, Scan};
+use isotick_storage::Snapshot;
+
+use crate::cli::{ScanArgs, ScanFormat};
+use crate::files::{self, Rejections};
+use crate::output::{RowWriter, TextFormat};
+use crate::scanning::{self, Finished};
+use crate::{definitions, engines};
+
+pub fn run(args: ScanArgs) -> Result<ExitCode> {
+    let format = chosen_format(&args)?;
+    let snapshot = args.data.as_deref().map(Snapshot::open).transpose()?;
+    let definitions = match &snapshot {
+        Some(snapshot) => {
+            let remembered = snapshot.folder().definitions()?;
+            match remembered {
+                Some(text) => definitions::for_reading(&args.definitions, &text, &args.view)?,
+                None => definitions::from_file(&args.definitions)?,
+            }
+        }
+        None => definitions::from_file(&args.definitions)?,
+    };
+    let view = definitions.view(&args.view)?;
+    let schema = definitions.stream(&view.stream)?;
+    let scan = Scan {
+        from_ns: args.from.map(|from| from.0),
+        to_ns: args.to.map(|to| to.0),
+        keys: args
+            .key
+            .iter()
+            .map(|key| parse_key(key, schema.keys.len()))
+            .collect::<Result<_>>()?,
+        ..scanning::whole(view, schema, scanning::truth(args.truth, view))
+    };
+    let rejections = Arc::new(Rejections::default());
+    let (parts, rows_total) = match &snapshot {
+        Some(snapshot) => {
+            let (parts, rows) = scanning::folder_parts(snapshot, &scan, true)?;
+            (parts, Some(rows))
+        }
+        None => {
+            let mut parts: Vec<Part> = Vec::new();
+            let mut total = Some(0);
+            for path in &args.file {
+                // Each file's ticks are a publisher's own: ties between files go by content hash.
+                let source = files::open(path, &args.fields, &definitions, schema, None)?;
+                total = total.zip(source.rows_total()).map(|(sum, rows)| sum + rows);
+                parts.extend(files::scan_parts(path, source, &rejections));
+            }
+            (parts, total)
+        }
+    };
+    let engines = engines::open(args.engine, args.threads)?;
+    let finished = scanning::run(&scan, parts, rows_total, engines)?;
+    rejections.report();
+    write(&args, format, &ResultSchema::of(&scan.view), &finished)?;
+    if args.stats {
+        let mut stats = finished.to_json();
+        stats["rejected"] = rejections.to_json();
+        eprintln!("{stats}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn chosen_format(args: &ScanArgs) -> Result<Option<ScanFormat>> {
+    let by_name = args.output.as_ref().and_then(|path| path.extension()?.to_str());
+    let format = args.format.or(match (by_name, args.hash) {
+        (Some("parquet"), _) => Some(ScanFormat::Parquet),
+        (Some("csv"), _) => Some(ScanFormat::Csv),
+        (Some("json" | "jsonl"), _) => Some(ScanFormat::Json),
+        (Some(_), _) | (None, false) => Some(ScanFormat::Table),
+        (None, true) => args.output.is_some().then_some(ScanFormat::Table),
+    });
+    if format == Some(ScanFormat::Parquet) && args.output.is_none() {
+        bail!("--format parquet writes a file: name it with -o FILE");
+    }
+    Ok(format)
+}
+
+fn parse_key(text: &str, columns: usize) -> Result<Key> {
+    let components: Vec<_> = match columns {
+        1 => vec![text],
+        _ => text.split(',').collect(),
+    };
+    if components.len() != columns {
+        bail!("--key {text}: the stream's key has {columns} columns, joined by commas here");
+    }
+    Ok(Key::from_components(components))
+}
+
+fn write(
+    args: &ScanArgs,
+    format: Option<ScanFormat>,
+    schema: &ResultSchema,
+    finished: &Finished,
+) -> Result<()> {
+    let text = match format {
+        None => None,
+        Some(ScanFormat::Table) => Some(TextFormat::Table),
+        Some(ScanFormat::Csv) => Some(TextFormat::Csv),
+        Some(ScanFormat::Json) => Some(TextFormat::Json),
+        Some(ScanFormat::Parquet) => {
+            let path = args.output.as_ref().context("a Parquet result goes to a file")?;
+            isotick_storage::write_results(path, schema, &finished.rows)?;
+            None
+        }
+    };
+    if let Some(text) = text {
+        let out: Box<dyn Write> = match &args.output {
+            Some(path) => Box::new(
+                std::fs::File::create(path)
+                    .with_context(|| format!("cannot write {}", path.display()))?,
+            ),
+            None => Box::new(std::io::stdout().lock()),
+        };
+        let mut writer =
+            RowWriter::new(BufWriter::new(out), text, args.time, schema.clone(), false);
+        writer.write(&finished.rows)?;
+        writer.finish()?;
+    }
+    if args.hash {
+        match (format, &args.output) {
+            (Some(_), None) => eprintln!("hash {}", finished.hash),
+            _ => println!("{}", finished.hash),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,99 @@
+//! `isotick status`: how a running service stands.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::cli::{ServiceArgs, StatusArgs};
+
+pub fn run(args: StatusArgs) -> Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let json =
+        runtime.block_on(isotick_client::status(&args.service.at, &args.service.options()))?;
+    let status: Value = serde_json::from_str(&json).context("the service's status is no JSON")?;
+    if args.json {
+        println!("{status}");
+    } else {
+        print(&status);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl ServiceArgs {
+    /// How to connect.
+    pub fn options(&self) -> isotick_client::Options {
+        isotick_client::Options { fingerprint: self.fingerprint.clone(), ..Default::default() }
+    }
+}
+
+fn print(status: &Value) {
+    println!("up {} s, engine {}", status["uptime_s"], text(&status["engine"]));
+    for cause in ["failure", "engine_failure"] {
+        if let Some(reason) = status[cause].as_str() {
+            println!("{cause}: {reason}");
+        }
+    }
+    for (name, stream) in entries(&status["streams"]) {
+        println!(
+            "\nstream {name}: {} ticks/s, watermark {}",
+            stream["ticks_per_s"],
+            text(&stream["watermark"])
+        );
+        println!(
+            "  {:<20} {:>12} {:>9} {:>9} {:>11} {:>9} {:>12} {:>12}  rejected",
+            "publisher",
+            "accepted",
+            "late",
+            "duplicate",
+            "conflicting",
+            "active",
+            "written",
+            "durable"
+        );
+        for publisher in stream["publishers"].as_array().into_iter().flatten() {
+            let rejected = entries(&publisher["rejected"]);
+            let rejected: Vec<_> =
+                rejected.map(|(reason, rows)| format!("{reason} {rows}")).collect();
+            let name: String = text(&publisher["publisher"]).chars().take(20).collect();
+            println!(
+                "  {:<20} {:>12} {:>9} {:>9} {:>11} {:>9} {:>12} {:>12}  {}",
+                name,
+                publisher["accepted"].to_string(),
+                publisher["late"].to_string(),
+                publisher["duplicate"].to_string(),
+                publisher["conflicting"].to_string(),
+                publisher["active"].to_string(),
+                publisher["written_through"].to_string(),
+                publisher["durable_through"].to_string(),
+                if rejected.is_empty() { "none".to_owned() } else { rejected.join(", ") },
+            );
+        }
+    }
+    println!();
+    for (name, view) in entries(&status["views"]) {
+        println!(
+            "view {name}: {} windows, {} corrections, {} open, {} ticks, {} too late ({}), {} subscribers",
+            view["windows"],
+            view["corrections"],
+            view["open"],
+            view["ticks"],
+            view["too_late"],
+            text(&view["too_late_are"]),
+            view["subscribers"]
+        );
+    }
+    for part in ["log", "edge"] {
+        let counts: Vec<_> =
+            entries(&status[part]).map(|(name, count)| format!("{name} {count}")).collect();
+        println!("{part}: {}", counts.join(", "));
+    }
+}
+
+fn entries(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    value.as_object().into_iter().flatten()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| "none".to_owned(), str::to_owned)
+}

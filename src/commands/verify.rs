@@ -1,0 +1,75 @@
+//! `isotick verify`: what live published against a scan of history, window by window.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use isotick_kernels::{Truth, result_hash};
+use isotick_model::results::{ResultSchema, WindowRow};
+use isotick_scheduler::{Scan, is_closed};
+use isotick_storage::Snapshot;
+use serde_json::json;
+
+use crate::cli::VerifyArgs;
+use crate::comparing::differences;
+use crate::{definitions, engines, scanning};
+
+/// Differing windows that are shown.
+const SHOWN_MAX: usize = 10;
+
+pub fn run(args: VerifyArgs) -> Result<ExitCode> {
+    let snapshot = Snapshot::open(&args.data)?;
+    let remembered = snapshot.folder().definitions()?.with_context(|| {
+        format!("{} remembers no definitions: no service has run here", args.data.display())
+    })?;
+    let definitions = definitions::parse_remembered(&remembered)?;
+    let view = definitions.view(&args.view)?;
+    let schema = definitions.stream(&view.stream)?;
+    let truth = Truth::Seen { allowed_ns: view.lateness.allowed_ns };
+    let scan = Scan {
+        from_ns: args.from.map(|from| from.0),
+        to_ns: args.to.map(|to| to.0),
+        ..scanning::whole(view, schema, truth)
+    };
+    let (parts, rows) = scanning::folder_parts(&snapshot, &scan, false)?;
+    let finished = scanning::run(&scan, parts, Some(rows), engines::open(args.engine, None)?)?;
+
+    let result = ResultSchema::of(view);
+    let watermark = snapshot.watermark(&view.stream);
+    let (scanned, open): (Vec<_>, Vec<_>) =
+        finished.rows.into_iter().partition(|row| is_closed(view, row.window_end, watermark));
+    let in_range = |row: &WindowRow| {
+        scan.from_ns.is_none_or(|from| row.window_start >= from)
+            && scan.to_ns.is_none_or(|to| row.window_start < to)
+    };
+    let mut live = snapshot.record(&view.definition, &result)?;
+    live.retain(in_range);
+    let differing = differences(&live, &scanned);
+    let hash = result_hash(&result, &scanned);
+    if args.json {
+        let report = json!({
+            "view": view.name,
+            "windows": scanned.len(),
+            "differences": differing.len(),
+            "open": open.len(),
+            "rows": finished.rows_read,
+            "engine": finished.engine,
+            "hash": hash.to_string(),
+            "live_hash": result_hash(&result, &live).to_string(),
+        });
+        println!("{report}");
+    } else {
+        println!(
+            "{} windows, {} differences, hash {hash} ({} open, not compared)",
+            scanned.len(),
+            differing.len(),
+            open.len()
+        );
+    }
+    for difference in differing.iter().take(SHOWN_MAX) {
+        eprint!("{}", difference.describe(&result, ["live", "history"]));
+    }
+    if differing.len() > SHOWN_MAX {
+        eprintln!("… and {} more", differing.len() - SHOWN_MAX);
+    }
+    Ok(if differing.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,119 @@
+//! Files as users have them: opened as a stream's ticks.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Result, bail};
+use isotick_model::definitions::Definitions;
+use isotick_model::{PublisherId, StreamSchema};
+use isotick_scheduler::{Part, ScanError, TickSink};
+use isotick_storage::source::{Source, SourceBatch, SourceOptions};
+
+use crate::cli::FieldArgs;
+
+/// Opens a file as ticks of a stream. Ticks whose window no view of the stream can represent are
+/// rejected.
+pub fn open(
+    path: &Path,
+    fields: &FieldArgs,
+    definitions: &Definitions,
+    schema: &StreamSchema,
+    publisher: Option<&PublisherId>,
+) -> Result<Source> {
+    let options = SourceOptions {
+        map: fields.pairs()?,
+        time_unit: fields.time_unit,
+        publisher: publisher.cloned(),
+        windows: definitions.views_of(&schema.name).map(|view| view.window).collect(),
+        ..SourceOptions::default()
+    };
+    Ok(Source::open(path, &options, schema)?)
+}
+
+/// A publisher's name as given on the command line.
+pub fn publisher(name: &str) -> Result<PublisherId> {
+    match PublisherId::new(name) {
+        Some(publisher) => Ok(publisher),
+        None => bail!("a publisher's name has 1 to {} bytes", PublisherId::LEN_MAX),
+    }
+}
+
+impl FieldArgs {
+    /// The `--map` arguments as pairs.
+    fn pairs(&self) -> Result<Vec<(String, String)>> {
+        let pair = |text: &String| match text.split_once('=') {
+            Some((column, field)) if !column.is_empty() && !field.is_empty() => {
+                Ok((column.to_owned(), field.to_owned()))
+            }
+            _ => bail!("--map {text}: write COLUMN=FIELD, the declared column first"),
+        };
+        self.map.iter().map(pair).collect()
+    }
+}
+
+/// Rejected rows of files by reason, with the first one of each reason in words.
+#[derive(Default)]
+pub struct Rejections(Mutex<Vec<(&'static str, u64, String)>>);
+
+impl Rejections {
+    /// Counts a batch's rejected rows.
+    pub fn count(&self, path: &Path, batch: &SourceBatch) {
+        if batch.details.is_empty() {
+            return;
+        }
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for row in &batch.details {
+            let name = row.reason.name();
+            match counts.iter_mut().find(|(other, ..)| *other == name) {
+                Some((_, count, _)) => *count += 1,
+                None => counts.push((name, 1, format!("{}: {row}", path.display()))),
+            }
+        }
+    }
+
+    /// Reason, rows, and the first such row in words.
+    pub fn by_reason(&self) -> Vec<(&'static str, u64, String)> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        counts.sort_unstable();
+        counts
+    }
+
+    /// Tells the user, on standard error, what was rejected.
+    pub fn report(&self) {
+        for (reason, count, first) in self.by_reason() {
+            eprintln!("{count} rows rejected as {reason}; the first: {first}");
+        }
+    }
+
+    /// Counts by reason, for JSON.
+    pub fn to_json(&self) -> serde_json::Value {
+        self.by_reason()
+            .into_iter()
+            .map(|(reason, count, _)| (reason.to_owned(), count.into()))
+            .collect::<serde_json::Map<_, _>>()
+            .into()
+    }
+}
+
+/// The file's independently readable parts, as parts of a scan.
+pub fn scan_parts(path: &Path, source: Source, rejections: &Arc<Rejections>) -> Vec<Part> {
+    let ranges = source.parts();
+    let source = Arc::new(Mutex::new(source));
+    let part = |range| {
+        let (source, rejections, path) = (source.clone(), rejections.clone(), path.to_owned());
+        let read = move |sink: &mut TickSink<'_>| {
+            let failed = |error| ScanError::Read(Box::new(error));
+            let mut part = {
+                let source = source.lock().unwrap_or_else(PoisonError::into_inner);
+                source.part(range).map_err(failed)?
+            };
+            while let Some(batch) = part.next_batch().map_err(failed)? {
+                rejections.count(&path, &batch);
+                sink(batch.ticks)?;
+            }
+            Ok(())
+        };
+        Box::new(read) as Part
+    };
+    ranges.into_iter().map(part).collect()
+}

@@ -1,0 +1,167 @@
+//! Scans as commands run them: parts of a folder or of files, engines, progress, rows and hash.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use isotick_kernels::{EngineKind, Plan, ResultHash, Truth, result_hash};
+use isotick_model::results::{ResultSchema, WindowRow};
+use isotick_model::view::View;
+use isotick_model::{StreamSchema, Ticks};
+use isotick_scheduler::{Part, Scan, ScanError, TickSink};
+use isotick_storage::{Columns, Snapshot};
+
+use crate::cli::TruthChoice;
+use crate::engines::Engines;
+use crate::progress;
+
+/// What a scan came to.
+pub struct Finished {
+    /// The windows, by key and start.
+    pub rows: Vec<WindowRow>,
+    /// Their hash.
+    pub hash: ResultHash,
+    /// Rows read, before the filter.
+    pub rows_read: u64,
+    /// Rows in windows, by the engine that reduced them.
+    pub rows_by_engine: Vec<(EngineKind, u64)>,
+    /// Ticks that the chosen truth left out.
+    pub too_late: u64,
+    /// What ran.
+    pub engine: String,
+    /// How long reading and reducing took.
+    pub elapsed: Duration,
+}
+
+impl Finished {
+    /// Rows that were in windows.
+    pub fn rows_reduced(&self) -> u64 {
+        self.rows_by_engine.iter().map(|(_, rows)| rows).sum()
+    }
+
+    /// The numbers, for people who benchmark.
+    pub fn to_json(&self) -> serde_json::Value {
+        let engines = self.rows_by_engine.iter();
+        let engines: serde_json::Map<_, _> =
+            engines.map(|(kind, rows)| (kind.to_string(), (*rows).into())).collect();
+        let seconds = self.elapsed.as_secs_f64();
+        serde_json::json!({
+            "engine": self.engine,
+            "rows_read": self.rows_read,
+            "rows_by_engine": engines,
+            "too_late": self.too_late,
+            "windows": self.rows.len(),
+            "seconds": seconds,
+            "rows_per_s": (self.rows_read as f64 / seconds.max(1e-9)) as u64,
+            "hash": self.hash.to_string(),
+        })
+    }
+}
+
+/// Runs a scan with progress on a terminal.
+pub fn run(
+    scan: &Scan,
+    parts: Vec<Part>,
+    rows_total: Option<u64>,
+    engines: Engines,
+) -> Result<Finished> {
+    let (read, done) = (AtomicU64::new(0), AtomicBool::new(false));
+    let started = Instant::now();
+    let outcome = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let bar = progress::bar(&format!("scanning {}", scan.view.name), rows_total, "rows");
+            while !done.load(Ordering::Acquire) {
+                bar.set_position(read.load(Ordering::Relaxed));
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            bar.finish_and_clear();
+        });
+        let outcome = scan.run(parts, engines.workers, engines.on_failure, &read);
+        done.store(true, Ordering::Release);
+        outcome
+    })?;
+    let elapsed = started.elapsed();
+    if let Some(error) = &outcome.fallback {
+        eprintln!("isotick: {error}; the scan went on with the CPU engine");
+    }
+    let rows = outcome.windows.rows();
+    Ok(Finished {
+        hash: result_hash(&ResultSchema::of(&scan.view), &rows),
+        rows,
+        rows_read: outcome.rows_read,
+        rows_by_engine: outcome.rows_by_engine,
+        too_late: outcome.windows.too_late(),
+        engine: engines.description,
+        elapsed,
+    })
+}
+
+/// The truth a choice means for a view.
+pub fn truth(choice: TruthChoice, view: &View) -> Truth {
+    let allowed_ns = view.lateness.allowed_ns;
+    match choice {
+        TruthChoice::Now => Truth::Now,
+        TruthChoice::Seen => Truth::Seen { allowed_ns },
+    }
+}
+
+/// A folder's ticks as parts of a scan, and how many rows they hold at most. With `tail`, what
+/// only the log holds is in as well.
+pub fn folder_parts(snapshot: &Snapshot, scan: &Scan, tail: bool) -> Result<(Vec<Part>, u64)> {
+    let (view, schema) = (&scan.view, &scan.schema);
+    let columns = columns_of(view, schema);
+    let mut rows = 0;
+    let mut parts: Vec<Part> = Vec::new();
+    for stored in snapshot.ticks(schema, &columns, times(scan))? {
+        rows += stored.rows() as u64;
+        parts.push(Box::new(move |sink: &mut TickSink<'_>| {
+            for ticks in stored.read().map_err(read_failed)? {
+                sink(ticks.map_err(read_failed)?)?;
+            }
+            Ok(())
+        }));
+    }
+    if tail {
+        let batches = snapshot.tail(&schema.name)?;
+        rows += batches.iter().map(|batch| batch.len() as u64).sum::<u64>();
+        parts.extend(
+            batches
+                .into_iter()
+                .map(|batch: Ticks| Box::new(move |sink: &mut TickSink<'_>| sink(batch)) as Part),
+        );
+    }
+    Ok((parts, rows))
+}
+
+fn read_failed(error: isotick_storage::Error) -> ScanError {
+    ScanError::Read(Box::new(error))
+}
+
+/// The columns that a view reads: of its plan and of its filter.
+fn columns_of(view: &View, schema: &StreamSchema) -> Columns {
+    let mut values = Plan::of(view).columns();
+    values.extend(view.filter.iter().flat_map(|filter| filter.columns()));
+    values.sort_unstable();
+    values.dedup();
+    Columns { values, ..Columns::all(schema) }
+}
+
+/// The times of all ticks that can be in the windows asked for.
+fn times(scan: &Scan) -> RangeInclusive<i64> {
+    let last = |to: i64| to.saturating_sub(1).saturating_add(scan.view.window.width_ns);
+    scan.from_ns.unwrap_or(i64::MIN)..=scan.to_ns.map_or(i64::MAX, last)
+}
+
+/// A scan of all keys over all time.
+pub fn whole(view: &View, schema: &StreamSchema, truth: Truth) -> Scan {
+    Scan {
+        view: Arc::new(view.clone()),
+        schema: Arc::new(schema.clone()),
+        truth,
+        from_ns: None,
+        to_ns: None,
+        keys: Vec::new(),
+    }
+}

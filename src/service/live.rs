@@ -1,0 +1,218 @@
+//! The live thread: log records through views; what closes goes to subscribers and the record.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::time::{Duration, Instant};
+
+use isotick_kernels::{CpuEngine, Engine};
+use isotick_model::LogPosition;
+use isotick_model::results::WindowRow;
+use isotick_scheduler::{LiveView, Published, Reason};
+use isotick_storage::RecordedWindow;
+use isotick_storage::log::LogRecord;
+use isotick_wire::{PublishedWindow, VersionReason, WindowBatch};
+
+use super::flush::FlushJob;
+use super::stats::{Shared, ViewChannel};
+
+/// Ticks that are kept in memory before they go to history.
+const HOT_ROWS_MAX: usize = 1 << 20;
+/// The longest that ticks wait in memory for history while nothing else sends them there.
+const HOT_AGE_MAX: Duration = Duration::from_secs(30);
+/// Windows of one message to subscribers.
+const BATCH_WINDOWS_MAX: usize = 4096;
+
+/// What the live thread is told, in log order.
+pub enum LiveMessage {
+    /// A record that is written.
+    Record(Logged),
+    /// A publisher waits for what it sent to be in history.
+    Flush,
+    /// The end: flush, and give back what is open.
+    Stop,
+}
+
+/// A log record with what follows from the log up to it.
+pub struct Logged {
+    pub position: LogPosition,
+    pub record: LogRecord,
+    /// W of its stream after it.
+    pub watermark: Option<i64>,
+}
+
+/// The thread's state.
+pub struct Live {
+    views: Vec<LiveView>,
+    channels: Vec<Arc<ViewChannel>>,
+    engine: Box<dyn Engine>,
+    fall_back: bool,
+    hot: Hot,
+    flush: SyncSender<FlushJob>,
+    shared: Arc<Shared>,
+}
+
+/// What is not in history yet.
+#[derive(Default)]
+struct Hot {
+    job: FlushJob,
+    rows: usize,
+    since: Option<Instant>,
+}
+
+impl Live {
+    pub fn new(
+        views: Vec<LiveView>,
+        engine: Box<dyn Engine>,
+        fall_back: bool,
+        covered: LogPosition,
+        flush: SyncSender<FlushJob>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        let hot = Hot {
+            job: FlushJob { from: covered, covered, ..FlushJob::default() },
+            ..Hot::default()
+        };
+        let channels = shared.views.clone();
+        Self { views, channels, engine, fall_back, hot, flush, shared }
+    }
+
+    /// Runs until told to stop; gives back the windows that are still open, by view.
+    pub fn run(mut self, messages: &Receiver<LiveMessage>) -> BTreeMap<String, Vec<WindowRow>> {
+        self.show_counts();
+        loop {
+            let age = self.hot.since.map_or(Duration::ZERO, |since| since.elapsed());
+            match messages.recv_timeout(HOT_AGE_MAX.saturating_sub(age)) {
+                Ok(LiveMessage::Record(logged)) => self.handle_record(logged),
+                Ok(LiveMessage::Flush) => self.send_flush(),
+                Err(RecvTimeoutError::Timeout) => self.send_flush(),
+                Ok(LiveMessage::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+            }
+            let old = self.hot.since.is_some_and(|since| since.elapsed() >= HOT_AGE_MAX);
+            if self.hot.rows >= HOT_ROWS_MAX || old {
+                self.send_flush();
+            }
+        }
+        self.send_flush();
+        self.views.iter().map(|view| (view.view().name.clone(), view.open_rows())).collect()
+    }
+
+    /// A record from the log's past, at start: `is_recorded` tells, by view, whether what it
+    /// publishes is in the live record already.
+    pub fn replay(&mut self, logged: Logged, is_recorded: impl Fn(&str) -> bool) {
+        let covered = logged.position < self.hot.job.from;
+        let recorded: Vec<bool> = self
+            .views
+            .iter()
+            .map(|view| covered && is_recorded(&view.view().definition.0))
+            .collect();
+        self.advance(&logged);
+        for (index, recorded) in recorded.into_iter().enumerate() {
+            let published = self.views[index].poll_published();
+            if !recorded {
+                self.keep(index, published);
+            }
+        }
+        if !covered {
+            self.keep_ticks(logged);
+        }
+    }
+
+    fn handle_record(&mut self, logged: Logged) {
+        self.advance(&logged);
+        for index in 0..self.views.len() {
+            let published = self.views[index].poll_published();
+            if published.is_empty() {
+                continue;
+            }
+            self.channels[index].publish(&published);
+            self.keep(index, published);
+        }
+        self.keep_ticks(logged);
+        self.show_counts();
+    }
+
+    fn show_counts(&self) {
+        for (view, channel) in self.views.iter().zip(&self.channels) {
+            channel.count(view.counters(), view.open_windows());
+        }
+    }
+
+    /// Shows a record to the views of its stream.
+    fn advance(&mut self, logged: &Logged) {
+        let stream = logged.record.stream();
+        for view in self.views.iter_mut().filter(|view| view.view().stream == stream) {
+            if let LogRecord::Ticks { ticks, .. } = &logged.record {
+                let result = view.handle_ticks(ticks, self.engine.as_mut());
+                if let Err(error) = result {
+                    // Live windows never wait for a device: an engine asked for by name fails at
+                    // start, not here.
+                    tracing::error!(%error, fall_back = self.fall_back, "going on with the CPU engine");
+                    self.shared.engine_failed(&error.to_string());
+                    self.engine = Box::new(CpuEngine);
+                    view.handle_ticks(ticks, self.engine.as_mut())
+                        .expect("the CPU engine does not fail");
+                }
+                self.shared.count_rows(self.engine.kind(), ticks.len() as u64);
+            }
+            view.handle_watermark(logged.watermark);
+        }
+    }
+
+    fn keep(&mut self, index: usize, published: Vec<Published>) {
+        let view = self.views[index].view();
+        let rows = self.hot.job.windows.entry(view.definition.0.clone()).or_default();
+        rows.extend(published.into_iter().map(|published| RecordedWindow {
+            row: published.row,
+            reason: published.reason.name().to_owned(),
+        }));
+        self.hot.since.get_or_insert_with(Instant::now);
+    }
+
+    fn keep_ticks(&mut self, logged: Logged) {
+        let job = &mut self.hot.job;
+        job.covered = logged.position.next();
+        job.watermarks.insert(logged.record.stream().to_owned(), logged.watermark);
+        self.hot.since.get_or_insert_with(Instant::now);
+        if let LogRecord::Ticks { stream, ticks, .. } = logged.record
+            && !ticks.is_empty()
+        {
+            self.hot.rows += ticks.len();
+            job.ticks.entry(stream).or_default().push(ticks);
+        }
+    }
+
+    /// Hands everything since the last flush over. Bounded: waits while two flushes are under way.
+    fn send_flush(&mut self) {
+        if self.hot.since.is_none() {
+            return;
+        }
+        let covered = self.hot.job.covered;
+        let next = FlushJob { from: covered, covered, ..FlushJob::default() };
+        let job = std::mem::replace(&mut self.hot, Hot { job: next, ..Hot::default() }).job;
+        // When the flushing thread is gone it has said why; the log still holds everything.
+        let _ = self.flush.send(job);
+    }
+}
+
+impl ViewChannel {
+    /// Tells subscribers. Nobody listening is no error.
+    fn publish(&self, published: &[Published]) {
+        self.set_newest(
+            published.iter().rev().take(8).map(|published| published.row.clone()).collect(),
+        );
+        if self.batches.receiver_count() == 0 {
+            return;
+        }
+        for chunk in published.chunks(BATCH_WINDOWS_MAX) {
+            let windows = chunk.iter().map(|published| PublishedWindow {
+                row: published.row.clone(),
+                reason: match published.reason {
+                    Reason::Closed => VersionReason::Closed,
+                    Reason::Late => VersionReason::Late,
+                },
+            });
+            let _ = self.batches.send(Arc::new(WindowBatch { windows: windows.collect() }));
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! The service: the edge's inputs through log, views and history, on one thread each.
+//!
+//! ```text
+//! edge (tokio) ─inputs─▶ sequence ─records─▶ live ─jobs─▶ flush
+//!                          ▲  │wake            (all bounded)  │
+//!                          │  └──▶ sync ─Durable─┐            │
+//!                          └────────events───────┴──Covered───┘
+//! ```
+
+mod flush;
+mod live;
+mod sequence;
+mod stats;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use isotick_ingest::{Edge, EdgeConfig, Sequencer, certificates};
+use isotick_kernels::{CpuEngine, Engine};
+use isotick_model::definitions::Definitions;
+use isotick_model::results::WindowRow;
+use isotick_model::{LogPosition, PublisherId};
+use isotick_scheduler::{LiveView, OnFailure};
+use isotick_storage::Store;
+use isotick_storage::log::{LogRecord, LogSyncer, Recovery};
+use tokio::sync::mpsc;
+
+pub use stats::{Shared, Totals, ViewChannel, rejections_json};
+
+use crate::cli::EngineChoice;
+use crate::engines;
+use flush::Flushing;
+use live::{Live, LiveMessage, Logged};
+use sequence::{Event, Sequencing};
+
+/// Inputs between the edge and the sequencing thread.
+const INPUTS_MAX: usize = 256;
+/// Records between the sequencing and the live thread.
+const RECORDS_MAX: usize = 256;
+/// Flushes between the live and the flushing thread, besides the one under way.
+const FLUSHES_MAX: usize = 1;
+/// How long clients are given to take leave at the end.
+const LEAVE_WITHIN: Duration = Duration::from_secs(2);
+
+/// How to run a service.
+pub struct Options {
+    pub data: PathBuf,
+    pub listen: SocketAddr,
+    pub engine: EngineChoice,
+    pub definitions: Definitions,
+    pub idle_after: Duration,
+    /// The command's name, for the folder's lock.
+    pub command: &'static str,
+}
+
+/// A running service.
+pub struct Service {
+    edge: Edge,
+    pub fingerprint: String,
+    pub shared: Arc<Shared>,
+    pub notices: Vec<String>,
+    live: SyncSender<LiveMessage>,
+    sequencing: JoinHandle<()>,
+    living: JoinHandle<BTreeMap<String, Vec<WindowRow>>>,
+    flushing: JoinHandle<()>,
+    syncing: JoinHandle<()>,
+}
+
+impl Service {
+    /// Opens the data folder, replays its log, and listens.
+    pub fn start(options: Options) -> Result<Self> {
+        let mut notices = Vec::new();
+        let store = Store::open(&options.data, options.command)?;
+        let definitions = Arc::new(options.definitions);
+        let text = definitions.to_toml();
+        store.folder().put_definitions(&text)?;
+        let certificates = certificates::load_or_create(&options.data.join("tls"))?;
+        let (engine, fall_back, described) = live_engine(options.engine)?;
+
+        let channels: Vec<_> = definitions
+            .views
+            .iter()
+            .map(|view| Arc::new(ViewChannel::new(Arc::new(view.clone()))))
+            .collect();
+        let (log, recovery) = store.open_log()?;
+        notices.extend(recovery_notice(&recovery));
+
+        let (inputs, inputs_taken) = mpsc::channel(INPUTS_MAX);
+        let edge = Edge::start(&EdgeConfig::new(options.listen), &certificates, inputs)?;
+        let shared = Arc::new(Shared::new(text, channels, edge.counter_reader(), described));
+        let (events, events_taken) = mpsc::unbounded_channel();
+        let (live, records) = sync_channel(RECORDS_MAX);
+        let (jobs, jobs_taken) = sync_channel(FLUSHES_MAX);
+        let (wake_sync, woken) = sync_channel(1);
+
+        let views = definitions.views.iter().map(|view| {
+            let schema = definitions.stream(&view.stream)?;
+            Ok(LiveView::new(Arc::new(view.clone()), schema))
+        });
+        let covered = store.manifest().covered();
+        let mut living = Live::new(
+            views.collect::<Result<_>>()?,
+            engine,
+            fall_back,
+            covered,
+            jobs,
+            shared.clone(),
+        );
+        let sequencer = replay(&store, &definitions, &mut living)?;
+        let syncer = log.syncer();
+        let sequencing = Sequencing::new(
+            sequencer,
+            log,
+            covered,
+            live.clone(),
+            wake_sync,
+            shared.clone(),
+            options.idle_after,
+        );
+        let flushing =
+            Flushing { store, definitions, views: shared.views.clone(), events: events.clone() };
+
+        Ok(Self {
+            fingerprint: certificates.fingerprint,
+            shared,
+            notices,
+            live,
+            sequencing: spawn("isotick-sequence", move || {
+                tokio::runtime::Builder::new_current_thread()
+                    .enable_time()
+                    .build()
+                    .expect("a runtime without IO needs nothing of the system")
+                    .block_on(sequencing.run(inputs_taken, events_taken));
+            })?,
+            living: spawn("isotick-live", move || living.run(&records))?,
+            flushing: spawn("isotick-flush", move || flushing.run(&jobs_taken))?,
+            syncing: spawn("isotick-sync", move || sync(&syncer, &woken, &events))?,
+            edge,
+        })
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.edge.local_addr()
+    }
+
+    /// Stops cleanly: takes leave of the clients, brings everything to history, and gives back
+    /// the windows that are still open, by view.
+    pub fn stop(self) -> Result<BTreeMap<String, Vec<WindowRow>>> {
+        self.edge.shutdown(LEAVE_WITHIN);
+        join(self.sequencing);
+        let _ = self.live.send(LiveMessage::Stop);
+        let open = join(self.living);
+        join(self.flushing);
+        join(self.syncing);
+        match self.shared.failure() {
+            Some(reason) => bail!("{reason}"),
+            None => Ok(open),
+        }
+    }
+}
+
+fn live_engine(choice: EngineChoice) -> Result<(Box<dyn Engine>, bool, String)> {
+    let mut engines = engines::open(choice, std::num::NonZeroUsize::new(1))?;
+    let engine = engines.workers.pop().unwrap_or_else(|| Box::new(CpuEngine));
+    Ok((engine, engines.on_failure == OnFailure::ContinueOnCpu, engines.description))
+}
+
+/// Brings sequencer and live views to where the log ends. What the folder's record holds already
+/// is not recorded again.
+fn replay(store: &Store, definitions: &Definitions, living: &mut Live) -> Result<Sequencer> {
+    let mut sequencer = Sequencer::default();
+    for schema in &definitions.streams {
+        let views = definitions.views_of(&schema.name);
+        sequencer.declare(schema.clone(), &views.map(|view| view.window).collect::<Vec<_>>());
+    }
+    let manifest = store.manifest().clone();
+    for (stream, files) in &manifest.streams {
+        for (publisher, imported) in &files.imported {
+            let publisher =
+                PublisherId::new(publisher).context("the manifest names no publisher")?;
+            let slot = sequencer.slot(stream, &publisher)?;
+            sequencer.restore_mark(slot, imported.rows);
+        }
+    }
+    let records = isotick_storage::log::LogReader::from(store.folder(), LogPosition(0))?;
+    let bar = crate::progress::bar("replaying the log", None, "records");
+    for record in records {
+        let (position, record) = record?;
+        let watermark = replay_record(&mut sequencer, &record)?;
+        living.replay(Logged { position, record, watermark }, |definition| {
+            manifest.records.contains_key(definition)
+        });
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(sequencer)
+}
+
+/// Shows a record of the log to the sequencer. Returns W of its stream after it.
+pub fn replay_record(sequencer: &mut Sequencer, record: &LogRecord) -> Result<Option<i64>> {
+    let stream = record.stream();
+    match record {
+        LogRecord::Ticks { ticks, rejected, .. } => {
+            let slot = sequencer.slot(stream, &ticks.publishers[0])?;
+            sequencer.replay(slot, ticks, rejected);
+        }
+        LogRecord::Joined { publisher, .. } => {
+            let slot = sequencer.slot(stream, publisher)?;
+            sequencer.replay_join(slot);
+        }
+        LogRecord::Idle { publisher, .. } => {
+            let slot = sequencer.slot(stream, publisher)?;
+            sequencer.idle(slot);
+        }
+    }
+    Ok(sequencer.watermark(stream))
+}
+
+fn recovery_notice(recovery: &Recovery) -> Option<String> {
+    let cut = recovery.cut.as_ref()?;
+    Some(format!(
+        "the service did not stop cleanly: a torn end of {} bytes was cut off {} at offset {}; \
+         nothing in it had been acknowledged as written",
+        cut.bytes,
+        cut.path.display(),
+        cut.offset
+    ))
+}
+
+/// The syncing thread: one sync for everything written since the last one.
+fn sync(syncer: &LogSyncer, woken: &Receiver<()>, events: &mpsc::UnboundedSender<Event>) {
+    while let Ok(()) = woken.recv() {
+        let event = match syncer.sync() {
+            Ok(before) => Event::Durable(before),
+            Err(error) => Event::Failed(error.to_string()),
+        };
+        if events.send(event).is_err() {
+            break;
+        }
+    }
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>> {
+    std::thread::Builder::new().name(name.into()).spawn(run).context("cannot start a thread")
+}
+
+/// A panic of one of the service's threads is a bug and becomes the caller's.
+fn join<T>(thread: JoinHandle<T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// The service's clock, nanoseconds UTC.
+#[allow(clippy::disallowed_methods, reason = "the edge of the system is where the clock is read")]
+pub fn now_ns() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |now| i64::try_from(now.as_nanos()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,279 @@
+//! What the service's threads share so that anyone can ask how it stands.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use isotick_ingest::Subscription;
+use isotick_ingest::edge::CounterReader;
+use isotick_ingest::sequencer::{StreamStatus, total_rejections};
+use isotick_kernels::EngineKind;
+use isotick_model::results::{ResultSchema, WindowRow};
+use isotick_model::view::{LatenessPolicy, View};
+use isotick_model::{LogPosition, time};
+use isotick_scheduler::LiveCounters;
+use isotick_wire::{Ack, Rejections, WindowBatch};
+use serde_json::{Value, json};
+use tokio::sync::broadcast;
+
+/// Batches a subscriber may fall behind before it is disconnected.
+const SUBSCRIBER_BATCHES_MAX: usize = 1024;
+
+/// Shared by the service's threads and whoever asks for its status.
+pub struct Shared {
+    pub definitions_text: String,
+    pub views: Vec<Arc<ViewChannel>>,
+    pub edge: CounterReader,
+    engine: String,
+    started: Instant,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    streams: Vec<StreamStatus>,
+    rates: BTreeMap<String, u64>,
+    next: LogPosition,
+    durable: LogPosition,
+    covered: LogPosition,
+    rows_by_engine: BTreeMap<EngineKind, u64>,
+    engine_failure: Option<String>,
+    failure: Option<String>,
+}
+
+impl Shared {
+    pub fn new(
+        definitions_text: String,
+        views: Vec<Arc<ViewChannel>>,
+        edge: CounterReader,
+        engine: String,
+    ) -> Self {
+        let (started, state) = (Instant::now(), Mutex::default());
+        Self { definitions_text, views, edge, engine, started, state }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn set_streams(&self, streams: Vec<StreamStatus>, rates: &StreamRates) {
+        let mut state = self.state();
+        state.streams = streams;
+        state.rates.clone_from(&rates.ticks_per_s);
+    }
+
+    pub fn set_log(&self, next: LogPosition, durable: LogPosition, covered: LogPosition) {
+        let mut state = self.state();
+        (state.next, state.durable, state.covered) = (next, durable, covered);
+    }
+
+    /// The engine for live windows, for people.
+    pub fn engine(&self) -> &str {
+        &self.engine
+    }
+
+    pub fn count_rows(&self, engine: EngineKind, rows: u64) {
+        *self.state().rows_by_engine.entry(engine).or_default() += rows;
+    }
+
+    pub fn engine_failed(&self, reason: &str) {
+        self.state().engine_failure = Some(reason.to_owned());
+    }
+
+    pub fn fail(&self, reason: &str) {
+        self.state().failure = Some(reason.to_owned());
+    }
+
+    /// Why the service accepts nothing more, if so.
+    pub fn failure(&self) -> Option<String> {
+        self.state().failure.clone()
+    }
+
+    /// The counts of all publishers together.
+    pub fn totals(&self) -> Totals {
+        let state = self.state();
+        let publishers = || state.streams.iter().flat_map(|stream| &stream.publishers);
+        let sum = |count: fn(&Ack) -> u64| publishers().map(|p| count(&p.ack)).sum();
+        Totals {
+            accepted: sum(|ack| ack.accepted),
+            late: sum(|ack| ack.late),
+            duplicate: sum(|ack| ack.duplicate),
+            conflicting: sum(|ack| ack.conflicting),
+            rejected: total_rejections(publishers().map(|p| &p.ack)),
+            watermark: state.streams.iter().filter_map(|stream| stream.watermark).max(),
+        }
+    }
+
+    /// Everything, as one JSON object.
+    pub fn to_json(&self) -> Value {
+        let views: serde_json::Map<_, _> =
+            self.views.iter().map(|view| (view.view.name.clone(), view.to_json())).collect();
+        let counters =
+            self.edge.read().named().map(|(name, count)| (name.to_owned(), count.into()));
+        let edge: serde_json::Map<_, _> = counters.into_iter().collect();
+        let state = self.state();
+        let streams: serde_json::Map<_, _> = state
+            .streams
+            .iter()
+            .map(|stream| {
+                let rate = state.rates.get(&stream.stream).copied().unwrap_or(0);
+                (stream.stream.clone(), stream_json(stream, rate))
+            })
+            .collect();
+        let engines: serde_json::Map<_, _> = state
+            .rows_by_engine
+            .iter()
+            .map(|(kind, rows)| (kind.to_string(), (*rows).into()))
+            .collect();
+        json!({
+            "uptime_s": self.started.elapsed().as_secs(),
+            "engine": self.engine,
+            "engine_failure": state.engine_failure,
+            "failure": state.failure,
+            "live_rows_by_engine": engines,
+            "streams": streams,
+            "views": views,
+            "log": {
+                "records": state.next.0,
+                "durable_records": state.durable.0,
+                "records_in_history": state.covered.0,
+            },
+            "edge": edge,
+        })
+    }
+}
+
+/// Counts over all publishers of all streams.
+pub struct Totals {
+    pub accepted: u64,
+    pub late: u64,
+    pub duplicate: u64,
+    pub conflicting: u64,
+    pub rejected: Rejections,
+    pub watermark: Option<i64>,
+}
+
+fn stream_json(stream: &StreamStatus, ticks_per_s: u64) -> Value {
+    let acks = || stream.publishers.iter().map(|publisher| &publisher.ack);
+    let sum = |count: fn(&Ack) -> u64| acks().map(count).sum::<u64>();
+    let publishers: Vec<_> = stream
+        .publishers
+        .iter()
+        .map(|publisher| {
+            let ack = &publisher.ack;
+            json!({
+                "publisher": publisher.publisher.as_str(),
+                "active": publisher.active,
+                "sessions": publisher.sessions,
+                "accepted": ack.accepted,
+                "late": ack.late,
+                "duplicate": ack.duplicate,
+                "conflicting": ack.conflicting,
+                "rejected": rejections_json(&ack.rejected),
+                "received_through": ack.received_through,
+                "written_through": ack.written_through,
+                "durable_through": ack.durable_through,
+            })
+        })
+        .collect();
+    json!({
+        "watermark": stream.watermark.map(time::format_rfc3339),
+        "watermark_ns": stream.watermark,
+        "ticks_per_s": ticks_per_s,
+        "accepted": sum(|ack| ack.accepted),
+        "late": sum(|ack| ack.late),
+        "duplicate": sum(|ack| ack.duplicate),
+        "conflicting": sum(|ack| ack.conflicting),
+        "rejected": rejections_json(&total_rejections(acks())),
+        "publishers": publishers,
+    })
+}
+
+/// Rejected rows by reason.
+pub fn rejections_json(rejected: &Rejections) -> Value {
+    let pairs = rejected.iter().map(|(reason, rows)| (reason.name().to_owned(), rows.into()));
+    pairs.collect::<serde_json::Map<_, _>>().into()
+}
+
+/// One view's way to its subscribers.
+pub struct ViewChannel {
+    pub view: Arc<View>,
+    pub batches: broadcast::Sender<Arc<WindowBatch>>,
+    counts: Mutex<(LiveCounters, u64)>,
+    newest: Mutex<Vec<WindowRow>>,
+}
+
+impl ViewChannel {
+    pub fn new(view: Arc<View>) -> Self {
+        let (batches, _) = broadcast::channel(SUBSCRIBER_BATCHES_MAX);
+        Self { view, batches, counts: Mutex::default(), newest: Mutex::default() }
+    }
+
+    pub fn subscribe(&self) -> Subscription {
+        Subscription {
+            schema: ResultSchema::of(&self.view),
+            batches: self.batches.subscribe(),
+            capacity: SUBSCRIBER_BATCHES_MAX,
+        }
+    }
+
+    pub fn count(&self, counters: LiveCounters, open: u64) {
+        *self.counts.lock().unwrap_or_else(PoisonError::into_inner) = (counters, open);
+    }
+
+    pub fn set_newest(&self, rows: Vec<WindowRow>) {
+        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = rows;
+    }
+
+    /// The newest published windows, the last one first.
+    pub fn newest(&self) -> Vec<WindowRow> {
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the view has done, and how many windows are open.
+    pub fn counts(&self) -> (LiveCounters, u64) {
+        *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn to_json(&self) -> Value {
+        let (counters, open) = self.counts();
+        let too_late = match self.view.lateness.policy {
+            LatenessPolicy::Correct => "beyond_allowance",
+            LatenessPolicy::Side => "set_aside",
+            LatenessPolicy::Drop => "dropped",
+        };
+        json!({
+            "stream": self.view.stream,
+            "definition": self.view.definition.0,
+            "ticks": counters.ticks,
+            "too_late": counters.too_late,
+            "too_late_are": too_late,
+            "windows": counters.windows,
+            "corrections": counters.corrections,
+            "open": open,
+            "subscribers": self.batches.receiver_count(),
+        })
+    }
+}
+
+/// Accepted ticks a second, per stream, over the last whole second.
+#[derive(Default)]
+pub struct StreamRates {
+    accepted: BTreeMap<String, u64>,
+    ticks_per_s: BTreeMap<String, u64>,
+    at: Option<Instant>,
+}
+
+impl StreamRates {
+    pub fn sample(&mut self, streams: &[StreamStatus]) {
+        let now = Instant::now();
+        let elapsed = self.at.map(|at| now.duration_since(at).as_secs_f64());
+        self.at = Some(now);
+        for stream in streams {
+            let accepted = stream.publishers.iter().map(|publisher| publisher.ack.accepted).sum();
+            let before = self.accepted.insert(stream.stream.clone(), accepted).unwrap_or(accepted);
+            let rate = elapsed.map_or(0.0, |elapsed| (accepted - before) as f64 / elapsed.max(0.1));
+            self.ticks_per_s.insert(stream.stream.clone(), rate as u64);
+        }
+    }
+}
