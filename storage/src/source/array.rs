@@ -271,8 +271,11 @@ pub(super) fn values(
         DataType::UInt32 => integers!(UInt32Type),
         DataType::UInt64 => integers!(UInt64Type),
         DataType::Boolean => {
-            let values = array.as_boolean();
-            convert(rows, nulls, site, |row| rescale(i128::from(values.value(row)), 0))
+            let values = array.as_boolean().values();
+            let one = rescale(1, 0).expect("1 has 64 bits at every scale");
+            let flags: ScalarBuffer<i64> =
+                values.iter().map(|flag| i64::from(flag) * one).collect();
+            zeroed(&flags, nulls)
         }
         DataType::Decimal32(_, own) => decimals!(Decimal32Type, own),
         DataType::Decimal64(_, own) => decimals!(Decimal64Type, own),

@@ -11,7 +11,8 @@ use isotick_model::time::TimeUnit;
 use isotick_model::{Column, Inexact, RejectReason, Scale, StreamSchema};
 use parquet::file::statistics::Statistics;
 
-use super::{Format, Source, SourceError, array, parquet_file, text, text_file};
+use super::lines::{Line, Records};
+use super::{Format, Source, SourceError, array, parquet_file, read_error, text};
 
 /// Rows that a description looks at: the whole of most files.
 const ROWS_LOOKED_AT: usize = 1_000_000;
@@ -385,23 +386,17 @@ fn profile_parquet(path: &Path) -> Result<(u64, Vec<Profile>), SourceError> {
 }
 
 fn profile_text(path: &Path, format: Format) -> Result<Vec<Profile>, SourceError> {
-    let mut reader = text_file::reader(path, format, Default::default())?;
-    let names = text_file::header_of(path, &mut reader)?;
+    let mut records = Records::open(path, format, Default::default())?;
+    let names = records.header(path)?;
     let mut profiles: Vec<Profile> =
         names.into_iter().map(|name| Profile::new(name, None, None)).collect();
-    let mut record = csv::ByteRecord::new();
     for _ in 0..ROWS_LOOKED_AT {
-        let more = reader
-            .read_byte_record(&mut record)
-            .map_err(|error| text_file::csv_error(path, error))?;
-        if !more {
-            break;
-        }
-        if record.len() != profiles.len() {
+        let Some(line) = records.next().map_err(read_error(path))? else { break };
+        if !matches!(line, Line::Fields) || records.len() != profiles.len() {
             continue;
         }
-        for (profile, field) in profiles.iter_mut().zip(&record) {
-            match String::from_utf8_lossy(field) {
+        for (at, profile) in profiles.iter_mut().enumerate() {
+            match String::from_utf8_lossy(records.field(at)) {
                 text if text.trim().is_empty() => profile.nulls = true,
                 text => {
                     profile.seen += 1;

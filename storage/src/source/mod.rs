@@ -5,7 +5,7 @@
 //! either a tick or a [`Rejected`] with its reason; a row's ordinal in the file is its sequence.
 //!
 //! Parquet (integers, decimals, floats, timestamps, text, dictionaries) and CSV or TSV with a
-//! header, plain or gzip-compressed, are read. How values become scaled integers stands with
+//! header (one line per row), plain or gzip-compressed, are read. How values become scaled integers stands with
 //! [`Scale`](isotick_model::Scale); how a Parquet file states the scale of its integers with
 //! [`SourceField::scale`].
 
@@ -14,6 +14,7 @@ mod batch;
 mod describe;
 mod error;
 mod fields;
+mod lines;
 mod parquet_file;
 mod text;
 mod text_file;

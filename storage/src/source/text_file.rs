@@ -1,27 +1,22 @@
-//! CSV and TSV files, plain or gzip-compressed: row by row, a field at a time.
+//! CSV and TSV files: row by row, a field at a time.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow_buffer::NullBufferBuilder;
-use csv::ByteRecord;
-use flate2::read::MultiGzDecoder;
 use isotick_model::{Key, RejectReason, ValueColumn};
 
 use super::batch::{Columns, Refusal, Refusals, TimeRange, finish, key_too_long};
-use super::read_error;
-use super::{Format, Plan, Progress, ProgressUnit, SourceBatch, SourceError, array, open, text};
-
-const BUFFER_BYTES: usize = 256 * 1024;
+use super::lines::{Line, Records};
+use super::{
+    Format, Plan, Progress, ProgressUnit, SourceBatch, SourceError, array, read_error, text,
+};
 
 /// A text file being read.
 pub(super) struct TextFile {
-    reader: csv::Reader<Box<dyn Read + Send>>,
-    record: ByteRecord,
+    records: Records,
     /// Fields of the header.
     width: usize,
     bytes_total: u64,
@@ -36,84 +31,19 @@ impl std::fmt::Debug for TextFile {
     }
 }
 
-/// Counts the bytes taken from the file itself.
-struct Counted {
-    file: File,
-    done: Arc<AtomicU64>,
-}
-
-impl Read for Counted {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.file.read(buffer)?;
-        self.done.fetch_add(count as u64, Ordering::Relaxed);
-        Ok(count)
-    }
-}
-
 /// The fields that the header names.
 pub(super) fn header(path: &Path, format: Format) -> Result<Vec<String>, SourceError> {
-    header_of(path, &mut reader(path, format, Arc::default())?)
-}
-
-pub(super) fn header_of(
-    path: &Path,
-    reader: &mut csv::Reader<Box<dyn Read + Send>>,
-) -> Result<Vec<String>, SourceError> {
-    let header = reader.byte_headers().map_err(|error| csv_error(path, error))?;
-    if header.iter().all(|field| field.trim_ascii().is_empty()) {
-        return Err(SourceError::NoHeader { path: path.into() });
-    }
-    header
-        .iter()
-        .map(|field| Ok(std::str::from_utf8(field)?.trim().to_string()))
-        .collect::<Result<_, std::str::Utf8Error>>()
-        .map_err(|_| SourceError::HeaderNotText { path: path.into() })
-}
-
-/// A reader of the file's records. A byte order mark and either kind of line end are accepted;
-/// records may have any number of fields.
-pub(super) fn reader(
-    path: &Path,
-    format: Format,
-    done: Arc<AtomicU64>,
-) -> Result<csv::Reader<Box<dyn Read + Send>>, SourceError> {
-    let mut magic = Vec::new();
-    open(path)?.take(2).read_to_end(&mut magic).map_err(read_error(path))?;
-    let counted = Counted { file: open(path)?, done };
-    let text: Box<dyn Read + Send> = match magic.as_slice() {
-        [0x1F, 0x8B] => {
-            Box::new(MultiGzDecoder::new(BufReader::with_capacity(BUFFER_BYTES, counted)))
-        }
-        _ => Box::new(counted),
-    };
-    Ok(csv::ReaderBuilder::new()
-        .delimiter(if format == Format::Tsv { b'\t' } else { b',' })
-        .flexible(true)
-        .buffer_capacity(BUFFER_BYTES)
-        .from_reader(text))
-}
-
-/// Reading text of any width fails only where reading bytes does.
-pub(super) fn csv_error(path: &Path, error: csv::Error) -> SourceError {
-    read_error(path)(error.into())
+    Records::open(path, format, Arc::default())?.header(path)
 }
 
 impl TextFile {
     pub(super) fn open(plan: &Plan, format: Format) -> Result<Self, SourceError> {
         let path = &plan.path;
         let bytes_done = Arc::default();
-        let mut reader = reader(path, format, Arc::clone(&bytes_done))?;
-        let width = header_of(path, &mut reader)?.len();
+        let mut records = Records::open(path, format, Arc::clone(&bytes_done))?;
+        let width = records.header(path)?.len();
         let bytes_total = std::fs::metadata(path).map_err(read_error(path))?.len();
-        Ok(Self {
-            reader,
-            record: ByteRecord::new(),
-            width,
-            bytes_total,
-            bytes_done,
-            next_row: 0,
-            end_row: u64::MAX,
-        })
+        Ok(Self { records, width, bytes_total, bytes_done, next_row: 0, end_row: u64::MAX })
     }
 
     pub(super) fn progress(&self) -> Progress {
@@ -126,29 +56,22 @@ impl TextFile {
     }
 
     pub(super) fn skip_to(&mut self, plan: &Plan, row: u64) -> Result<(), SourceError> {
-        while self.next_row < row.min(self.end_row) && self.advance(plan)? {}
+        while self.next_row < row.min(self.end_row) && self.advance(plan)?.is_some() {}
         Ok(())
     }
 
-    /// Reads the next record; false at the end.
-    fn advance(&mut self, plan: &Plan) -> Result<bool, SourceError> {
-        let more = self
-            .reader
-            .read_byte_record(&mut self.record)
-            .map_err(|error| csv_error(&plan.path, error))?;
-        self.next_row += u64::from(more);
-        Ok(more)
+    fn advance(&mut self, plan: &Plan) -> Result<Option<Line>, SourceError> {
+        let line = self.records.next().map_err(read_error(&plan.path))?;
+        self.next_row += u64::from(line.is_some());
+        Ok(line)
     }
 
     pub(super) fn next_batch(&mut self, plan: &Plan) -> Result<Option<SourceBatch>, SourceError> {
         let first_row = self.next_row;
         let mut rows = Rows::new(plan);
         while rows.time.len() < plan.batch_rows && self.next_row < self.end_row {
-            if !self.advance(plan)? {
-                break;
-            }
-            let line = self.record.position().map_or(0, csv::Position::line);
-            rows.push(plan, &self.record, self.width, line);
+            let Some(line) = self.advance(plan)? else { break };
+            rows.push(plan, line, &self.records, self.width);
         }
         Ok((!rows.time.is_empty()).then(|| rows.finish(plan, first_row)))
     }
@@ -190,8 +113,12 @@ impl Rows {
         }
     }
 
-    fn push(&mut self, plan: &Plan, record: &ByteRecord, width: usize, line: u64) {
-        let (time, code) = self.read(plan, record, width).unwrap_or_else(|(column, refusal)| {
+    fn push(&mut self, plan: &Plan, line: Line, record: &Records, width: usize) {
+        let read = match line {
+            Line::Fields => self.read(plan, record, width),
+            Line::Broken(why) => Err(("", (RejectReason::Malformed, why.to_string()))),
+        };
+        let (time, code) = read.unwrap_or_else(|(column, refusal)| {
             self.refusals.push(self.time.len(), column, refusal);
             self.row.clear();
             self.row.resize(plan.schema.columns.len(), None);
@@ -199,7 +126,7 @@ impl Rows {
         });
         self.time.push(time);
         self.codes.push(code);
-        self.lines.push(line);
+        self.lines.push(record.number());
         for (index, value) in self.row.iter().enumerate() {
             if plan.wanted[index] {
                 self.values[index].push(value.unwrap_or(0));
@@ -212,7 +139,7 @@ impl Rows {
     fn read<'a>(
         &mut self,
         plan: &'a Plan,
-        record: &ByteRecord,
+        record: &Records,
         width: usize,
     ) -> Result<(i64, u32), Fault<'a>> {
         if record.len() != width {
@@ -220,7 +147,7 @@ impl Rows {
             return Err(("", (RejectReason::Malformed, text)));
         }
         let schema = &plan.schema;
-        let time = match record[plan.bindings.time].trim_ascii() {
+        let time = match record.field(plan.bindings.time).trim_ascii() {
             b"" => Err((RejectReason::NullTime, "the time is empty".to_string())),
             field => text::time(field, plan.time_unit),
         };
@@ -232,7 +159,7 @@ impl Rows {
         let code = self.key_code(plan, record)?;
         self.row.clear();
         for (column, field) in schema.columns.iter().zip(&plan.bindings.values) {
-            let field = field.map_or(&b""[..], |field| record[field].trim_ascii());
+            let field = field.map_or(&b""[..], |field| record.field(field).trim_ascii());
             let value = match field {
                 b"" if column.optional => Ok(None),
                 b"" => Err((RejectReason::NullValue, array::NULL_VALUE.to_string())),
@@ -245,11 +172,11 @@ impl Rows {
         Ok((time, code))
     }
 
-    fn key_code<'a>(&mut self, plan: &'a Plan, record: &ByteRecord) -> Result<u32, Fault<'a>> {
+    fn key_code<'a>(&mut self, plan: &'a Plan, record: &Records) -> Result<u32, Fault<'a>> {
         self.key.clear();
         let mut whole = true;
         for &field in &plan.bindings.keys {
-            let field = &record[field];
+            let field = record.field(field);
             whole &= !field.is_empty();
             for &byte in field {
                 self.key.push(byte);
@@ -265,7 +192,7 @@ impl Rows {
         // The rare way: each key once a batch, and keys that are refused.
         let mut texts = Vec::new();
         for (&field, column) in plan.bindings.keys.iter().zip(&plan.schema.keys) {
-            let text = match &record[field] {
+            let text = match record.field(field) {
                 b"" => Err(array::null_key()),
                 bytes => std::str::from_utf8(bytes).map_err(|_| array::not_text(bytes)),
             };

@@ -71,6 +71,21 @@ fn each_reason_from_text() {
 }
 
 #[test]
+fn a_broken_line_spoils_no_other() {
+    let long = "x".repeat(3 << 20);
+    let text = format!(
+        "ts,symbol,price,size,note\n1,A,1,1,\"a \"\"b\"\", c\"\n2,A,1,1,\"open\n3,A,1,1,\n\n\
+         4,A,1,1,{long}\n5,\"A,1,1,\n6,A,1\r,1,\n7,A,1,1,\"z\"\r\n8,A,1,1,\"open at the end"
+    );
+    let flat = Sample::csv(&text).read(&bounded());
+    assert_eq!(flat.ticks.iter().map(|row| row.1).collect::<Vec<_>>(), [1, 3, 7]);
+    let malformed: Vec<_> = [1, 3, 4, 5, 7].map(|row| (row, RejectReason::Malformed)).into();
+    assert_eq!(flat.rejected, malformed);
+    assert_eq!(flat.messages[0], "row 1 (line 3): a quotation mark is not closed on its line");
+    assert!(flat.messages[1].starts_with("row 3 (line 6): the line is longer than 1 MiB"));
+}
+
+#[test]
 fn each_reason_from_parquet() {
     let long = "k".repeat(5000);
     let rows: Vec<(Option<i64>, Option<&str>, Option<f64>)> = vec![
