@@ -9,11 +9,13 @@ use crate::error::{Error, Result};
 /// The suffix of files that are not finished. Readers ignore them, the next writer removes them.
 pub(crate) const UNFINISHED: &str = "tmp";
 
-/// A file that is written and synced under a temporary name, not yet in place.
+/// A file that is written and synced under a temporary name, not yet in place. Dropping it
+/// removes it.
 #[must_use = "the file counts only once it is in place"]
 pub(crate) struct Staged {
     unfinished: PathBuf,
     path: PathBuf,
+    in_place: bool,
 }
 
 impl Staged {
@@ -26,32 +28,35 @@ impl Staged {
         name.push(".");
         name.push(UNFINISHED);
         let unfinished = PathBuf::from(name);
-        let written = (|| {
-            let mut file = File::options()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .open(&unfinished)
-                .map_err(Error::io("create", &unfinished))?;
-            let result = write(&mut file)?;
-            file.sync_all().map_err(Error::io("sync", &unfinished))?;
-            Ok(result)
-        })();
-        match written {
-            Ok(result) => Ok((Self { unfinished, path: path.to_path_buf() }, result)),
-            Err(error) => {
-                // The write's own error is what the caller needs; a leftover is removed by the
-                // next writer.
-                let _ = fs::remove_file(&unfinished);
-                Err(error)
-            }
-        }
+        // Made before the file: what a failed write leaves goes with it.
+        let staged = Self { unfinished, path: path.to_path_buf(), in_place: false };
+        let unfinished = &staged.unfinished;
+        let mut file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(unfinished)
+            .map_err(Error::io("create", unfinished))?;
+        let result = write(&mut file)?;
+        file.sync_all().map_err(Error::io("sync", unfinished))?;
+        Ok((staged, result))
     }
 
     /// Puts the file in place of whatever was there. Durable once the folder is synced.
-    pub(crate) fn put_in_place(self) -> Result<()> {
-        fs::rename(&self.unfinished, &self.path).map_err(Error::io("replace", &self.path))
+    pub(crate) fn put_in_place(mut self) -> Result<()> {
+        fs::rename(&self.unfinished, &self.path).map_err(Error::io("replace", &self.path))?;
+        self.in_place = true;
+        Ok(())
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if !self.in_place {
+            // What stays is ignored by readers and removed by the next writer.
+            let _ = fs::remove_file(&self.unfinished);
+        }
     }
 }
 

@@ -1,5 +1,8 @@
 //! The data folder: its layout, its lock, its definitions.
 
+#[cfg(test)]
+mod tests;
+
 use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -2,6 +2,8 @@
 
 mod error;
 mod files;
+#[cfg(test)]
+mod fixtures;
 pub mod folder;
 pub mod history;
 pub mod log;

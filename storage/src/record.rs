@@ -1,5 +1,8 @@
 //! Results as Parquet: the record of live windows, and files for users.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fs::File;

@@ -1,1 +1,310 @@
+use std::fs;
 
+use arrow_buffer::NullBuffer;
+use isotick_model::ticks::{NEVER_SEEN, ON_TIME};
+use isotick_model::{Column, Key, LogPosition, Scale, StreamSchema, Ticks, ValueColumn};
+use tempfile::TempDir;
+
+use super::{ALL_TIME, Columns};
+use crate::error::Error;
+use crate::fixtures::{Row, publisher, rows, schema, ticks};
+use crate::snapshot::Snapshot;
+use crate::store::Store;
+
+const DAY_NS: i64 = 86_400_000_000_000;
+
+fn store() -> (TempDir, Store) {
+    let dir = TempDir::new().unwrap();
+    let store = Store::open(dir.path(), "test").unwrap();
+    (dir, store)
+}
+
+fn commit(store: &mut Store, schema: &StreamSchema, batches: &[Ticks]) {
+    let from = store.manifest().covered();
+    let to = from.next();
+    let mut commit = store.begin();
+    commit.add_ticks(schema, batches, from..to).unwrap();
+    commit.cover(to, []);
+    commit.finish().unwrap();
+}
+
+fn read(
+    snapshot: &Snapshot,
+    schema: &StreamSchema,
+    columns: &Columns,
+    range: std::ops::RangeInclusive<i64>,
+) -> Vec<Row> {
+    let mut all = Vec::new();
+    for part in snapshot.ticks(schema, columns, range).unwrap() {
+        let mut of_part = Vec::new();
+        for batch in part.read().unwrap() {
+            let batch = batch.unwrap();
+            assert!(!batch.is_empty());
+            assert_eq!(batch.values.len(), schema.columns.len());
+            of_part.extend(rows(&batch));
+        }
+        assert!(of_part.len() <= part.rows());
+        assert!(of_part.is_sorted_by_key(|row| (row.0.clone(), row.1, row.2.clone(), row.3)));
+        all.extend(of_part);
+    }
+    all
+}
+
+fn sorted(mut rows: Vec<Row>) -> Vec<Row> {
+    rows.sort();
+    rows
+}
+
+#[test]
+fn ticks_come_back_with_every_kind_of_key() {
+    for keys in [&[][..], &["symbol"], &["venue", "symbol"]] {
+        let schema = schema(keys);
+        let batches: Vec<Ticks> = [("b", 0, 1), ("a", 7, 2), ("a\u{e9}", 0, 3), ("c", 50, 0)]
+            .map(|(name, first, seed)| ticks(&schema, name, first, 300, seed))
+            .into();
+        let (_dir, mut store) = store();
+        commit(&mut store, &schema, &batches[..3]);
+        commit(&mut store, &schema, &batches[3..]);
+        let found = read(&store.snapshot(), &schema, &Columns::all(&schema), ALL_TIME);
+        assert_eq!(sorted(found), sorted(batches.iter().flat_map(rows).collect()));
+        let dates: Vec<_> =
+            store.manifest().files().map(|file| file.path.split('/').nth(1).unwrap()).collect();
+        assert_eq!(dates, ["date=1969-12-31", "date=1970-01-01"].repeat(2));
+    }
+}
+
+#[test]
+fn extremes_come_back_in_one_mixed_file() {
+    let mut schema = schema(&["symbol"]);
+    for column in &mut schema.columns {
+        (column.min, column.max) = (i64::MIN, i64::MAX);
+    }
+    let ts: Vec<i64> =
+        [i64::MIN, i64::MAX, 0, -1, 1].into_iter().chain((0..40).map(|day| day * DAY_NS)).collect();
+    let rows_count = ts.len();
+    let edge = |row: usize| [i64::MIN, i64::MAX, 0, -1][row % 4];
+    let values: Vec<i64> = (0..rows_count).map(edge).collect();
+    let valid: Vec<bool> = (0..rows_count).map(|row| row % 5 != 0).collect();
+    let sizes = (0..rows_count).map(|row| if valid[row] { edge(row + 1) } else { 0 });
+    let batch = Ticks {
+        ts_event: ts.into(),
+        sequence: (0..rows_count as u64).map(|row| u64::MAX - row).collect(),
+        publishers: vec![publisher("z"), publisher("a")],
+        publisher: (0..rows_count as u32).map(|row| row % 2).collect(),
+        keys: ["", "a\0b", "\u{1F600}"].map(|text| Key::from_components([text])).into(),
+        key: (0..rows_count as u32).map(|row| row % 3).collect(),
+        values: vec![
+            ValueColumn { values: values.into(), nulls: None },
+            ValueColumn { values: sizes.collect(), nulls: Some(NullBuffer::from(valid)) },
+        ],
+        seen: Some(
+            (0..rows_count).map(|row| [ON_TIME, NEVER_SEEN, 0, i64::MIN + 1][row % 4]).collect(),
+        ),
+    };
+    let (_dir, mut store) = store();
+    commit(&mut store, &schema, std::slice::from_ref(&batch));
+    let path = &store.manifest().files().next().unwrap().path;
+    assert!(path.starts_with("stream=trades/date=mixed/"), "{path}");
+    let found = read(&store.snapshot(), &schema, &Columns::all(&schema), ALL_TIME);
+    assert_eq!(sorted(found), sorted(rows(&batch)));
+}
+
+#[test]
+fn columns_are_read_as_asked() {
+    let schema = schema(&["symbol"]);
+    let batch = ticks(&schema, "p", 0, 200, 1);
+    let (_dir, mut store) = store();
+    commit(&mut store, &schema, std::slice::from_ref(&batch));
+    let columns = Columns { values: vec![1], identity: false, seen: false };
+    let snapshot = store.snapshot();
+    let mut found = Vec::new();
+    for part in snapshot.ticks(&schema, &columns, ALL_TIME).unwrap() {
+        for batch in part.read().unwrap().map(Result::unwrap) {
+            assert!(batch.values[0].values.is_empty());
+            assert!(batch.seen.is_none() && batch.publisher.is_empty());
+            assert!(batch.sequence.iter().all(|&sequence| sequence == 0));
+            let row =
+                |row| (batch.key_of(row).clone(), batch.ts_event[row], batch.values[1].get(row));
+            found.extend((0..batch.len()).map(row));
+        }
+    }
+    found.sort();
+    let mut expected: Vec<_> = (0..batch.len())
+        .map(|row| (batch.key_of(row).clone(), batch.ts_event[row], batch.values[1].get(row)))
+        .collect();
+    expected.sort();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn time_ranges_prune_files_and_cut_exactly() {
+    let schema = schema(&["symbol"]);
+    let batch = ticks(&schema, "p", 0, 2_000, 4);
+    let (_dir, mut store) = store();
+    commit(&mut store, &schema, std::slice::from_ref(&batch));
+    let snapshot = store.snapshot();
+    let columns = Columns::all(&schema);
+    assert_eq!(snapshot.ticks(&schema, &columns, ALL_TIME).unwrap().len(), 2);
+    assert_eq!(snapshot.ticks(&schema, &columns, 0..=i64::MAX).unwrap().len(), 1);
+    assert_eq!(snapshot.ticks(&schema, &columns, DAY_NS..=i64::MAX).unwrap().len(), 0);
+    let times = &batch.ts_event;
+    for range in [-1_000_000_000_000..=2_000_000_000_000, times[3]..=times[3], times[5]..=i64::MAX]
+    {
+        let found = read(&snapshot, &schema, &columns, range.clone());
+        let expected = rows(&batch).into_iter().filter(|row| range.contains(&row.1)).collect();
+        assert_eq!(sorted(found), sorted(expected));
+    }
+}
+
+#[test]
+fn large_files_split_into_row_groups_and_batches() {
+    let schema = schema(&["symbol"]);
+    let rows_count = (1_u64 << 20) + 100_000;
+    let mut batch = ticks(&schema, "p", 0, 1, 2);
+    let valid: Vec<bool> = (0..rows_count).map(|row| row % 3 > 0).collect();
+    batch.ts_event = (0..rows_count.cast_signed()).map(|row| row * 1_000).collect();
+    batch.sequence = (0..rows_count).collect();
+    batch.keys = (0..3_000).map(|key| Key::from_components([format!("{key:04}")])).collect();
+    batch.key = (0..rows_count).map(|row| (row * 7_919 % 3_000) as u32).collect();
+    batch.values = vec![
+        ValueColumn { values: (0..rows_count.cast_signed()).collect(), nulls: None },
+        ValueColumn {
+            values: (0..rows_count.cast_signed())
+                .map(|row| if row % 3 > 0 { -row } else { 0 })
+                .collect(),
+            nulls: Some(NullBuffer::from(valid)),
+        },
+    ];
+    let (_dir, mut store) = store();
+    commit(&mut store, &schema, std::slice::from_ref(&batch));
+    let parts = store.snapshot().ticks(&schema, &Columns::all(&schema), ALL_TIME).unwrap();
+    assert_eq!(parts.len(), 2);
+    let count = |part: &super::Part| {
+        let (mut rows_found, mut sum) = (0, 0);
+        for batch in part.read().unwrap().map(Result::unwrap) {
+            for row in 0..batch.len() {
+                let ordinal = batch.sequence[row];
+                let key = format!("{:04}", ordinal * 7_919 % 3_000);
+                assert_eq!(batch.key_of(row).components(), [key]);
+                assert_eq!(batch.ts_event[row], ordinal.cast_signed() * 1_000);
+                let size = (ordinal % 3 > 0).then_some(-ordinal.cast_signed());
+                assert_eq!(batch.values[1].get(row), size);
+                sum += ordinal;
+            }
+            rows_found += batch.len() as u64;
+        }
+        (rows_found, sum)
+    };
+    let counts: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = parts.iter().map(|part| scope.spawn(|| count(part))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(counts.iter().map(|(found, _)| found).sum::<u64>(), rows_count);
+    let sum = rows_count * (rows_count - 1) / 2;
+    assert_eq!(counts.iter().map(|(_, sum)| sum).sum::<u64>(), sum);
+}
+
+#[test]
+fn columns_declared_later_are_null_in_older_files_and_batches() {
+    let old = schema(&["symbol"]);
+    let mut new = old.clone();
+    new.columns.push(Column {
+        name: "seen".to_owned(),
+        scale: Scale::new(2).unwrap(),
+        min: -5,
+        max: 5,
+        optional: true,
+    });
+    let (_dir, mut store) = store();
+    let first = ticks(&old, "a", 0, 50, 1);
+    let second = ticks(&old, "a", 50, 50, 2);
+    let mut third = ticks(&old, "a", 100, 50, 3);
+    third.values.push(ValueColumn { values: vec![5; 50].into(), nulls: None });
+    commit(&mut store, &old, std::slice::from_ref(&first));
+    commit(&mut store, &new, &[second.clone(), third.clone()]);
+    let found = read(&store.snapshot(), &new, &Columns::all(&new), ALL_TIME);
+    let with_null = |mut row: Row| {
+        row.4.push(None);
+        row
+    };
+    let mut expected: Vec<_> =
+        rows(&first).into_iter().chain(rows(&second)).map(with_null).collect();
+    expected.extend(rows(&third));
+    assert_eq!(sorted(found), sorted(expected));
+}
+
+#[test]
+fn files_that_do_not_fit_the_schema_are_refused() {
+    let schema = schema(&["symbol"]);
+    let (_dir, mut store) = store();
+    commit(&mut store, &schema, &[ticks(&schema, "a", 0, 50, 1)]);
+    let refused = |change: fn(&mut StreamSchema)| {
+        let mut other = schema.clone();
+        change(&mut other);
+        let error = store.snapshot().ticks(&other, &Columns::all(&other), ALL_TIME).unwrap_err();
+        assert!(matches!(error, Error::Column { .. }), "{error}");
+        error.to_string()
+    };
+    let scale = refused(|schema| schema.columns[0].scale = Scale::new(2).unwrap());
+    assert!(scale.contains("column price: the file has scale 4, the stream 2"), "{scale}");
+    refused(|schema| schema.keys = vec!["venue".to_owned()]);
+    refused(|schema| schema.time = "time".to_owned());
+    refused(|schema| schema.columns[1].optional = false);
+    refused(|schema| schema.columns[0].name = "bid".to_owned());
+}
+
+#[test]
+fn every_damaged_byte_that_is_read_is_noticed() {
+    let schema = schema(&["symbol"]);
+    let (dir, mut store) = store();
+    let batch = ticks(&schema, "a", 0, 60, 1);
+    commit(&mut store, &schema, &[batch.clone()]);
+    let path = dir.path().join(&store.manifest().files().next().unwrap().path);
+    let bytes = fs::read(&path).unwrap();
+    let whole = read(&store.snapshot(), &schema, &Columns::all(&schema), ALL_TIME);
+    let attempt = || -> crate::Result<Vec<Row>> {
+        let mut all = Vec::new();
+        for part in store.snapshot().ticks(&schema, &Columns::all(&schema), ALL_TIME)? {
+            for batch in part.read()? {
+                all.extend(rows(&batch?));
+            }
+        }
+        Ok(all)
+    };
+    let mut unread = 0;
+    for at in 0..bytes.len() {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 0x04;
+        fs::write(&path, damaged).unwrap();
+        match attempt() {
+            // The leading magic and the page index are not read.
+            Ok(found) => {
+                unread += 1;
+                assert_eq!(found, whole, "byte {at}");
+            }
+            Err(error) => assert!(error.to_string().contains(path.to_str().unwrap()), "{error}"),
+        }
+    }
+    assert!(unread < bytes.len() / 3, "{unread} of {}", bytes.len());
+    for len in [0, 7, bytes.len() / 2, bytes.len() - 1] {
+        fs::write(&path, &bytes[..len]).unwrap();
+        let error = attempt().unwrap_err().to_string();
+        assert!(error.contains(path.to_str().unwrap()) && error.contains("damaged"), "{error}");
+    }
+    fs::remove_file(&path).unwrap();
+    assert!(attempt().unwrap_err().to_string().contains(path.to_str().unwrap()));
+}
+
+#[test]
+fn imported_ticks_are_never_seen() {
+    let schema = schema(&["symbol"]);
+    let (_dir, mut store) = store();
+    let batch = ticks(&schema, "file", 0, 80, 1);
+    let mut commit = store.begin();
+    commit.add_imported(&schema, std::slice::from_ref(&batch)).unwrap();
+    commit.finish().unwrap();
+    let found = read(&store.snapshot(), &schema, &Columns::all(&schema), ALL_TIME);
+    assert!(found.iter().all(|row| row.5 == NEVER_SEEN));
+    assert_eq!(found.len(), 80);
+    assert_eq!(store.snapshot().covered(), LogPosition(0));
+}

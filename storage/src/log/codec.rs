@@ -13,6 +13,9 @@ const TICKS: u8 = 1;
 const JOINED: u8 = 2;
 const IDLE: u8 = 3;
 
+/// The most rows, keys or anything else of a record: what a reader is willing to make room for.
+const COUNT_MAX: usize = 1 << 24;
+
 const ABSENT: u8 = 1;
 const HAS_NULLS: u8 = 2;
 
@@ -24,7 +27,8 @@ pub(super) struct Malformed(pub &'static str);
 ///
 /// # Panics
 ///
-/// If a tick record has not exactly one publisher, or columns of different lengths.
+/// If a tick record has not exactly one publisher, columns of different lengths, or more than
+/// 2^24 rows.
 pub(super) fn encode(record: &LogRecord, out: &mut Vec<u8>) {
     match record {
         LogRecord::Ticks { stream, ticks, rejected, ts_recv_ns } => {
@@ -225,8 +229,8 @@ fn put_head(stream: &str, ts_recv_ns: i64, out: &mut Vec<u8>) {
 }
 
 fn put_count(count: usize, out: &mut Vec<u8>) {
-    let count = u32::try_from(count).expect("a log record holds fewer than 2^32 of anything");
-    out.extend_from_slice(&count.to_le_bytes());
+    assert!(count <= COUNT_MAX, "a log record holds at most {COUNT_MAX} rows, not {count}");
+    out.extend_from_slice(&(count as u32).to_le_bytes());
 }
 
 fn put_text(text: &str, out: &mut Vec<u8>) {
@@ -268,7 +272,11 @@ impl<'a> Input<'a> {
     }
 
     fn count(&mut self) -> Result<usize, Malformed> {
-        self.array().map(|bytes| u32::from_le_bytes(bytes) as usize)
+        let count = u32::from_le_bytes(self.array()?) as usize;
+        match count <= COUNT_MAX {
+            true => Ok(count),
+            false => Err(Malformed("a record has more rows than a record can have")),
+        }
     }
 
     fn text(&mut self) -> Result<&'a str, Malformed> {

@@ -167,7 +167,8 @@ impl LogWriter {
     ///
     /// # Panics
     ///
-    /// If a tick record has not exactly one publisher, or columns of different lengths.
+    /// If a tick record has not exactly one publisher, columns of different lengths, or more than
+    /// 2^24 rows.
     pub fn append(&mut self, record: &LogRecord) -> Result<LogPosition> {
         self.append_batch(std::slice::from_ref(record))
     }
