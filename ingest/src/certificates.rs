@@ -101,10 +101,14 @@ fn invalid(path: &Path, what: &'static str, reason: impl ToString) -> Certificat
 }
 
 fn fingerprint(certificate: &CertificateDer<'_>) -> String {
+    sha256(certificate).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// SHA-256, by way of the cipher suite that is linked in anyway.
+pub(crate) fn sha256(bytes: &[u8]) -> rustls::crypto::hash::Output {
     let suite = rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
     let suite = suite.tls13().expect("the suite's name says TLS 1.3");
-    let digest = suite.common.hash_provider.hash(certificate);
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    suite.common.hash_provider.hash(bytes)
 }
 
 #[cfg(test)]

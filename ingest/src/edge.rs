@@ -24,8 +24,8 @@ const UDP_PAYLOAD_BYTES_MAX: u16 = 6_500;
 /// What the socket's receive buffer is asked to hold.
 const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 /// What a client may have in flight on one stream, and on one connection, before it is read.
-const STREAM_WINDOW_BYTES: u32 = 2 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 2 << 20;
 
 /// How the edge listens.
 #[derive(Clone, Debug)]
@@ -43,13 +43,13 @@ pub struct EdgeConfig {
 }
 
 impl EdgeConfig {
-    /// One thread, 1,024 connections of 16 sessions, 10 s.
+    /// One thread, 1,024 connections of 4 sessions, 10 s.
     pub fn new(listen: SocketAddr) -> Self {
         Self {
             listen,
             threads: 1,
             connections_max: 1024,
-            sessions_per_connection_max: 16,
+            sessions_per_connection_max: 4,
             idle_timeout: Duration::from_secs(10),
         }
     }
@@ -174,8 +174,8 @@ impl Edge {
         let _context = runtime.enter();
         let address = config.listen;
         let counters = Arc::<SharedCounters>::default();
-        let endpoint =
-            listen(address, server, &counters).map_err(|source| listen_error(address, source))?;
+        let endpoint = listen(address, server, certificates, &counters)
+            .map_err(|source| listen_error(address, source))?;
         let local_addr =
             endpoint.local_addr().map_err(|source| EdgeError::Listen { address, source })?;
         let (stop, stopped) = watch::channel(false);
@@ -278,6 +278,7 @@ fn server_config(
 fn listen(
     address: SocketAddr,
     server: ServerConfig,
+    certificates: &Certificates,
     counters: &Arc<SharedCounters>,
 ) -> io::Result<Endpoint> {
     let socket = UdpSocket::bind(address)?;
@@ -286,7 +287,7 @@ fn listen(
         let _ = state.set_recv_buffer_size((&socket).into(), SOCKET_BUFFER_BYTES);
     }
     let ids = socket::ConnectionIds::default();
-    let mut config = EndpointConfig::default();
+    let mut config = EndpointConfig::new(Arc::new(socket::ResetKey::of(&certificates.key)));
     config.max_udp_payload_size(UDP_PAYLOAD_BYTES_MAX).expect("the bound is a valid datagram size");
     let for_endpoint = ids.clone();
     config.cid_generator(move || Box::new(for_endpoint.clone()));

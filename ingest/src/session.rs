@@ -7,7 +7,8 @@
 use isotick_model::PublisherId;
 use isotick_wire::frame::Decoder;
 use isotick_wire::{
-    Assembler, Code, Control, DecodeError, Frame, Hello, Kind, Message, Refusal, Role,
+    Assembler, Code, Control, DecodeError, Frame, Hello, Kind, Message, REQUEST_BYTES_MAX, Refusal,
+    Role,
 };
 
 /// What a client asks.
@@ -22,15 +23,20 @@ pub enum Request {
 }
 
 /// The reading side of one session.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Session {
     assembler: Assembler,
     state: State,
 }
 
-#[derive(Debug, Default)]
+impl Default for Session {
+    fn default() -> Self {
+        Self { assembler: Assembler::with_limit(REQUEST_BYTES_MAX), state: State::New }
+    }
+}
+
+#[derive(Debug)]
 enum State {
-    #[default]
     New,
     /// Said hello; nothing more may come, unless welcomed as a publisher.
     Greeted,
@@ -118,6 +124,21 @@ mod tests {
     fn hello() -> Control {
         let publisher = PublisherId::new("p").unwrap();
         Control::Hello(Hello { role: Role::Publish { stream: "trades".into(), publisher } })
+    }
+
+    #[test]
+    fn another_version_and_too_long_messages_are_refused() {
+        let mut session = Session::default();
+        // Control { hello: Hello { version: 9 } }
+        session.feed(&[4, 0, 0, 0, 1, 0x0A, 2, 0x08, 9]);
+        let refusal = session.poll().unwrap_err();
+        assert_eq!(refusal.code, Code::Version);
+        assert!(refusal.text.contains('9'), "{refusal}");
+
+        let mut session = Session::default();
+        session.feed(&(REQUEST_BYTES_MAX as u32 + 1).to_le_bytes());
+        session.feed(&[1]);
+        assert_eq!(session.poll().unwrap_err().code, Code::Protocol);
     }
 
     #[test]

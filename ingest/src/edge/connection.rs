@@ -419,6 +419,8 @@ impl Outbox {
     }
 }
 
+/// The clock of `ts_recv`: read here, at the edge, and an argument everywhere behind it.
+#[allow(clippy::disallowed_methods, reason = "this is where the clock is read")]
 fn now_ns() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     since.map_or(0, |since| i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))

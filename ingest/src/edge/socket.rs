@@ -10,10 +10,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use quinn::crypto::{CryptoError, HmacKey};
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, ConnectionId, ConnectionIdGenerator, UdpPoller};
 
+use rustls::pki_types::PrivateKeyDer;
+
 use super::SharedCounters;
+use crate::certificates::sha256;
 
 /// The QUIC version in long headers, and the two header bits that matter here.
 const VERSION_1: [u8; 4] = [0, 0, 0, 1];
@@ -57,6 +61,38 @@ impl ConnectionIdGenerator for ConnectionIds {
 
     fn cid_lifetime(&self) -> Option<Duration> {
         None
+    }
+}
+
+/// Signs stateless resets. It comes from the TLS key, so that a service that was killed and
+/// started again tells the clients of its former self at once that their connections are gone.
+pub(super) struct ResetKey([u8; 32]);
+
+impl ResetKey {
+    pub(super) fn of(key: &PrivateKeyDer<'_>) -> Self {
+        let mut seed = b"isotick stateless reset".to_vec();
+        seed.extend_from_slice(key.secret_der());
+        Self(sha256(&seed).as_ref().try_into().expect("SHA-256 gives 32 bytes"))
+    }
+}
+
+/// SHA-256 over key and data. The data are connection ids of one length, so that nothing can be
+/// learnt by extending them.
+impl HmacKey for ResetKey {
+    fn sign(&self, data: &[u8], signature_out: &mut [u8]) {
+        let mut bytes = self.0.to_vec();
+        bytes.extend_from_slice(data);
+        signature_out.copy_from_slice(&sha256(&bytes).as_ref()[..signature_out.len()]);
+    }
+
+    fn signature_len(&self) -> usize {
+        32
+    }
+
+    fn verify(&self, data: &[u8], signature: &[u8]) -> Result<(), CryptoError> {
+        let mut expected = [0; 32];
+        self.sign(data, &mut expected);
+        (expected == signature).then_some(()).ok_or(CryptoError)
     }
 }
 

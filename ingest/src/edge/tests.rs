@@ -29,11 +29,13 @@ enum Event {
 /// A service that keeps everything in memory: a sequencer, and windows on demand.
 struct FakeService {
     sequencer: Sequencer,
-    sessions: HashMap<SessionId, (Slot, watch::Sender<Ack>, Option<oneshot::Sender<Refusal>>)>,
+    sessions: HashMap<SessionId, Publishing>,
     position: u64,
     windows: broadcast::Sender<Arc<WindowBatch>>,
     events: std::sync::mpsc::Sender<Event>,
 }
+
+type Publishing = (Slot, watch::Sender<Ack>, Option<oneshot::Sender<Refusal>>);
 
 const WINDOWS_QUEUED: usize = 4;
 
@@ -507,4 +509,145 @@ fn too_many_connections_are_refused_as_busy() {
         drop(first);
     });
     assert_eq!(world.edge.counters().connections_refused, 1);
+}
+
+/// Accepts anything: what a stranger's client might do.
+#[derive(Debug)]
+struct Careless;
+
+impl rustls::client::danger::ServerCertVerifier for Careless {
+    fn verify_server_cert(
+        &self,
+        _: &rustls::pki_types::CertificateDer<'_>,
+        _: &[rustls::pki_types::CertificateDer<'_>],
+        _: &rustls::pki_types::ServerName<'_>,
+        _: &[u8],
+        _: rustls::pki_types::UnixTime,
+    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
+        Ok(rustls::client::danger::ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &rustls::pki_types::CertificateDer<'_>,
+        _: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &rustls::pki_types::CertificateDer<'_>,
+        _: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        let provider = rustls::crypto::ring::default_provider();
+        provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+async fn stranger(
+    world: &World,
+    alpn: &[u8],
+) -> (Endpoint, Result<quinn::Connection, quinn::ConnectionError>) {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Careless))
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![alpn.to_vec()];
+    let tls = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
+    let endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let config = quinn::ClientConfig::new(Arc::new(tls));
+    let connecting = endpoint.connect_with(config, world.edge.local_addr(), "localhost").unwrap();
+    let connection = connecting.await;
+    (endpoint, connection)
+}
+
+#[test]
+fn another_protocol_and_garbage_on_a_stream_are_refused() {
+    let world = world();
+    world.client.block_on(async {
+        let (_endpoint, refused) = stranger(&world, b"h3").await;
+        let error = refused.unwrap_err();
+        assert!(matches!(error, quinn::ConnectionError::ConnectionClosed(_)), "{error:?}");
+        let (_endpoint, connection) = stranger(&world, ALPN).await;
+        let connection = connection.unwrap();
+        let (mut send, mut recv) = connection.open_bi().await.unwrap();
+        send.write_all(&[0x55; 1_000]).await.unwrap();
+        let answer = recv.read_to_end(10_000).await.unwrap();
+        let mut assembler = isotick_wire::Assembler::default();
+        assembler.feed(&answer);
+        let message = assembler.next().unwrap().unwrap();
+        let answer = isotick_wire::Control::decode(&message.payload).unwrap();
+        assert!(
+            matches!(&answer, isotick_wire::Control::Refusal(r) if r.code == Code::Protocol),
+            "{answer:?}"
+        );
+        let (mut publisher, _) = world.publisher().await;
+        publisher.send(&ticks(0..10, 0), &[]).await.unwrap();
+        assert_eq!(publisher.finish().await.unwrap().accepted, 10);
+    });
+    let counters = world.edge.counters();
+    assert_eq!((counters.handshakes_failed, counters.protocol_errors), (1, 1));
+}
+
+#[test]
+fn clients_of_a_service_that_was_killed_learn_it_when_it_is_back() {
+    let mut world = world();
+    let address = world.edge.local_addr();
+    let (mut publisher, _) = world.client.block_on(world.publisher());
+    // As a kill does: no farewell, the socket is gone.
+    world.edge.runtime.take().unwrap().shutdown_timeout(Duration::from_secs(5));
+    let config = EdgeConfig::new(address);
+    let (inputs, _received) = mpsc::channel(1);
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let again = loop {
+        match Edge::start(&config, &world.certificates, inputs.clone()) {
+            Ok(edge) => break edge,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+        // The endpoint's own handle keeps the socket until it is dropped.
+        world.edge.endpoint = spare_endpoint(&world.client);
+    };
+    let started = Instant::now();
+    let error = world.client.block_on(async {
+        loop {
+            if let Err(error) = publisher.send(&ticks(0..10, 0), &[]).await {
+                break error;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    assert!(matches!(error, ClientError::Lost { .. }) && error.is_retryable(), "{error:?}");
+    assert!(started.elapsed() < Duration::from_secs(8), "sooner than by silence");
+    drop(again);
+}
+
+fn spare_endpoint(runtime: &tokio::runtime::Runtime) -> Endpoint {
+    let _context = runtime.enter();
+    Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap()
+}
+
+/// Prints rows per second through client, QUIC and sequencer; run with `--ignored --nocapture`.
+#[test]
+#[ignore = "measures; it checks nothing"]
+fn speed() {
+    let world = world();
+    let rows = 5_000_000;
+    let all = ticks(0..rows, 0);
+    let started = Instant::now();
+    world.client.block_on(async {
+        let (mut publisher, _) = world.publisher().await;
+        publisher.send(&all, &[]).await.unwrap();
+        assert_eq!(publisher.finish().await.unwrap().accepted, rows);
+    });
+    println!("{:.2} M rows/s", rows as f64 / started.elapsed().as_secs_f64() / 1e6);
 }

@@ -12,7 +12,7 @@ use crate::proto::{self, control::Message as Proto, hello::Role as ProtoRole};
 use crate::{DecodeError, EncodeError, MESSAGE_BYTES_MAX, VERSION, message};
 
 /// The most held ranges that one HelloReply carries; the rest is left out, which is harmless.
-pub const HELD_RANGES_MAX: usize = 65_536;
+pub const HELD_RANGES_MAX: usize = 16_384;
 
 /// One control message.
 #[derive(Clone, Debug, PartialEq)]

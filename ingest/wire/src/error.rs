@@ -1,6 +1,6 @@
 //! What can be wrong with bytes, and with what is to become bytes.
 
-use crate::{MESSAGE_BYTES_MAX, VERSION, frame, windows};
+use crate::{VERSION, frame, windows};
 
 /// Bytes that are no valid message. Decoders return this for any input that they do not accept;
 /// they never panic and never allocate beyond the bounds stated on them.
@@ -8,10 +8,12 @@ use crate::{MESSAGE_BYTES_MAX, VERSION, frame, windows};
 #[non_exhaustive]
 pub enum DecodeError {
     /// The declared length is above the limit.
-    #[error("a message of {bytes} bytes is announced, at most {MESSAGE_BYTES_MAX} are allowed")]
+    #[error("a message of {bytes} bytes is announced, at most {limit} are allowed")]
     MessageTooLong {
         /// The announced length.
         bytes: usize,
+        /// The limit.
+        limit: usize,
     },
     /// The kind byte is none of the known ones.
     #[error("unknown message kind {0}")]

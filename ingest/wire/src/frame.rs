@@ -7,7 +7,7 @@ use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer};
 use isotick_model::{Key, PublisherId, RejectReason, Rejected, Ticks, ValueColumn};
 
 use crate::pack::{Cursor, put_column, read_column};
-use crate::{DecodeError, EncodeError, MESSAGE_BYTES_MAX};
+use crate::{DecodeError, EncodeError, REQUEST_BYTES_MAX};
 
 /// The layout described in the crate's documentation.
 const LAYOUT: u8 = 1;
@@ -101,7 +101,7 @@ impl Encoder {
         out.extend(rejected.iter().map(|row| row.reason as u8));
         let checksum = crc32fast::hash(&out[start..]);
         out.extend_from_slice(&checksum.to_le_bytes());
-        if out.len() - start > MESSAGE_BYTES_MAX {
+        if out.len() - start > REQUEST_BYTES_MAX {
             out.truncate(start);
             return Err(EncodeError::TooLarge { rows: all });
         }
@@ -197,7 +197,9 @@ impl Decoder {
         let ts_event = read_values(cursor, rows, "the times of a tick frame")?;
         let mut sequence = Vec::with_capacity(rows);
         let what = "the sequences of a tick frame";
-        read_column(cursor, rows, what, |value| sequence.push(value as u64))?;
+        read_column(cursor, rows, what, |block| {
+            sequence.extend(block.iter().map(|&value| value as u64))
+        })?;
         let values =
             (0..columns).map(|_| read_value_column(cursor, rows)).collect::<Result<_, _>>()?;
         let rejected = read_rejected(cursor, rejected)?;
@@ -252,9 +254,9 @@ fn read_codes(cursor: &mut Cursor<'_>, rows: usize, keys: usize) -> Result<Vec<u
     let what = "the key codes of a tick frame";
     let mut codes = Vec::with_capacity(rows);
     let mut valid = true;
-    read_column(cursor, rows, what, |value| {
-        valid &= (value as u64) < keys as u64;
-        codes.push(value as u32);
+    read_column(cursor, rows, what, |block| {
+        valid &= block.iter().fold(true, |valid, &code| valid & ((code as u64) < keys as u64));
+        codes.extend(block.iter().map(|&code| code as u32));
     })?;
     valid.then_some(codes).ok_or(DecodeError::Invalid { what })
 }
@@ -265,7 +267,7 @@ fn read_values(
     what: &'static str,
 ) -> Result<Vec<i64>, DecodeError> {
     let mut values = Vec::with_capacity(rows);
-    read_column(cursor, rows, what, |value| values.push(value))?;
+    read_column(cursor, rows, what, |block| values.extend_from_slice(block))?;
     Ok(values)
 }
 

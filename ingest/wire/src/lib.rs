@@ -20,5 +20,8 @@ pub const ALPN: &[u8] = b"isotick/1";
 /// The version that a Hello states.
 pub const VERSION: u32 = 1;
 
-/// The longest payload of one message on a stream, in bytes.
+/// The longest payload of one message from the service, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 8 << 20;
+
+/// The longest payload of one message from a client, in bytes: a tick frame is cut to fit.
+pub const REQUEST_BYTES_MAX: usize = 1 << 20;

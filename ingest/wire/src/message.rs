@@ -54,12 +54,25 @@ pub fn put<E>(
 /// [`next`](Self::next) until it returns `None`.
 ///
 /// Holds at most one message's bytes and what was fed after it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Assembler {
     bytes: BytesMut,
+    limit: usize,
+}
+
+impl Default for Assembler {
+    /// For a client: messages up to [`MESSAGE_BYTES_MAX`].
+    fn default() -> Self {
+        Self::with_limit(MESSAGE_BYTES_MAX)
+    }
 }
 
 impl Assembler {
+    /// Accepts payloads of up to `limit` bytes, e.g. [`REQUEST_BYTES_MAX`](crate::REQUEST_BYTES_MAX) from clients.
+    pub fn with_limit(limit: usize) -> Self {
+        Self { bytes: BytesMut::new(), limit }
+    }
+
     /// Appends what the stream brought next.
     pub fn feed(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
@@ -77,8 +90,8 @@ impl Assembler {
         }
         let length: [u8; 4] = self.bytes[..4].try_into().expect("four bytes");
         let bytes = u32::from_le_bytes(length) as usize;
-        if bytes > MESSAGE_BYTES_MAX {
-            return Err(DecodeError::MessageTooLong { bytes });
+        if bytes > self.limit {
+            return Err(DecodeError::MessageTooLong { bytes, limit: self.limit });
         }
         let kind = match self.bytes[4] {
             1 => Kind::Control,

@@ -190,17 +190,18 @@ fn bytes_of(values: usize, width: u32) -> usize {
     (values * width as usize).div_ceil(8)
 }
 
-/// Reads `rows` values, handing each to `each` in order.
+/// Reads `rows` values, handing them to `each` in order, block by block.
 pub(crate) fn read_column(
     cursor: &mut Cursor<'_>,
     rows: usize,
     what: &'static str,
-    mut each: impl FnMut(i64),
+    mut each: impl FnMut(&[i64]),
 ) -> Result<(), DecodeError> {
-    let mut offsets = [0u64; BLOCK];
+    let mut block = [0i64; BLOCK];
     let mut left = rows;
     while left > 0 {
-        let count = BLOCK.min(left);
+        let block = &mut block[..BLOCK.min(left)];
+        left -= block.len();
         let head = cursor.byte(what)?;
         let width = u32::from(head & !DELTA);
         if width > 64 {
@@ -208,26 +209,25 @@ pub(crate) fn read_column(
         }
         let first = cursor.signed(what)?;
         if head & DELTA != 0 {
-            let step = cursor.signed(what)?;
-            let offsets = &mut offsets[..count - 1];
-            read_bits(cursor.take(bytes_of(count - 1, width), what)?, width, offsets);
+            let least_step = cursor.signed(what)?;
+            block[0] = first;
+            let steps = &mut block[1..];
+            read_bits(cursor.take(bytes_of(steps.len(), width), what)?, width, steps);
             let mut value = first;
-            each(value);
-            for &mut offset in offsets {
-                value = value.wrapping_add(step).wrapping_add(offset as i64);
-                each(value);
+            for slot in steps {
+                value = value.wrapping_add(least_step).wrapping_add(*slot);
+                *slot = value;
             }
         } else {
-            let offsets = &mut offsets[..count];
-            read_bits(cursor.take(bytes_of(count, width), what)?, width, offsets);
-            offsets.iter().for_each(|&offset| each(first.wrapping_add(offset as i64)));
+            read_bits(cursor.take(bytes_of(block.len(), width), what)?, width, block);
+            block.iter_mut().for_each(|slot| *slot = slot.wrapping_add(first));
         }
-        left -= count;
+        each(block);
     }
     Ok(())
 }
 
-fn read_bits(bytes: &[u8], width: u32, values: &mut [u64]) {
+fn read_bits(bytes: &[u8], width: u32, values: &mut [i64]) {
     if width == 0 {
         values.fill(0);
         return;
@@ -241,14 +241,14 @@ fn read_bits(bytes: &[u8], width: u32, values: &mut [u64]) {
         for (i, value) in values.iter_mut().enumerate() {
             let bit = i * width;
             let word: [u8; 8] = padded[bit / 8..bit / 8 + 8].try_into().expect("eight bytes");
-            *value = u64::from_le_bytes(word) >> (bit % 8) & mask;
+            *value = (u64::from_le_bytes(word) >> (bit % 8) & mask) as i64;
         }
     } else {
         let mask = (1u128 << width) - 1;
         for (i, value) in values.iter_mut().enumerate() {
             let bit = i * width;
             let word: [u8; 16] = padded[bit / 8..bit / 8 + 16].try_into().expect("sixteen bytes");
-            *value = (u128::from_le_bytes(word) >> (bit % 8) & mask) as u64;
+            *value = (u128::from_le_bytes(word) >> (bit % 8) & mask) as i64;
         }
     }
 }
@@ -262,7 +262,8 @@ mod tests {
         put_column(values.len(), |i| values[i], &mut bytes);
         let mut cursor = Cursor::new(&bytes);
         let mut back = Vec::new();
-        read_column(&mut cursor, values.len(), "test", |value| back.push(value)).unwrap();
+        read_column(&mut cursor, values.len(), "test", |block| back.extend_from_slice(block))
+            .unwrap();
         cursor.end().unwrap();
         assert_eq!(back, values);
         bytes.len()
