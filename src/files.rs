@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Result, bail};
 use isotick_model::definitions::Definitions;
-use isotick_model::{PublisherId, StreamSchema};
+use isotick_model::{PublisherId, RejectReason, Rejected, StreamSchema, time};
 use isotick_scheduler::{Part, ScanError, TickSink};
-use isotick_storage::source::{Source, SourceBatch, SourceOptions};
+use isotick_storage::source::{RejectedRow, Source, SourceBatch, SourceOptions};
 
 use crate::cli::FieldArgs;
 
@@ -93,6 +93,37 @@ impl Rejections {
             .collect::<serde_json::Map<_, _>>()
             .into()
     }
+}
+
+/// Rejects ticks further ahead of `now_ns` than the stream's horizon: the rule that the edge holds
+/// publishers to, for files that do not pass it.
+pub fn reject_beyond_horizon(schema: &StreamSchema, batch: &mut SourceBatch, now_ns: i64) {
+    let latest = schema.horizon_ns.map_or(i64::MAX, |horizon| now_ns.saturating_add(horizon));
+    let ts_event = &batch.ticks.ts_event;
+    if ts_event.iter().all(|&ts| ts <= latest) {
+        return;
+    }
+    let rows = 0..ts_event.len() as u32;
+    let (beyond, kept): (Vec<u32>, Vec<u32>) =
+        rows.partition(|&row| ts_event[row as usize] > latest);
+    for row in beyond {
+        let (sequence, reason) = (batch.ticks.sequence[row as usize], RejectReason::BeyondHorizon);
+        batch.rejected.push(Rejected { sequence, reason });
+        batch.details.push(RejectedRow {
+            row: sequence,
+            line: None,
+            reason,
+            column: schema.time.clone(),
+            text: format!(
+                "{} lies beyond the stream's horizon of {}",
+                time::format_rfc3339(batch.ticks.ts_event[row as usize]),
+                time::format_duration(schema.horizon_ns.unwrap_or(i64::MAX))
+            ),
+        });
+    }
+    batch.rejected.sort_unstable_by_key(|row| row.sequence);
+    batch.details.sort_by_key(|row| row.row);
+    batch.ticks = batch.ticks.take(&kept);
 }
 
 /// The file's independently readable parts, as parts of a scan.

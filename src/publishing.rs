@@ -45,6 +45,8 @@ pub struct Publishing {
 pub struct Standing {
     /// Rows from the start that were sent, in this run or an earlier one.
     pub sent: u64,
+    /// Rows that this connection has sent or found held.
+    position: u64,
     /// What the service said last.
     pub ack: Ack,
 }
@@ -82,6 +84,13 @@ impl Held {
 
     fn rows(&self) -> u64 {
         self.next + self.ranges.iter().map(|range| range.end() - range.start() + 1).sum::<u64>()
+    }
+}
+
+impl Standing {
+    /// A publisher that sent everything over one connection.
+    pub fn of(sent: u64, ack: Ack) -> Self {
+        Self { sent, position: sent, ack }
     }
 }
 
@@ -186,7 +195,7 @@ impl Publishing {
         let (definitions, schema) = stream_of(&definitions, &self.stream)?;
         let source = files::open(path, &self.fields, &definitions, &schema, Some(&id))?;
         let held = Held { next: next_sequence, ranges: held };
-        *standing = Standing { sent: standing.sent.max(held.rows()), ack };
+        *standing = Standing { sent: standing.sent.max(held.rows()), position: held.rows(), ack };
         Ok((Lane { publisher, held, rows: 0 }, source))
     }
 
@@ -276,7 +285,8 @@ impl Publishing {
             lane.publisher.send(&part, &rejected).await?;
             let rows = part.len() + rejected.len();
             rejected.clear();
-            standing.sent += rows as u64;
+            standing.position += rows as u64;
+            standing.sent = standing.sent.max(standing.position);
             standing.ack = *lane.publisher.acks().borrow();
             watch.sent(rows, part.ts_event.iter().copied().max());
             from += due;

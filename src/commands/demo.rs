@@ -231,7 +231,7 @@ async fn publish_market(
         sent += batch.len() as u64;
     }
     let ack = publisher.finish().await?;
-    Ok(vec![Standing { sent, ack }])
+    Ok(vec![Standing::of(sent, ack)])
 }
 
 /// What publisher, listener and screen share.

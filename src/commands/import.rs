@@ -142,10 +142,11 @@ impl Folder {
         let mut commit = self.store.begin();
         let (mut piece, mut piece_rows) = (Vec::new(), 0);
         let bar = bar(path, "importing", &source);
-        while let Some(batch) = source.next_batch()? {
+        while let Some(mut batch) = source.next_batch()? {
+            files::reject_beyond_horizon(schema, &mut batch, now);
             each(&batch)?;
             bar.set_position(source.progress().done);
-            let ticks = outcome.count(schema, batch, &marks, now);
+            let ticks = outcome.count(batch, &marks);
             piece_rows += ticks.len();
             piece.push(ticks);
             if piece_rows >= PIECE_ROWS {
@@ -172,10 +173,11 @@ fn check(
     let now = now_ns();
     let mut outcome = Outcome::default();
     let bar = bar(path, "checking", &source);
-    while let Some(batch) = source.next_batch()? {
+    while let Some(mut batch) = source.next_batch()? {
+        files::reject_beyond_horizon(schema, &mut batch, now);
         each(&batch)?;
         bar.set_position(source.progress().done);
-        outcome.count(schema, batch, &Marks::default(), now);
+        outcome.count(batch, &Marks::default());
     }
     bar.finish_and_clear();
     Ok(outcome)
@@ -192,32 +194,15 @@ fn bar(path: &Path, verb: &str, source: &Source) -> indicatif::ProgressBar {
 
 impl Outcome {
     /// Counts a batch and gives back the ticks that are new.
-    fn count(
-        &mut self,
-        schema: &StreamSchema,
-        batch: SourceBatch,
-        marks: &Marks,
-        now_ns: i64,
-    ) -> Ticks {
+    fn count(&mut self, batch: SourceBatch, marks: &Marks) -> Ticks {
         self.rows += batch.rows as u64;
         let held = |sequence: u64| {
             sequence < marks.next_sequence
                 || marks.held.iter().any(|range| range.contains(&sequence))
         };
-        // The same rule as for a publisher, against the clock at import.
-        let latest = schema.horizon_ns.map_or(i64::MAX, |horizon| now_ns.saturating_add(horizon));
-        let mut new = Vec::with_capacity(batch.ticks.len());
-        for (row, (&ts, &sequence)) in
-            batch.ticks.ts_event.iter().zip(batch.ticks.sequence.iter()).enumerate()
-        {
-            match (held(sequence), ts > latest) {
-                (true, _) => self.held += 1,
-                (false, true) => {
-                    *self.rejected.entry(RejectReason::BeyondHorizon).or_default() += 1
-                }
-                (false, false) => new.push(row as u32),
-            }
-        }
+        let rows = 0..batch.ticks.len() as u32;
+        let new: Vec<u32> = rows.filter(|&row| !held(batch.ticks.sequence[row as usize])).collect();
+        self.held += (batch.ticks.len() - new.len()) as u64;
         for Rejected { sequence, reason } in batch.rejected {
             match held(sequence) {
                 true => self.held += 1,

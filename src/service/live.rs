@@ -19,7 +19,7 @@ use super::stats::{Shared, ViewChannel};
 /// Ticks that are kept in memory before they go to history.
 const HOT_ROWS_MAX: usize = 1 << 20;
 /// The longest that ticks wait in memory for history while nothing else sends them there.
-const HOT_AGE_MAX: Duration = Duration::from_secs(30);
+const HOT_AGE_MAX: Duration = Duration::from_secs(10);
 /// Windows of one message to subscribers.
 const BATCH_WINDOWS_MAX: usize = 4096;
 
@@ -80,6 +80,8 @@ impl Live {
     /// Runs until told to stop; gives back the windows that are still open, by view.
     pub fn run(mut self, messages: &Receiver<LiveMessage>) -> BTreeMap<String, Vec<WindowRow>> {
         self.show_counts();
+        // What a crash left in the log only goes to history at once.
+        self.send_flush();
         loop {
             let age = self.hot.since.map_or(Duration::ZERO, |since| since.elapsed());
             match messages.recv_timeout(HOT_AGE_MAX.saturating_sub(age)) {
