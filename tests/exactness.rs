@@ -9,7 +9,7 @@ use crate::oracle::{self, Truth};
 use crate::subject::Subject;
 
 /// Cases per shape.
-const SEEDS: u64 = 12;
+const SEEDS: u64 = 30;
 
 const TRUTHS: [Truth; 2] = [Truth::Now, Truth::Seen];
 
@@ -69,10 +69,8 @@ fn the_engine_does_not_matter() {
     let Some(mut gpu) = gpu::engine() else { return };
     for mut subject in Subject::all(SEEDS / 3) {
         let rows = subject.rows();
-        let ways = [
-            ("gpu, whole", vec![subject.batch(&rows)]),
-            ("gpu, cut", subject.cut(&rows, 3)),
-        ];
+        let ways =
+            [("gpu, whole", vec![subject.batch(&rows)]), ("gpu, cut", subject.cut(&rows, 3))];
         for truth in TRUTHS {
             let expected = subject.expected(truth);
             for (how, batches) in &ways {
@@ -84,7 +82,7 @@ fn the_engine_does_not_matter() {
             for (i, batch) in ways[1].1.iter().enumerate() {
                 let engine: &mut dyn Engine = match i % 2 {
                     0 => &mut gpu,
-                    _ => &mut CpuEngine::default(),
+                    _ => &mut CpuEngine,
                 };
                 mixed.update(batch, &|_| true, engine).expect("the engine reduces");
             }
@@ -115,7 +113,7 @@ fn a_range_selects_whole_windows() {
             let expected: Vec<_> = all.iter().filter(within).cloned().collect();
             let mut windows = subject.product.windows(Truth::Now).with_range(from, to);
             for batch in &batches {
-                windows.update(batch, &|_| true, &mut CpuEngine::default()).expect("reduces");
+                windows.update(batch, &|_| true, &mut CpuEngine).expect("reduces");
             }
             subject.check(Truth::Now, &format!("from {from:?} to {to:?}"), &expected, &windows);
         }

@@ -46,7 +46,12 @@ fn agrees(
     let rows = product.run(truth, batches, engine).rows();
     let hash = product.hash(&rows);
     let equal = product.plain(&rows) == expected;
-    assert_eq!(hash == canonical::hash(&case.keys, &case.view, &expected), equal, "{}: hash and values", case.name());
+    assert_eq!(
+        hash == canonical::hash(&case.keys, &case.view, &expected),
+        equal,
+        "{}: hash and values",
+        case.name()
+    );
     equal
 }
 
@@ -58,7 +63,7 @@ fn must_notice(shapes: &[Shape], faulty: impl Fn(&Case, &Product, &[i64]) -> boo
     for (case, product, seen) in cases(shapes) {
         let rows: Vec<usize> = (0..case.ticks.len()).collect();
         let whole = [batch(&case, &seen, &rows, &mut Rng::new(case.seed))];
-        let sound = agrees(&case, &product, Truth::Now, &whole, &mut CpuEngine::default());
+        let sound = agrees(&case, &product, Truth::Now, &whole, &mut CpuEngine);
         assert!(sound, "{}: the sound product differs", case.name());
         let outcome = catch_unwind(AssertUnwindSafe(|| faulty(&case, &product, &seen)));
         noticed += usize::from(matches!(outcome, Ok(false)));
@@ -79,17 +84,14 @@ impl<F: FnMut(&Plan, &Runs, &mut Partials) + Send> Engine for Spoiled<F> {
     }
 
     fn reduce(&mut self, plan: &Plan, runs: &Runs) -> Result<Partials, EngineError> {
-        let mut partials = CpuEngine::default().reduce(plan, runs)?;
+        let mut partials = CpuEngine.reduce(plan, runs)?;
         (self.0)(plan, runs, &mut partials);
         Ok(partials)
     }
 }
 
 /// Compares a whole case run through a spoiled engine.
-fn spoiled(
-    shapes: &[Shape],
-    spoil: impl Fn(&Plan, &Runs, &mut Partials) + Send + Copy,
-) {
+fn spoiled(shapes: &[Shape], spoil: impl Fn(&Plan, &Runs, &mut Partials) + Send + Copy) {
     must_notice(shapes, |case, product, seen| {
         let rows: Vec<usize> = (0..case.ticks.len()).collect();
         let whole = [batch(case, seen, &rows, &mut Rng::new(case.seed))];
@@ -264,7 +266,7 @@ fn a_tie_broken_by_arrival_is_noticed() {
         ticks.sequence = (0..ticks.len() as u64).collect();
         ticks.publishers = vec![PublisherId::new("anyone").expect("a name")];
         ticks.publisher = Vec::new().into();
-        agrees(case, product, Truth::Now, &[ticks], &mut CpuEngine::default())
+        agrees(case, product, Truth::Now, &[ticks], &mut CpuEngine)
     });
 }
 
@@ -277,7 +279,7 @@ fn a_batch_applied_twice_is_noticed() {
         let mut batches: Vec<_> =
             pieces.iter().map(|piece| batch(case, seen, piece, &mut rng)).collect();
         batches.push(batches[rng.index(batches.len())].clone());
-        agrees(case, product, Truth::Now, &batches, &mut CpuEngine::default())
+        agrees(case, product, Truth::Now, &batches, &mut CpuEngine)
     });
 }
 
@@ -289,7 +291,7 @@ fn a_lost_batch_is_noticed() {
         let pieces = cut(&rows, 5, &mut rng);
         let kept: Vec<_> =
             pieces[1..].iter().map(|piece| batch(case, seen, piece, &mut rng)).collect();
-        agrees(case, product, Truth::Now, &kept, &mut CpuEngine::default())
+        agrees(case, product, Truth::Now, &kept, &mut CpuEngine)
     });
 }
 
@@ -299,7 +301,7 @@ fn a_null_taken_for_zero_is_noticed() {
         let rows: Vec<usize> = (0..case.ticks.len()).collect();
         let mut ticks = batch(case, seen, &rows, &mut Rng::new(case.seed));
         ticks.values.iter_mut().for_each(|column| column.nulls = None);
-        agrees(case, product, Truth::Now, &[ticks], &mut CpuEngine::default())
+        agrees(case, product, Truth::Now, &[ticks], &mut CpuEngine)
     });
 }
 
@@ -335,7 +337,7 @@ fn a_watermark_that_hangs_on_batch_cuts_is_noticed() {
         let rows: Vec<usize> = (0..case.ticks.len()).collect();
         let agrees_when = |seen: &[i64]| {
             let whole = [batch(&case, seen, &rows, &mut Rng::new(case.seed))];
-            agrees(&case, &product, Truth::Seen, &whole, &mut CpuEngine::default())
+            agrees(&case, &product, Truth::Seen, &whole, &mut CpuEngine)
         };
         assert!(agrees_when(&seen), "{}: the sound watermark differs", case.name());
         assert!(agrees_when(&seen_by_batch(&case, 1)), "{}: cut at every tick", case.name());

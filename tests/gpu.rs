@@ -10,7 +10,7 @@ pub fn engine() -> Option<GpuEngine> {
     match GpuEngine::open(Choice::Any) {
         Ok(engine) => Some(engine),
         Err(why) => {
-            let required = std::env::var("ISOTICK_REQUIRE_GPU").is_ok_and(|value| value == "1");
+            let required = setting("ISOTICK_REQUIRE_GPU").is_some_and(|value| value == "1");
             assert!(!required, "ISOTICK_REQUIRE_GPU=1, but there is no Vulkan adapter: {why}");
             println!("ignored: no Vulkan adapter: {why}");
             None
@@ -22,4 +22,10 @@ pub fn engine() -> Option<GpuEngine> {
 pub fn available() -> bool {
     static AVAILABLE: OnceLock<bool> = OnceLock::new();
     *AVAILABLE.get_or_init(|| engine().is_some())
+}
+
+/// A setting of the tests, from the environment.
+#[allow(clippy::disallowed_methods)] // the product takes settings in `src/` only; tests have no other
+pub fn setting(name: &str) -> Option<std::ffi::OsString> {
+    std::env::var_os(name)
 }

@@ -79,7 +79,7 @@ fn graph(metadata: &Metadata) -> (BTreeSet<String>, Graph) {
     });
     let mut graph = Graph::new();
     for (from, to) in edges {
-        graph.entry(from).or_insert_with(BTreeSet::new).extend::<BTreeSet<String>>(to);
+        graph.entry(from).or_default().extend::<BTreeSet<String>>(to);
     }
     (metadata.workspace_members.iter().map(name).collect(), graph)
 }
@@ -108,7 +108,8 @@ fn faults(ours: &BTreeSet<String>, graph: &Graph) -> Vec<String> {
             };
             for dependency in to.iter().filter(behind) {
                 if !allowed.contains(&from.as_str()) {
-                    let where_to = if allowed.is_empty() { "nowhere".into() } else { allowed.join(", ") };
+                    let where_to =
+                        if allowed.is_empty() { "nowhere".into() } else { allowed.join(", ") };
                     faults.push(format!("{from} -> {dependency}: {wall} is allowed in {where_to}"));
                 }
             }
@@ -166,7 +167,8 @@ fn a_wrong_edge_is_named_with_its_rule() {
         let mut wrong = graph.clone();
         wrong.get_mut(from).expect("one of ours").insert(to.into());
         let faults = faults(&ours, &wrong);
-        let named = |fault: &String| fault.contains(&format!("{from} -> {to}: ")) && fault.contains(rule);
+        let named =
+            |fault: &String| fault.contains(&format!("{from} -> {to}: ")) && fault.contains(rule);
         assert!(faults.iter().any(named), "{from} -> {to} was not caught: {faults:?}");
     }
 }

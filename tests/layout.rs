@@ -68,8 +68,11 @@ fn contract(stem: &str, text: &str) -> Result<(), String> {
         ["Reads", "Writes", "Dispatch", "Requires", "Ensures", "Order", "Source"];
     let header: Vec<&str> =
         text.lines().map_while(|line| line.strip_prefix("//")).map(str::trim).collect();
-    let code: String =
-        text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+    let code: String = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .collect::<Vec<_>>()
+        .join("\n");
     if header.first().is_none_or(|sentence| sentence.is_empty()) {
         return Err("the first line is not a comment that says what it does".into());
     }
@@ -105,7 +108,10 @@ fn a_contract_out_of_order_is_refused() {
     assert!(contract("other", &whole).is_err());
     assert!(contract("sum", code).is_err());
     assert!(contract("sum", &whole.replace("// Order: f.\n", "")).is_err());
-    let swapped = whole.replace("Reads:", "x:").replace("Writes:", "Reads:").replace("x:", "Writes:");
+    let swapped =
+        whole.replace("Reads:", "x:").replace("Writes:", "Reads:").replace("x:", "Writes:");
     assert!(contract("sum", &swapped).is_err());
-    assert!(contract("wide", "// Wide integers.\n@group(0) @binding(0) var<storage> a: u32;").is_err());
+    assert!(
+        contract("wide", "// Wide integers.\n@group(0) @binding(0) var<storage> a: u32;").is_err()
+    );
 }

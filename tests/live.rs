@@ -13,7 +13,7 @@ use crate::oracle::{self, Arrival, Event, Tick, Truth};
 use crate::random::{Rng, Shape};
 use crate::subject::Subject;
 
-const SEEDS: u64 = 8;
+const SEEDS: u64 = 15;
 
 /// A record of the log: one publisher's ticks by row, or a publisher that comes or goes.
 enum Record {
@@ -137,7 +137,8 @@ fn each_publication_is_the_log_so_far() {
                 let name = subject.case.name();
                 assert_eq!(difference, None, "{name}, record {index}, version {}", row.version);
             }
-            published_ever += published.iter().filter(|published| published.row.version == 1).count();
+            published_ever +=
+                published.iter().filter(|published| published.row.version == 1).count();
             let is_due = |window: &&oracle::Window| {
                 w.is_some_and(|w| i128::from(window.end) + patience <= i128::from(w))
             };

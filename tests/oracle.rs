@@ -190,7 +190,7 @@ impl Output {
             Self::Min(c) => integer(values(c).min()),
             Self::Max(c) => integer(values(c).max()),
             Self::First(c) => integer(values(c).next()),
-            Self::Last(c) => integer(values(c).last()),
+            Self::Last(c) => integer(values(c).next_back()),
             Self::Mean(c) if values(c).next().is_none() => Cell::Null,
             Self::Mean(c) => {
                 let sum: BigInt = values(c).map(BigInt::from).sum();

@@ -25,7 +25,8 @@ impl Product {
     /// Writes the case's definitions as text and lets the product read them.
     pub fn of(case: &Case) -> Self {
         let text = text::definitions(case);
-        let (schema, view) = text::read(&text).unwrap_or_else(|e| panic!("{}: {e}\n{text}", case.name()));
+        let (schema, view) =
+            text::read(&text).unwrap_or_else(|e| panic!("{}: {e}\n{text}", case.name()));
         let names: Vec<_> = view.aggregates.iter().map(|a| a.name.as_str()).collect();
         let expected: Vec<_> = case.view.outputs.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, expected, "{}\n{text}", case.name());
@@ -56,7 +57,7 @@ impl Product {
 
     /// The same on the CPU.
     pub fn run_on_cpu(&self, truth: oracle::Truth, batches: &[Ticks]) -> Windows {
-        self.run(truth, batches, &mut CpuEngine::default())
+        self.run(truth, batches, &mut CpuEngine)
     }
 
     /// Results as the oracle gives them.

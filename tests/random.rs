@@ -365,7 +365,8 @@ fn arrive(rng: &mut Rng, ticks: &mut [Tick]) -> Vec<Event> {
 
 /// Aggregates as text, with the output columns they must give.
 fn aggregates(rng: &mut Rng, columns: &[Column]) -> (Vec<String>, Vec<(String, Output)>) {
-    let one: [(&str, fn(usize) -> Output); 10] = [
+    type OfColumn = fn(usize) -> Output;
+    let one: [(&str, OfColumn); 10] = [
         ("count", Output::CountOf),
         ("sum", Output::Sum),
         ("min", Output::Min),
@@ -496,7 +497,9 @@ mod tests {
         assert!(values.contains(&i64::MIN) && values.contains(&i64::MAX));
         let zero = |c: &Case| share(&c.ticks, |t| matches!(t.values[1], Some(0) | None));
         assert!(cases(Shape::ZeroSizes).iter().filter(|c| zero(c) > 75).count() >= 6);
-        assert!(cases(Shape::Nulls).iter().all(|c| share(&c.ticks, |t| t.values.contains(&None)) > 0));
+        assert!(
+            cases(Shape::Nulls).iter().all(|c| share(&c.ticks, |t| t.values.contains(&None)) > 0)
+        );
         assert!(cases(Shape::NegativeTimes).iter().all(|c| share(&c.ticks, |t| t.ts < 0) > 30));
         let most = |c: &Case| {
             let mut counts: BTreeMap<_, usize> = BTreeMap::new();

@@ -6,17 +6,17 @@ mod reading;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output as Finished};
 
 use crate::canonical;
+use crate::command::{hash_of, is_written, isotick, run};
 use crate::gpu;
-use crate::oracle::{Cell, Decimal, Output, View, Window};
+use crate::oracle::{View, Window};
 use given::{GIVEN, Given};
 use reading::Table;
 
 /// The folder of real files, or why there is none.
 fn data() -> Result<PathBuf, String> {
-    let folder = match std::env::var_os("ISOTICK_DATA") {
+    let folder = match gpu::setting("ISOTICK_DATA") {
         Some(folder) => PathBuf::from(folder),
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"),
     };
@@ -39,32 +39,6 @@ fn file(given: &Given) -> Option<PathBuf> {
     Some(path)
 }
 
-/// Runs the binary; it must succeed.
-fn isotick(arguments: &[&str]) -> Finished {
-    let output = run(arguments);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "isotick {}: {}\n{errors}", arguments.join(" "), output.status);
-    output
-}
-
-fn run(arguments: &[&str]) -> Finished {
-    // Nothing of ./isotick.toml may leak in.
-    let folder = std::env::temp_dir();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_isotick"));
-    command.args(arguments).current_dir(folder).output().expect("the binary runs")
-}
-
-/// The hash that a command printed: the word of 64 hex digits.
-fn hash_of(output: &Finished) -> String {
-    let text = [output.stdout.as_slice(), &output.stderr].concat();
-    let text = String::from_utf8(text).expect("output is text");
-    let is_hash = |word: &&str| {
-        word.len() == 64 && word.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-    };
-    let found = text.split(|c: char| c.is_whitespace() || ",;\"".contains(c)).find(is_hash);
-    found.unwrap_or_else(|| panic!("no hash in {text}")).to_string()
-}
-
 /// A result set as CSV with integer times, against the expected windows, cell by cell.
 fn check_csv(given: &Given, view: &View, expected: &[Window], csv: &str, how: &str) {
     let mut lines = csv.lines();
@@ -74,43 +48,19 @@ fn check_csv(given: &Given, view: &View, expected: &[Window], csv: &str, how: &s
     assert_eq!(lines.next().unwrap_or(""), header.join(","), "{}, {how}: header", given.file);
     for (row, window) in expected.iter().enumerate() {
         let line = lines.next().unwrap_or("");
-        let place = || format!("{}, {how}, row {row}\nexpected {window}\nfound    {line}", given.file);
+        let place =
+            || format!("{}, {how}, row {row}\nexpected {window}\nfound    {line}", given.file);
         let fields: Vec<&str> = line.split(',').collect();
         assert_eq!(fields.len(), header.len(), "{}", place());
         let (key, rest) = fields.split_at(window.key.len());
         assert_eq!(key, window.key, "{}", place());
         assert_eq!(rest[..2], [window.start.to_string(), window.end.to_string()], "{}", place());
-        for (((name, output), cell), text) in view.outputs.iter().zip(&window.cells).zip(&rest[2..]) {
+        for (((name, output), cell), text) in view.outputs.iter().zip(&window.cells).zip(&rest[2..])
+        {
             assert!(is_written(view, *output, cell, text), "{}\ncolumn {name}", place());
         }
     }
     assert_eq!(lines.next(), None, "{}, {how}: more rows than expected", given.file);
-}
-
-/// Whether a field's text stands for a value: integers as decimals at their scale, quotients as
-/// the fewest digits that read back, null as nothing.
-fn is_written(view: &View, output: Output, cell: &Cell, text: &str) -> bool {
-    match cell {
-        Cell::Null => text.is_empty(),
-        Cell::Integer(value) => {
-            let scale = match output {
-                Output::Count | Output::CountOf(_) => 0,
-                Output::Sum(c) | Output::Min(c) | Output::Max(c) => view.scales[c],
-                Output::First(c) | Output::Last(c) => view.scales[c],
-                _ => return false,
-            };
-            let digits = i128::try_from(value).expect("an output fits 128 bits");
-            text == Decimal { digits, scale }.to_string()
-        }
-        Cell::Float(value) => {
-            let digits = |text: &str| {
-                let mantissa = text.split(['e', 'E']).next().unwrap_or("").replace(['.', '-'], "");
-                mantissa.trim_matches('0').len()
-            };
-            let reads_back = text.parse().is_ok_and(|x: f64| x.to_bits() == value.to_bits());
-            reads_back && digits(text) == digits(&format!("{value:e}"))
-        }
-    }
 }
 
 /// The whole comparison for one file.
@@ -269,9 +219,8 @@ fn csv_gives_what_parquet_gives() {
     fs::write(&config, given.definitions()).expect("the folder is writable");
     fs::write(&csv, table.csv(given)).expect("the folder is writable");
     let (config, csv) = (config.to_str().expect("text"), csv.to_str().expect("text"));
-    let output = isotick(&[
-        "scan", "bars", "--config", config, "--file", csv, "--engine", "cpu", "--hash",
-    ]);
+    let output =
+        isotick(&["scan", "bars", "--config", config, "--file", csv, "--engine", "cpu", "--hash"]);
     assert_eq!(hash_of(&output), canonical::hash(&given.key_names(), &view, &expected));
 }
 

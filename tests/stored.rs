@@ -12,15 +12,14 @@ use crate::oracle::{self, Arrival, Output, Truth};
 use crate::product::cut;
 use crate::subject::Subject;
 
-const SEEDS: u64 = 2;
+const SEEDS: u64 = 4;
 
 /// Writes a case's ticks into a data folder: live ones and imported ones, in several commits of
 /// several pieces.
 fn store(subject: &mut Subject, folder: &std::path::Path) {
     let mut store = Store::open(folder, "tests").expect("the folder is ours");
-    let imported = |subject: &Subject, row: &usize| {
-        subject.case.ticks[*row].arrival == Arrival::NeverSeen
-    };
+    let imported =
+        |subject: &Subject, row: &usize| subject.case.ticks[*row].arrival == Arrival::NeverSeen;
     let (never_seen, live): (Vec<_>, Vec<_>) =
         subject.rows().into_iter().partition(|row| imported(subject, row));
     for (position, rows) in (0..).zip(cut(&live, 2, &mut subject.rng)) {
@@ -46,9 +45,8 @@ fn store(subject: &mut Subject, folder: &std::path::Path) {
 
 /// The columns that a scan needs: no identity where nothing hangs on order.
 fn needed(subject: &Subject, truth: Truth) -> Columns {
-    let order = |(_, output): &(String, Output)| {
-        matches!(output, Output::First(_) | Output::Last(_))
-    };
+    let order =
+        |(_, output): &(String, Output)| matches!(output, Output::First(_) | Output::Last(_));
     Columns {
         values: (0..subject.case.columns.len()).collect(),
         identity: subject.case.view.outputs.iter().any(order),
@@ -95,7 +93,8 @@ fn history_gives_back_what_went_in() {
                     keys: Vec::new(),
                 };
                 let parts = parts(&mut subject, folder.path(), &columns);
-                let engines = (0..threads).map(|_| Box::new(CpuEngine) as Box<dyn Engine>).collect();
+                let engines =
+                    (0..threads).map(|_| Box::new(CpuEngine) as Box<dyn Engine>).collect();
                 let rows = AtomicU64::new(0);
                 let outcome = scan.run(parts, engines, OnFailure::Stop, &rows);
                 let windows = outcome.expect("the scan ends").windows;
@@ -128,7 +127,8 @@ fn keys_are_selected_by_their_bytes() {
             to_ns: None,
             keys: [&first, &last].map(|key| Key::from_components(key.iter())).to_vec(),
         };
-        let outcome = scan.run(parts, vec![Box::new(CpuEngine)], OnFailure::Stop, &AtomicU64::new(0));
+        let outcome =
+            scan.run(parts, vec![Box::new(CpuEngine)], OnFailure::Stop, &AtomicU64::new(0));
         subject.check_rows("two keys", &expected, &outcome.expect("the scan ends").windows.rows());
     }
 }

@@ -33,11 +33,15 @@ impl Subject {
     /// enough for more than one block or segment of an engine.
     pub fn all(seeds: u64) -> impl Iterator<Item = Self> {
         let named = REGRESSIONS.iter().map(|(_, shape, seed)| (*shape, *seed, ROWS_MAX));
-        let drawn = Shape::ALL.into_iter().flat_map(move |shape| {
-            (0..seeds).map(move |seed| (shape, seed, ROWS_MAX))
-        });
-        let long = [Shape::OneWindow, Shape::Skewed, Shape::Bounds].map(|shape| (shape, 1_000, ROWS_LONG));
-        named.chain(drawn).chain(long).map(|(shape, seed, rows_max)| Self::new(shape, seed, rows_max))
+        let drawn = Shape::ALL
+            .into_iter()
+            .flat_map(move |shape| (0..seeds).map(move |seed| (shape, seed, ROWS_MAX)));
+        let long =
+            [Shape::OneWindow, Shape::Skewed, Shape::Bounds].map(|shape| (shape, 1_000, ROWS_LONG));
+        named
+            .chain(drawn)
+            .chain(long)
+            .map(|(shape, seed, rows_max)| Self::new(shape, seed, rows_max))
     }
 
     pub fn rows(&self) -> Vec<usize> {

@@ -25,7 +25,8 @@ pub fn definitions(case: &Case) -> String {
     for column in &case.columns {
         write!(text, "columns.{} = {{ scale = {}", column.name, column.scale).expect("text grows");
         if let Some((min, max)) = column.bounds {
-            let bound = |digits: i64| quoted(&Decimal { digits: digits.into(), scale: column.scale });
+            let bound =
+                |digits: i64| quoted(&Decimal { digits: digits.into(), scale: column.scale });
             write!(text, ", min = {}, max = {}", bound(min), bound(max)).expect("text grows");
         }
         let optional = if column.optional { ", optional = true" } else { "" };
@@ -36,7 +37,8 @@ pub fn definitions(case: &Case) -> String {
     if let Some(filter) = &view.filter {
         writeln!(text, "where = {}", quoted(&condition(case, filter))).expect("text grows");
     }
-    let origin = if view.origin == 0 { String::new() } else { format!(", origin = \"{}\"", view.origin) };
+    let origin =
+        if view.origin == 0 { String::new() } else { format!(", origin = \"{}\"", view.origin) };
     let width = duration(view.width);
     writeln!(text, "window = {{ tumbling = \"{width}\"{origin} }}").expect("text grows");
     let aggregates: Vec<_> = case.aggregates.iter().map(quoted).collect();

@@ -76,7 +76,8 @@ const BAR_COLUMNS: &[Column] = &[
     column("volume", "volume", 0),
 ];
 
-const QUOTE_BARS: &[&str] = &["b = ohlc(bid_close)", "a = ohlc(ask_close)", "mean(bid_size)", "count()"];
+const QUOTE_BARS: &[&str] =
+    &["b = ohlc(bid_close)", "a = ohlc(ask_close)", "mean(bid_size)", "count()"];
 
 /// What most files have in common.
 const COMMON: Given = Given {
@@ -261,10 +262,7 @@ pub const GIVEN: &[Given] = &[
     },
     Given {
         file: "sensors/usgs_earthquakes_week.parquet",
-        columns: &[
-            optional(column("mag", "mag", 2)),
-            optional(column("depth", "depth_km", 3)),
-        ],
+        columns: &[optional(column("mag", "mag", 2)), optional(column("depth", "depth_km", 3))],
         window: "1h",
         width: 60 * MINUTE,
         aggregates: &["max(mag)", "first(mag)", "last(mag)", "stddev(depth)", "count()"],
@@ -302,7 +300,8 @@ impl Given {
         if let Some(filter) = self.filter {
             text += &format!("where = {filter:?}\n");
         }
-        text += &format!("window = {{ tumbling = {:?}, origin = \"{}\" }}\n", self.window, self.origin);
+        text +=
+            &format!("window = {{ tumbling = {:?}, origin = \"{}\" }}\n", self.window, self.origin);
         text + &format!("aggregates = {:?}\n", self.aggregates)
     }
 

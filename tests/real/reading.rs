@@ -55,7 +55,8 @@ impl Table {
                     .zip(&fields)
                     .map(|(column, field)| accept(column, field, row, given.round))
                     .collect();
-                let key: Option<Vec<String>> = keys.iter().map(|texts| texts[row].clone()).collect();
+                let key: Option<Vec<String>> =
+                    keys.iter().map(|texts| texts[row].clone()).collect();
                 if let (Some(ts), Some(key), Some(cells)) = (ts[row], key, cells) {
                     table.ts.push(ts);
                     table.keys.push(key);
@@ -94,10 +95,10 @@ impl Table {
     }
 
     fn cell(&self, view: &View, output: Output, rows: &[usize]) -> Cell {
-        let integer = |value: Option<i64>| value.map_or(Cell::Null, |value| Cell::Integer(value.into()));
-        let values = |c: usize| -> Vec<i64> {
-            rows.iter().filter_map(|&row| self.values[c][row]).collect()
-        };
+        let integer =
+            |value: Option<i64>| value.map_or(Cell::Null, |value| Cell::Integer(value.into()));
+        let values =
+            |c: usize| -> Vec<i64> { rows.iter().filter_map(|&row| self.values[c][row]).collect() };
         let ten = |scale: u32| BigInt::from(10).pow(scale);
         match output {
             Output::Count => Cell::Integer(rows.len().into()),
@@ -230,6 +231,7 @@ fn scaled(x: f64, scale: u32, round: bool) -> Option<i64> {
     let magnitude = floor + u32::from(up);
     let m = if x.is_sign_negative() { -magnitude } else { magnitude };
     let small = m.magnitude().bits() <= 53 || *m.magnitude() == (1_u64 << 53).into();
-    let exact = small && (m.sign() == Sign::NoSign && x == 0.0 || rational::quotient(&m, &ten) == x);
+    let exact =
+        small && (m.sign() == Sign::NoSign && x == 0.0 || rational::quotient(&m, &ten) == x);
     if exact || round { i64::try_from(&m).ok() } else { None }
 }
