@@ -88,3 +88,23 @@ fn a_cut_gzip_is_an_error() {
     let message = Sample::bytes("bad.csv.gz", &broken).error(&prices());
     assert!(message.contains("bad.csv.gz"), "{message}");
 }
+
+/// Unlike the rest of the Parquet reader, the decoder of the Arrow schema that writers embed
+/// panics on types it does not know.
+#[test]
+fn a_damaged_arrow_schema_is_an_error() {
+    let bytes = healthy();
+    let name = b"ARROW:schema";
+    let at = bytes.windows(name.len()).position(|window| window == name).unwrap() + name.len();
+    let mut panics = 0;
+    for at in at..bytes.len() - 8 {
+        let mut broken = bytes.clone();
+        broken[at] = if broken[at] == b'8' { b'A' } else { b'8' };
+        let sample = Sample::bytes("x.parquet", &broken);
+        if let Some(message) = error_of(&sample.path, &prices(), &Default::default()) {
+            assert!(message.contains("x.parquet"), "{message}");
+            panics += usize::from(message.contains("is a damaged Parquet file"));
+        }
+    }
+    assert!(panics > 0, "no byte made the decoder panic: the border may have become needless");
+}
