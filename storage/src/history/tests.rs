@@ -258,7 +258,7 @@ fn every_damaged_byte_that_is_read_is_noticed() {
     let schema = schema(&["symbol"]);
     let (dir, mut store) = store();
     let batch = ticks(&schema, "a", 0, 60, 1);
-    commit(&mut store, &schema, &[batch.clone()]);
+    commit(&mut store, &schema, std::slice::from_ref(&batch));
     let path = dir.path().join(&store.manifest().files().next().unwrap().path);
     let bytes = fs::read(&path).unwrap();
     let whole = read(&store.snapshot(), &schema, &Columns::all(&schema), ALL_TIME);

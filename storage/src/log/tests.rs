@@ -132,7 +132,8 @@ fn a_torn_end_is_cut_at_every_byte() {
             let (mut writer, recovery) = LogWriter::open(&torn).unwrap();
             assert_eq!(recovery.next, LogPosition(last as u64));
             let removed = (content.len() - end) as u64;
-            let expected = (removed > 0).then(|| Cut { path, offset: end as u64, bytes: removed });
+            let expected =
+                (removed > 0).then_some(Cut { path, offset: end as u64, bytes: removed });
             assert_eq!(recovery.cut, expected);
             append(&mut writer, last as u64..8);
             assert_holds(&torn, 0, 8);
