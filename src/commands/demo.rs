@@ -13,7 +13,7 @@ use hdrhistogram::Histogram;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use isotick_client::{Ack, Options as ClientOptions, Publisher, Subscriber};
 use isotick_gpu::AdapterUsage;
-use isotick_kernels::{ResultHash, Truth, result_hash};
+use isotick_kernels::{EngineKind, ResultHash, Truth, result_hash};
 use isotick_model::definitions::{Definitions, template};
 use isotick_model::results::{ResultSchema, WindowRow};
 use isotick_model::time;
@@ -190,7 +190,7 @@ fn publish(
     let elapsed = started.elapsed();
     let latency_ns = listener.map(|listener| {
         // Windows that were published before the publisher finished have been sent by now.
-        runtime.block_on(tokio::time::sleep(Duration::from_millis(50)));
+        std::thread::sleep(Duration::from_millis(50));
         listener.abort();
         progress.latency()
     });
@@ -362,7 +362,9 @@ fn describe(view: &View, row: &WindowRow) -> String {
 struct PathResult {
     view: String,
     path: &'static str,
-    engine: String,
+    engine: EngineKind,
+    /// What the engine ran on.
+    device: String,
     rows: u64,
     windows: usize,
     /// Windows among them that were still open when the publisher had finished.
@@ -406,7 +408,8 @@ fn prove(
         report.results.push(PathResult {
             view: view.name.clone(),
             path: "live",
-            engine: shared.engine().to_owned(),
+            engine: shared.engine_kind(),
+            device: shared.engine().to_owned(),
             rows: channel.map_or(0, |channel| channel.counts().0.ticks),
             windows: live.len(),
             open: open_windows,
@@ -431,7 +434,11 @@ fn prove(
                 open: open_windows,
                 hash: finished.hash,
                 elapsed: finished.elapsed,
-                engine: finished.engine,
+                engine: match choice {
+                    EngineChoice::Gpu => EngineKind::Gpu,
+                    EngineChoice::Auto | EngineChoice::Cpu => EngineKind::Cpu,
+                },
+                device: finished.engine,
             });
         }
     }
@@ -455,7 +462,8 @@ impl Report {
                 json!({
                     "view": result.view,
                     "path": result.path,
-                    "engine": result.engine,
+                    "engine": result.engine.to_string(),
+                    "device": result.device,
                     "rows": result.rows,
                     "windows": result.windows,
                     "open": result.open,
@@ -524,12 +532,16 @@ impl Report {
             );
             for result in paths {
                 println!(
-                    "  {:<5} {:>10} rows {:>8.2} M rows/s  {}  {}",
+                    "  {:<4} {:<3} {:>10} rows {:>7.2} M rows/s  {}{}",
                     result.path,
+                    result.engine.to_string(),
                     result.rows,
                     per_second(result.rows, result.elapsed) as f64 / 1e6,
                     result.hash,
-                    result.engine,
+                    match result.engine {
+                        EngineKind::Cpu => String::new(),
+                        EngineKind::Gpu => format!("  {}", result.device),
+                    },
                 );
             }
         }

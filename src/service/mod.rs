@@ -93,7 +93,8 @@ impl Service {
 
         let (inputs, inputs_taken) = mpsc::channel(INPUTS_MAX);
         let edge = Edge::start(&EdgeConfig::new(options.listen), &certificates, inputs)?;
-        let shared = Arc::new(Shared::new(text, channels, edge.counter_reader(), described));
+        let counters = edge.counter_reader();
+        let shared = Arc::new(Shared::new(text, channels, counters, engine.kind(), described));
         let (events, events_taken) = mpsc::unbounded_channel();
         let (live, records) = sync_channel(RECORDS_MAX);
         let (jobs, jobs_taken) = sync_channel(FLUSHES_MAX);

@@ -24,6 +24,7 @@ pub struct Shared {
     pub definitions_text: String,
     pub views: Vec<Arc<ViewChannel>>,
     pub edge: CounterReader,
+    engine_kind: EngineKind,
     engine: String,
     started: Instant,
     state: Mutex<State>,
@@ -46,10 +47,11 @@ impl Shared {
         definitions_text: String,
         views: Vec<Arc<ViewChannel>>,
         edge: CounterReader,
+        engine_kind: EngineKind,
         engine: String,
     ) -> Self {
         let (started, state) = (Instant::now(), Mutex::default());
-        Self { definitions_text, views, edge, engine, started, state }
+        Self { definitions_text, views, edge, engine_kind, engine, started, state }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -70,6 +72,11 @@ impl Shared {
     /// The engine for live windows, for people.
     pub fn engine(&self) -> &str {
         &self.engine
+    }
+
+    /// The engine that live windows began with.
+    pub fn engine_kind(&self) -> EngineKind {
+        self.engine_kind
     }
 
     pub fn count_rows(&self, engine: EngineKind, rows: u64) {

@@ -87,9 +87,9 @@ fn install_software_vulkan() -> Result<()> {
 
 fn has_vulkan_driver() -> bool {
     let folders = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d", "/usr/local/share/vulkan/icd.d"];
-    let driver = folders.iter().any(|folder| {
-        std::fs::read_dir(folder).is_ok_and(|mut files| files.next().is_some())
-    });
+    let driver = folders
+        .iter()
+        .any(|folder| std::fs::read_dir(folder).is_ok_and(|mut files| files.next().is_some()));
     let libraries = Command::new("ldconfig").arg("-p").output();
     driver && libraries.is_ok_and(|list| contains(&list.stdout, b"libvulkan.so.1"))
 }
