@@ -254,7 +254,7 @@ pub struct ScanArgs {
     /// The engine; `gpu` runs there or fails
     #[arg(long, default_value = "auto")]
     pub engine: EngineChoice,
-    /// All ticks as known now, or only what live could know
+    /// All ticks as known now, or only what live could know, or only what came too late for it
     #[arg(long, default_value = "now")]
     pub truth: TruthChoice,
     /// CPU threads [default: one per core]
@@ -378,6 +378,8 @@ pub enum TruthChoice {
     Now,
     /// What live could know under the view's lateness
     Seen,
+    /// What came too late for live, set aside or dropped there
+    Late,
 }
 
 /// The order in which rows are sent.

@@ -104,6 +104,7 @@ pub fn truth(choice: TruthChoice, view: &View) -> Truth {
     match choice {
         TruthChoice::Now => Truth::Now,
         TruthChoice::Seen => Truth::Seen { allowed_ns },
+        TruthChoice::Late => Truth::Late { allowed_ns },
     }
 }
 

@@ -14,7 +14,7 @@ use crate::plan::Plan;
 use crate::runs::{Run, Runs};
 use crate::tables::{KeyTable, PublisherTable};
 
-/// Which of the two exact truths windows hold.
+/// Which of the exact truths windows hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Truth {
     /// As known now: every tick, however late.
@@ -26,6 +26,28 @@ pub enum Truth {
         /// The view's allowed lateness.
         allowed_ns: i64,
     },
+    /// What passed the live path too late for its window: the ticks of [`Truth::Now`] that are
+    /// not in [`Truth::Seen`], imported ones left out.
+    Late {
+        /// The view's allowed lateness.
+        allowed_ns: i64,
+    },
+}
+
+impl Truth {
+    /// Whether a tick counts, by how it met the live path; `end` gives its window's end.
+    fn holds(self, seen: i64, end: impl FnOnce() -> i64) -> bool {
+        let late = |allowed_ns: i64| match seen {
+            ON_TIME => false,
+            NEVER_SEEN => true,
+            watermark => i128::from(end()) + i128::from(allowed_ns) <= i128::from(watermark),
+        };
+        match self {
+            Self::Now => true,
+            Self::Seen { allowed_ns } => !late(allowed_ns),
+            Self::Late { allowed_ns } => seen != NEVER_SEEN && late(allowed_ns),
+        }
+    }
 }
 
 /// Brings a view's ticks into runs: filter, whole windows in a range, truth, order.
@@ -49,7 +71,7 @@ pub struct Partitioned {
     pub runs: Runs,
     /// Rows that passed filter and selection, whose window is not representable.
     pub unrepresentable: u64,
-    /// Rows that [`Truth::Seen`] left out.
+    /// Rows that the truth left out.
     pub too_late: u64,
 }
 
@@ -194,26 +216,21 @@ impl Partitioner {
         if rows > 0 && !(self.span.holds(least) && self.span.holds(greatest)) {
             keep(&mut mask, BooleanBuffer::collect_bool(rows, |row| self.span.holds(ts[row])));
         }
-        let mut too_late = 0;
-        if let (Truth::Seen { allowed_ns }, Some(seen)) = (self.truth, &ticks.seen) {
+        let mut left_out = 0;
+        let all_on_time = ticks.seen.is_none();
+        if self.truth != Truth::Now && !(all_on_time && self.truth.holds(ON_TIME, || i64::MAX)) {
             let mut current = Current::new(self.window);
-            let timely = BooleanBuffer::collect_bool(rows, |row| match seen[row] {
-                ON_TIME => true,
-                NEVER_SEEN => false,
-                watermark => {
-                    self.span.holds(ts[row]) && {
-                        let end = i128::from(current.window_of(ts[row]).to);
-                        end + i128::from(allowed_ns) > i128::from(watermark)
-                    }
-                }
+            let within = BooleanBuffer::collect_bool(rows, |row| {
+                self.span.holds(ts[row])
+                    && self.truth.holds(ticks.seen_of(row), || current.window_of(ts[row]).to)
             });
-            too_late = keep(&mut mask, timely);
+            left_out = keep(&mut mask, within);
         }
         let selected = match mask {
             None => Rows::Range(0..rows),
             Some(mask) => list(&mask),
         };
-        (selected, unrepresentable as u64, too_late as u64)
+        (selected, unrepresentable as u64, left_out as u64)
     }
 
     fn gather(&self, ticks: &Ticks, rows: &[u32]) -> Ticks {

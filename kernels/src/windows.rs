@@ -287,7 +287,7 @@ impl Windows {
         self.unrepresentable
     }
 
-    /// Rows that [`Truth::Seen`] left out.
+    /// Rows that the truth left out.
     pub fn too_late(&self) -> u64 {
         self.too_late
     }

@@ -26,7 +26,7 @@ const BATCH_WINDOWS_MAX: usize = 4096;
 /// What the live thread is told, in log order.
 pub enum LiveMessage {
     /// A record that is written.
-    Record(Logged),
+    Record(Box<Logged>),
     /// A publisher waits for what it sent to be in history.
     Flush,
     /// The end: flush, and give back what is open.
@@ -85,7 +85,7 @@ impl Live {
         loop {
             let age = self.hot.since.map_or(Duration::ZERO, |since| since.elapsed());
             match messages.recv_timeout(HOT_AGE_MAX.saturating_sub(age)) {
-                Ok(LiveMessage::Record(logged)) => self.handle_record(logged),
+                Ok(LiveMessage::Record(logged)) => self.handle_record(*logged),
                 Ok(LiveMessage::Flush) => self.send_flush(),
                 Err(RecvTimeoutError::Timeout) => self.send_flush(),
                 Ok(LiveMessage::Stop) | Err(RecvTimeoutError::Disconnected) => break,

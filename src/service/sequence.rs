@@ -321,7 +321,7 @@ impl Sequencing {
                         let position = LogPosition(position);
                         let logged = Logged { position, record, watermark };
                         // Bounded: waits while the live thread is behind.
-                        if self.live.send(LiveMessage::Record(logged)).is_err() {
+                        if self.live.send(LiveMessage::Record(Box::new(logged))).is_err() {
                             stopped = true;
                             break;
                         }

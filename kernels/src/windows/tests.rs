@@ -209,6 +209,8 @@ fn as_seen_leaves_out_what_came_too_late_for_its_window() {
     assert_eq!(counts(Truth::Seen { allowed_ns: 0 }), (integers(2, 1), 4));
     assert_eq!(counts(Truth::Seen { allowed_ns: 2 }), (integers(4, 1), 2));
     assert_eq!(counts(Truth::Seen { allowed_ns: i64::MAX }), (integers(5, 1), 1));
+    assert_eq!(counts(Truth::Late { allowed_ns: 0 }), (vec![Value::Integer(3)], 4));
+    assert_eq!(counts(Truth::Late { allowed_ns: i64::MAX }), (vec![], 7));
 }
 
 #[test]
