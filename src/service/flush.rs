@@ -1,31 +1,16 @@
 //! The flushing thread: what the live thread hands over becomes history and record in one commit.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
 use anyhow::{Context, Result};
 use isotick_model::definitions::Definitions;
 use isotick_model::results::ResultSchema;
-use isotick_model::{LogPosition, Ticks};
-use isotick_storage::{RecordedWindow, Store};
+use isotick_storage::Store;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::sequence::Event;
+use super::messages::{Event, FlushJob};
 use super::stats::ViewChannel;
-
-/// Everything that the log records `from..covered` brought.
-#[derive(Default)]
-pub struct FlushJob {
-    pub from: LogPosition,
-    pub covered: LogPosition,
-    /// By stream.
-    pub ticks: BTreeMap<String, Vec<Ticks>>,
-    /// Published windows by the definition's hash.
-    pub windows: BTreeMap<String, Vec<RecordedWindow>>,
-    /// W of each stream at `covered`.
-    pub watermarks: BTreeMap<String, Option<i64>>,
-}
 
 /// The thread's state.
 pub struct Flushing {

@@ -13,7 +13,7 @@ use isotick_storage::RecordedWindow;
 use isotick_storage::log::LogRecord;
 use isotick_wire::{PublishedWindow, VersionReason, WindowBatch};
 
-use super::flush::FlushJob;
+use super::messages::{FlushJob, LiveMessage, Logged};
 use super::stats::{Shared, ViewChannel};
 
 /// Ticks that are kept in memory before they go to history.
@@ -22,24 +22,6 @@ const HOT_ROWS_MAX: usize = 1 << 20;
 const HOT_AGE_MAX: Duration = Duration::from_secs(10);
 /// Windows of one message to subscribers.
 const BATCH_WINDOWS_MAX: usize = 4096;
-
-/// What the live thread is told, in log order.
-pub enum LiveMessage {
-    /// A record that is written.
-    Record(Box<Logged>),
-    /// A publisher waits for what it sent to be in history.
-    Flush,
-    /// The end: flush, and give back what is open.
-    Stop,
-}
-
-/// A log record with what follows from the log up to it.
-pub struct Logged {
-    pub position: LogPosition,
-    pub record: LogRecord,
-    /// W of its stream after it.
-    pub watermark: Option<i64>,
-}
 
 /// The thread's state.
 pub struct Live {

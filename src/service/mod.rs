@@ -9,6 +9,7 @@
 
 mod flush;
 mod live;
+mod messages;
 mod sequence;
 mod stats;
 
@@ -36,8 +37,9 @@ pub use stats::{Shared, Totals, ViewChannel, rejections_json};
 use crate::cli::EngineChoice;
 use crate::engines;
 use flush::Flushing;
-use live::{Live, LiveMessage, Logged};
-use sequence::{Event, Sequencing};
+use live::Live;
+use messages::{Event, LiveMessage, Logged};
+use sequence::Sequencing;
 
 /// Inputs between the edge and the sequencing thread.
 const INPUTS_MAX: usize = 256;

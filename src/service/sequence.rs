@@ -16,23 +16,12 @@ use isotick_storage::log::{LogRecord, LogWriter};
 use isotick_wire::{Ack, Code, Refusal};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::live::{LiveMessage, Logged};
+use super::messages::{Event, LiveMessage, Logged};
 use super::now_ns;
 use super::stats::{Shared, StreamRates};
 
 /// Inputs that are logged with one write, at most.
 const BATCH_INPUTS_MAX: usize = 256;
-
-/// What the service's other threads tell this one.
-#[derive(Debug)]
-pub enum Event {
-    /// Everything before this position is synced.
-    Durable(LogPosition),
-    /// Everything before this position is in history and live record.
-    Covered(LogPosition),
-    /// Something broke that acknowledgements depend on: nothing more is accepted.
-    Failed(String),
-}
 
 /// The thread's state.
 pub struct Sequencing {

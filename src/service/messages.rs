@@ -1,0 +1,49 @@
+//! What the service's threads say to each other.
+
+use std::collections::BTreeMap;
+
+use isotick_model::{LogPosition, Ticks};
+use isotick_storage::RecordedWindow;
+use isotick_storage::log::LogRecord;
+
+/// What the live thread is told, in log order.
+pub enum LiveMessage {
+    /// A record that is written.
+    Record(Box<Logged>),
+    /// A publisher waits for what it sent to be in history.
+    Flush,
+    /// The end: flush, and give back what is open.
+    Stop,
+}
+
+/// A log record with what follows from the log up to it.
+pub struct Logged {
+    pub position: LogPosition,
+    pub record: LogRecord,
+    /// W of its stream after it.
+    pub watermark: Option<i64>,
+}
+
+/// What the live thread hands to the flushing thread: everything that the log records `from..covered` brought.
+#[derive(Default)]
+pub struct FlushJob {
+    pub from: LogPosition,
+    pub covered: LogPosition,
+    /// By stream.
+    pub ticks: BTreeMap<String, Vec<Ticks>>,
+    /// Published windows by the definition's hash.
+    pub windows: BTreeMap<String, Vec<RecordedWindow>>,
+    /// W of each stream at `covered`.
+    pub watermarks: BTreeMap<String, Option<i64>>,
+}
+
+/// What the syncing and flushing threads tell the sequencing thread.
+#[derive(Debug)]
+pub enum Event {
+    /// Everything before this position is synced.
+    Durable(LogPosition),
+    /// Everything before this position is in history and live record.
+    Covered(LogPosition),
+    /// Something broke that acknowledgements depend on: nothing more is accepted.
+    Failed(String),
+}
