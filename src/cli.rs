@@ -273,7 +273,7 @@ pub struct ScanArgs {
     /// and the hash goes to standard error
     #[arg(long)]
     pub hash: bool,
-    /// Print what was read and how fast, as JSON, on standard error
+    /// Print what was read, by which engine and how fast, as JSON on standard error
     #[arg(long)]
     pub stats: bool,
     #[command(flatten)]

@@ -41,16 +41,33 @@ impl Finished {
         self.rows_by_engine.iter().map(|(_, rows)| rows).sum()
     }
 
+    /// One line for people: how much was read, by which engine.
+    pub fn summary(&self) -> String {
+        let engines = self.rows_by_engine.iter();
+        let engines: Vec<_> = engines.map(|(kind, rows)| format!("{kind} {rows}")).collect();
+        let seconds = self.elapsed.as_secs_f64();
+        format!(
+            "{} windows from {} ticks read in {seconds:.3} s; ticks in windows by engine: {}",
+            self.rows.len(),
+            self.rows_read,
+            if engines.is_empty() { "none".to_owned() } else { engines.join(", ") }
+        )
+    }
+
+    /// The rows that each engine did.
+    pub fn engines_json(&self) -> serde_json::Value {
+        let engines = self.rows_by_engine.iter();
+        let engines = engines.map(|(kind, rows)| (kind.to_string(), (*rows).into()));
+        engines.collect::<serde_json::Map<_, _>>().into()
+    }
+
     /// The numbers, for people who benchmark.
     pub fn to_json(&self) -> serde_json::Value {
-        let engines = self.rows_by_engine.iter();
-        let engines: serde_json::Map<_, _> =
-            engines.map(|(kind, rows)| (kind.to_string(), (*rows).into())).collect();
         let seconds = self.elapsed.as_secs_f64();
         serde_json::json!({
             "engine": self.engine,
             "rows_read": self.rows_read,
-            "rows_by_engine": engines,
+            "rows_by_engine": self.engines_json(),
             "too_late": self.too_late,
             "windows": self.rows.len(),
             "seconds": seconds,

@@ -63,10 +63,13 @@ pub fn run(args: ScanArgs) -> Result<ExitCode> {
     let finished = scanning::run(&scan, parts, rows_total, engines)?;
     rejections.report();
     write(&args, format, &ResultSchema::of(&scan.view), &finished)?;
-    if args.stats {
-        let mut stats = finished.to_json();
-        stats["rejected"] = rejections.to_json();
-        eprintln!("{stats}");
+    match args.stats {
+        true => {
+            let mut stats = finished.to_json();
+            stats["rejected"] = rejections.to_json();
+            eprintln!("{stats}");
+        }
+        false => eprintln!("{}", finished.summary()),
     }
     Ok(ExitCode::SUCCESS)
 }

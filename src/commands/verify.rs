@@ -34,6 +34,7 @@ pub fn run(args: VerifyArgs) -> Result<ExitCode> {
     let finished = scanning::run(&scan, parts, Some(rows), engines::open(args.engine, None)?)?;
 
     let result = ResultSchema::of(view);
+    let (summary, engines) = (finished.summary(), finished.engines_json());
     let watermark = snapshot.watermark(&view.stream);
     let (scanned, open): (Vec<_>, Vec<_>) =
         finished.rows.into_iter().partition(|row| is_closed(view, row.window_end, watermark));
@@ -53,6 +54,7 @@ pub fn run(args: VerifyArgs) -> Result<ExitCode> {
             "open": open.len(),
             "rows": finished.rows_read,
             "engine": finished.engine,
+            "rows_by_engine": engines,
             "hash": hash.to_string(),
             "live_hash": result_hash(&result, &live).to_string(),
         });
@@ -65,6 +67,7 @@ pub fn run(args: VerifyArgs) -> Result<ExitCode> {
             open.len()
         );
     }
+    eprintln!("scanned {summary}");
     let unflushed = snapshot.log()?.count();
     if unflushed > 0 {
         eprintln!(

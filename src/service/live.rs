@@ -81,23 +81,17 @@ impl Live {
         self.views.iter().map(|view| (view.view().name.clone(), view.open_rows())).collect()
     }
 
-    /// A record from the log's past, at start: `is_recorded` tells, by view, whether what it
-    /// publishes is in the live record already.
+    /// A record from the log's past, at start: `is_recorded` tells, by the view's definition,
+    /// whether what it publishes is in the live record already.
     pub fn replay(&mut self, logged: Logged, is_recorded: impl Fn(&str) -> bool) {
-        let covered = logged.position < self.hot.job.from;
-        let recorded: Vec<bool> = self
-            .views
-            .iter()
-            .map(|view| covered && is_recorded(&view.view().definition.0))
-            .collect();
         self.advance(&logged);
-        for (index, recorded) in recorded.into_iter().enumerate() {
+        for index in 0..self.views.len() {
             let published = self.views[index].poll_published();
-            if !recorded {
+            if !published.is_empty() && !is_recorded(&self.views[index].view().definition.0) {
                 self.keep(index, published);
             }
         }
-        if !covered {
+        if logged.position >= self.hot.job.from {
             self.keep_ticks(logged);
         }
     }

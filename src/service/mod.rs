@@ -198,7 +198,7 @@ fn replay(store: &Store, definitions: &Definitions, living: &mut Live) -> Result
         let (position, record) = record?;
         let watermark = replay_record(&mut sequencer, &record)?;
         living.replay(Logged { position, record, watermark }, |definition| {
-            manifest.records.contains_key(definition)
+            manifest.records.get(definition).is_some_and(|record| position.0 < record.covered)
         });
         bar.inc(1);
     }

@@ -69,7 +69,14 @@ impl Store {
     pub fn begin(&mut self) -> Commit<'_> {
         let mut next = Manifest::clone(&self.manifest);
         next.version += 1;
-        Commit { store: self, next, written: Vec::new(), folders: BTreeSet::new(), pieces: 0 }
+        Commit {
+            store: self,
+            next,
+            written: Vec::new(),
+            folders: BTreeSet::new(),
+            recorded: BTreeSet::new(),
+            pieces: 0,
+        }
     }
 }
 
@@ -84,6 +91,8 @@ pub struct Commit<'a> {
     next: Manifest,
     written: Vec<PathBuf>,
     folders: BTreeSet<PathBuf>,
+    /// Definitions whose windows this commit brings up to what it covers.
+    recorded: BTreeSet<String>,
     pieces: u32,
 }
 
@@ -136,7 +145,8 @@ impl Commit<'_> {
         assert!(earlier.is_none(), "{publisher} is imported into {stream} once");
     }
 
-    /// Adds windows that a view published.
+    /// Adds windows that a view published: all since the position up to which its record was
+    /// complete, so that it is complete up to what this commit covers. None is fine too.
     ///
     /// # Errors
     ///
@@ -154,6 +164,7 @@ impl Commit<'_> {
     ) -> Result<()> {
         let record = self.next.records.entry(definition.0.clone()).or_default();
         record.view = view.to_owned();
+        self.recorded.insert(definition.0.clone());
         if windows.is_empty() {
             return Ok(());
         }
@@ -191,6 +202,10 @@ impl Commit<'_> {
     /// If what was added breaks an invariant of the manifest: positions that are not covered or
     /// repeat, a watermark that moves back.
     pub fn finish(mut self) -> Result<Arc<Manifest>> {
+        for definition in std::mem::take(&mut self.recorded) {
+            let record = self.next.records.get_mut(&definition).expect("it was added");
+            record.covered = self.next.covered;
+        }
         let staged = self.stage_manifest()?;
         staged.put_in_place()?;
         // From here on the files are referred to.

@@ -18,6 +18,11 @@ pub(super) fn holds(manifest: &Manifest) -> Result<(), String> {
             return Err(format!("{} leads out of the data folder", file.path));
         }
     }
+    for (definition, record) in &manifest.records {
+        if record.covered > manifest.covered {
+            return Err(format!("the record of {definition} covers more than the log positions"));
+        }
+    }
     for (name, stream) in &manifest.streams {
         // Files of one commit share a range; those of later commits come after it.
         let mut last = (0, 0);
@@ -56,6 +61,11 @@ pub(super) fn succeeds(next: &Manifest, current: &Manifest) -> Result<(), String
     let kept: HashSet<_> = next.files().map(|file| &file.path).collect();
     if let Some(lost) = current.files().find(|file| !kept.contains(&file.path)) {
         return Err(format!("{} is lost", lost.path));
+    }
+    for (definition, record) in &current.records {
+        if next.records.get(definition).is_none_or(|next| next.covered < record.covered) {
+            return Err(format!("the record of {definition} moves back"));
+        }
     }
     for (name, stream) in &current.streams {
         let next = next.streams.get(name).ok_or_else(|| format!("stream {name} is lost"))?;

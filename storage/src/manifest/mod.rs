@@ -112,6 +112,10 @@ pub enum Origin {
 pub struct RecordFiles {
     /// The view's name.
     pub view: String,
+    /// The first log position whose published windows are *not* in the files. It stays behind the
+    /// manifest's while the definition is not in use.
+    #[serde(default)]
+    pub covered: u64,
     /// The files, in the order in which they were committed.
     pub files: Vec<StoredFile>,
 }
