@@ -255,14 +255,14 @@ impl Sequencing {
         }
     }
 
+    /// A session is over. A publisher that finished is idle already; one that was cut off may come
+    /// back, so it holds the watermark until it has been silent for too long.
     fn handle_left(&mut self, session: SessionId) {
         let Some(known) = self.sessions.remove(&session) else { return };
         if let Some(sessions) = self.by_slot.get_mut(&known.slot) {
             sessions.retain(|other| *other != session);
         }
-        if self.sequencer.leave(known.slot) {
-            self.make_idle(known.slot);
-        }
+        self.sequencer.leave(known.slot);
     }
 
     /// A publisher no longer holds the watermark.
