@@ -1,0 +1,112 @@
+//! Killed in the middle: nothing acknowledged is missing, nothing counts twice.
+
+use std::time::{Duration, Instant};
+
+use super::{DEFINITIONS, Place, Running, Service, csv, ticks};
+
+const ROWS: usize = 24_000;
+
+/// A file that takes two seconds at the rate it is published at, and its hash.
+fn place(seed: u64) -> (Place, String) {
+    let place = Place::new(DEFINITIONS);
+    place.write("ticks.csv", csv(&ticks(seed, ROWS, 80)));
+    let hash = place.hash("bars --file ticks.csv");
+    (place, hash)
+}
+
+fn publish(place: &Place, service: &Service, more: &str) -> Running {
+    place.publish("ticks.csv", service, &format!("--rate 12000/s {more}"))
+}
+
+/// Waits until the service has accepted some ticks, by its status.
+fn wait_for_ticks(place: &Place, service: &Service, more_than: u64) {
+    let started = Instant::now();
+    loop {
+        let status = place.status(service);
+        if status["streams"]["trades"]["accepted"].as_u64() > Some(more_than) {
+            return;
+        }
+        assert!(started.elapsed() < super::WITHIN, "no ticks come: {status}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn check(place: &Place, hash: &str) {
+    assert_eq!(place.hash("bars --data data"), hash);
+    assert_eq!(place.ticks("data"), ROWS as u64);
+    let windows = place.verified("bars", "data");
+    // Where the kills came decides nothing: a run without any publishes the same windows.
+    let service = place.serve("calm");
+    place.publish("ticks.csv", &service, "").end().succeeded();
+    service.stop();
+    assert_eq!(windows["hash"], place.verified("bars", "calm")["hash"]);
+}
+
+#[test]
+fn a_service_killed_again_and_again_loses_nothing() {
+    let (place, hash) = place(31);
+    let mut service = place.serve("data");
+    let mut publisher = publish(&place, &service, "");
+    for (round, wait_ms) in [0, 130, 260].into_iter().enumerate() {
+        wait_for_ticks(&place, &service, round as u64 * 5_000);
+        std::thread::sleep(Duration::from_millis(wait_ms));
+        let address = service.address.clone();
+        service.kill();
+        assert!(publisher.is_running(), "the kill comes in the middle");
+        service = place.serve_at("data", &address);
+    }
+    let report = publisher.end().succeeded().json();
+    assert_eq!(report["durable_through"], ROWS, "{report}");
+    assert_eq!(report["accepted"], ROWS, "{report}");
+    service.stop();
+    check(&place, &hash);
+}
+
+#[test]
+fn a_publisher_that_may_not_reconnect_says_how_far_it_came() {
+    let (place, hash) = place(32);
+    let service = place.serve("data");
+    let publisher = publish(&place, &service, "--no-reconnect");
+    wait_for_ticks(&place, &service, 4_000);
+    service.kill();
+    let ended = publisher.end();
+    assert_eq!(ended.code, Some(1), "{ended}");
+    assert!(ended.err.contains("isotick: "), "it says why: {ended}");
+    let report = ended.json();
+    let through = ["sent", "received_through", "written_through", "durable_through"]
+        .map(|count| report[count].as_u64().expect("a count"));
+    assert!(through.is_sorted_by(|more, less| more >= less), "{report}");
+    let durable = through[3];
+    assert!(durable > 0 && durable < ROWS as u64, "{report}");
+
+    let service = place.serve("data");
+    let accepted = place.status(&service)["streams"]["trades"]["accepted"].as_u64();
+    assert!(accepted >= Some(durable), "{accepted:?} after the restart, {durable} before");
+    // A stopped service has brought the log to history.
+    service.stop();
+    let held = place.ticks("data");
+    assert!(held >= durable && held <= through[0], "{held} in history, {report}");
+    let service = place.serve("data");
+    let resumed = place.publish("ticks.csv", &service, "").end().succeeded().json();
+    assert_eq!(resumed["accepted"], ROWS, "{resumed}");
+    assert_eq!(resumed["duplicate"], 0, "it goes on where the service stands: {resumed}");
+    service.stop();
+    check(&place, &hash);
+}
+
+#[test]
+fn a_killed_publisher_goes_on_where_it_stood() {
+    let (place, hash) = place(33);
+    let service = place.serve("data");
+    for more_than in [0, 3_000] {
+        let publisher = publish(&place, &service, "");
+        wait_for_ticks(&place, &service, more_than);
+        drop(publisher);
+    }
+    let report = place.publish("ticks.csv", &service, "").end().succeeded().json();
+    assert_eq!(report["durable_through"], ROWS, "{report}");
+    assert_eq!(report["accepted"], ROWS, "{report}");
+    assert_eq!(report["conflicting"], 0, "{report}");
+    service.stop();
+    check(&place, &hash);
+}
