@@ -3,7 +3,9 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
-use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
+use criterion::{
+    BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main,
+};
 use isotick::market::Market;
 use isotick_gpu::{Choice, GpuEngine};
 use isotick_kernels::{CpuEngine, Engine, Windows, result_hash};

@@ -73,7 +73,8 @@ pub struct DemoArgs {
     /// Compute only this view [default: bars_1s and bars_1m]
     #[arg(long)]
     pub view: Option<String>,
-    /// How many ticks to publish [default: 2000000 of the market, all of the files]
+    /// How many ticks to publish; of files, the first rows of each [default: 2000000 of the market,
+    /// all of the files]
     #[arg(long, value_name = "N")]
     pub ticks: Option<u64>,
     /// Publish as fast as it goes (`max`) or at a multiple of the ticks' own pace (`10x`)
@@ -142,7 +143,8 @@ pub struct PublishArgs {
     /// The service's address
     #[arg(long, value_name = "ADDR")]
     pub to: String,
-    /// The publisher's name [default: the hash of the file's content]
+    /// The publisher's name, one for one content: rows that the service holds under it are not
+    /// sent again [default: the hash of the file's content]
     #[arg(long, value_name = "ID")]
     pub publisher: Option<String>,
     /// Send rows as they stand in the file, or by time (several files are then merged)
@@ -237,7 +239,7 @@ pub struct ScanArgs {
     /// The view
     pub view: String,
     /// The data folder
-    #[arg(long, value_name = "DIR", required_unless_present = "file", conflicts_with = "file")]
+    #[arg(long, value_name = "DIR", conflicts_with = "file")]
     pub data: Option<PathBuf>,
     /// Scan these Parquet or CSV files in place, importing nothing
     #[arg(long, value_name = "FILE", num_args = 1..)]
@@ -248,7 +250,7 @@ pub struct ScanArgs {
     /// Only windows that start before this time
     #[arg(long, value_name = "T")]
     pub to: Option<TimeNs>,
-    /// Only these keys (components of a key with several columns are joined by commas)
+    /// Only these keys (of a key with several columns: its parts as a line of CSV)
     #[arg(long, value_name = "K", num_args = 1..)]
     pub key: Vec<String>,
     /// The engine; `gpu` runs there or fails

@@ -1,5 +1,6 @@
 //! Files as users have them: opened as a stream's ticks.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -27,7 +28,15 @@ pub fn open(
         windows: definitions.views_of(&schema.name).map(|view| view.window).collect(),
         ..SourceOptions::default()
     };
-    Ok(Source::open(path, &options, schema)?)
+    let source = Source::open(path, &options, schema)?;
+    for column in source.missing() {
+        eprintln!(
+            "note: {} has no field for the optional column {column}: it is null in every row \
+             (name a field with --map {column}=FIELD)",
+            path.display()
+        );
+    }
+    Ok(source)
 }
 
 /// A publisher's name as given on the command line.
@@ -58,11 +67,16 @@ pub struct Rejections(Mutex<Vec<(&'static str, u64, String)>>);
 impl Rejections {
     /// Counts a batch's rejected rows.
     pub fn count(&self, path: &Path, batch: &SourceBatch) {
+        self.count_rows(path, batch, 0..u64::MAX);
+    }
+
+    /// Counts those of a batch's rejected rows that lie in a range.
+    pub fn count_rows(&self, path: &Path, batch: &SourceBatch, rows: Range<u64>) {
         if batch.details.is_empty() {
             return;
         }
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for row in &batch.details {
+        for row in batch.details.iter().filter(|row| rows.contains(&row.row)) {
             let name = row.reason.name();
             match counts.iter_mut().find(|(other, ..)| *other == name) {
                 Some((_, count, _)) => *count += 1,
@@ -81,7 +95,7 @@ impl Rejections {
     /// Tells the user, on standard error, what was rejected.
     pub fn report(&self) {
         for (reason, count, first) in self.by_reason() {
-            eprintln!("{count} rows rejected as {reason}; the first: {first}");
+            eprintln!("rejected as {reason}: {count}; the first: {first}");
         }
     }
 
@@ -96,7 +110,7 @@ impl Rejections {
 }
 
 /// Rejects ticks further ahead of `now_ns` than the stream's horizon: the rule that the edge holds
-/// publishers to, for files that do not pass it.
+/// publishers to, for files that do not pass it, so that every way in gives the same ticks.
 pub fn reject_beyond_horizon(schema: &StreamSchema, batch: &mut SourceBatch, now_ns: i64) {
     let latest = schema.horizon_ns.map_or(i64::MAX, |horizon| now_ns.saturating_add(horizon));
     let ts_event = &batch.ticks.ts_event;
@@ -127,18 +141,26 @@ pub fn reject_beyond_horizon(schema: &StreamSchema, batch: &mut SourceBatch, now
 }
 
 /// The file's independently readable parts, as parts of a scan.
-pub fn scan_parts(path: &Path, source: Source, rejections: &Arc<Rejections>) -> Vec<Part> {
+pub fn scan_parts(
+    path: &Path,
+    source: Source,
+    schema: &Arc<StreamSchema>,
+    rejections: &Arc<Rejections>,
+    now_ns: i64,
+) -> Vec<Part> {
     let ranges = source.parts();
     let source = Arc::new(Mutex::new(source));
     let part = |range| {
         let (source, rejections, path) = (source.clone(), rejections.clone(), path.to_owned());
+        let schema = schema.clone();
         let read = move |sink: &mut TickSink<'_>| {
             let failed = |error| ScanError::Read(Box::new(error));
             let mut part = {
                 let source = source.lock().unwrap_or_else(PoisonError::into_inner);
                 source.part(range).map_err(failed)?
             };
-            while let Some(batch) = part.next_batch().map_err(failed)? {
+            while let Some(mut batch) = part.next_batch().map_err(failed)? {
+                reject_beyond_horizon(&schema, &mut batch, now_ns);
                 rejections.count(&path, &batch);
                 sink(batch.ticks)?;
             }

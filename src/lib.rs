@@ -6,6 +6,7 @@ mod comparing;
 mod definitions;
 mod engines;
 mod files;
+mod held;
 pub mod market;
 mod output;
 mod pace;
@@ -22,6 +23,7 @@ use clap::Parser;
 /// success, 1 for failure or a difference found, 2 for a wrong command line.
 pub fn run() -> ExitCode {
     let cli = cli::Cli::parse();
+    log_to_stderr();
     match commands::run(cli.command) {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
@@ -30,6 +32,19 @@ pub fn run() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Warnings and errors of running services go to standard error; `ISOTICK_LOG` says otherwise, e.g.
+/// `ISOTICK_LOG=info`.
+fn log_to_stderr() {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_env("ISOTICK_LOG");
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_target(false)
+        .with_env_filter(filter.unwrap_or_else(|_| EnvFilter::new("warn")))
+        .init();
 }
 
 /// The error and its causes, each said once: many errors name their cause themselves.

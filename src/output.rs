@@ -120,7 +120,7 @@ impl<W: Write> RowWriter<W> {
         let lines: Vec<_> = rows.iter().map(|row| self.fields(row)).collect();
         let mut csv = csv::Writer::from_writer(&mut self.out);
         for line in header.iter().chain(&lines) {
-            csv.write_record(line).map_err(io::Error::from)?;
+            csv.write_record(line).map_err(io_error)?;
         }
         csv.flush()
     }
@@ -146,6 +146,14 @@ impl<W: Write> RowWriter<W> {
             self.out.write_all(b"}\n")?;
         }
         Ok(())
+    }
+}
+
+/// The write error behind a CSV error, its kind kept.
+fn io_error(error: csv::Error) -> io::Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        kind => io::Error::other(format!("{kind:?}")),
     }
 }
 

@@ -36,7 +36,7 @@ pub struct Publishing {
     pub ack: AckLevel,
     pub reconnect: bool,
     pub fields: FieldArgs,
-    /// Rows to publish at most, of all files together.
+    /// Rows to publish of each file, at most: its first ones.
     pub rows_max: u64,
 }
 
@@ -47,6 +47,11 @@ pub struct Standing {
     pub sent: u64,
     /// Rows that this connection has sent or found held.
     position: u64,
+    /// Rows that the service held when it was first asked.
+    pub resumed_at: u64,
+    /// Rows whose rejections have been counted.
+    counted: u64,
+    asked: bool,
     /// What the service said last.
     pub ack: Ack,
 }
@@ -90,7 +95,7 @@ impl Held {
 impl Standing {
     /// A publisher that sent everything over one connection.
     pub fn of(sent: u64, ack: Ack) -> Self {
-        Self { sent, position: sent, ack }
+        Self { sent, position: sent, ack, ..Self::default() }
     }
 }
 
@@ -163,8 +168,13 @@ impl Publishing {
                     sources.push(source);
                 }
                 let files = self.files.clone();
-                let loaded =
-                    tokio::task::block_in_place(|| Sorted::load(&files, sources, rejections))?;
+                // A reconnect reads everything again: rejections are counted once.
+                let again = Rejections::default();
+                let first = standings.iter().all(|standing| standing.counted == 0);
+                let rejections = if first { rejections } else { &again };
+                let loaded = tokio::task::block_in_place(|| {
+                    Sorted::load(&files, sources, self.rows_max, rejections)
+                })?;
                 let sent = self.send_sorted(&mut lanes, &loaded, standings, watch).await;
                 let mut outcome = sent;
                 for (lane, standing) in lanes.into_iter().zip(standings) {
@@ -195,7 +205,12 @@ impl Publishing {
         let (definitions, schema) = stream_of(&definitions, &self.stream)?;
         let source = files::open(path, &self.fields, &definitions, &schema, Some(&id))?;
         let held = Held { next: next_sequence, ranges: held };
-        *standing = Standing { sent: standing.sent.max(held.rows()), position: held.rows(), ack };
+        if !std::mem::replace(&mut standing.asked, true) {
+            standing.resumed_at = held.rows();
+        }
+        standing.sent = standing.sent.max(held.rows());
+        standing.position = held.rows();
+        standing.ack = ack;
         Ok((Lane { publisher, held, rows: 0 }, source))
     }
 
@@ -208,7 +223,6 @@ impl Publishing {
         rejections: &Rejections,
         watch: &mut dyn Watch,
     ) -> Result<()> {
-        let path = path.to_owned();
         let (batches, mut read) = mpsc::channel(READ_AHEAD_BATCHES);
         let next = lane.held.next;
         let reader = tokio::task::spawn_blocking(move || -> Result<()> {
@@ -224,9 +238,11 @@ impl Publishing {
             if batch.first_row >= self.rows_max {
                 break;
             }
-            rejections.count(&path, &batch);
             lane.rows = (batch.first_row + batch.rows as u64).min(self.rows_max);
             self.send(lane, &batch.ticks, &batch.rejected, standing, watch).await?;
+            // A reconnect reads rows again: each is counted once.
+            rejections.count_rows(path, &batch, standing.counted..self.rows_max);
+            standing.counted = standing.counted.max(batch.first_row + batch.rows as u64);
         }
         drop(read);
         reader.await.context("the reading thread panicked")?
@@ -241,6 +257,7 @@ impl Publishing {
     ) -> Result<()> {
         for (index, lane) in lanes.iter_mut().enumerate() {
             lane.rows = sorted.rows[index].min(self.rows_max);
+            standings[index].counted = lane.rows;
             let empty = sorted.batches[index].first().map(|ticks| ticks.take(&[]));
             for rejected in sorted.rejected[index].chunks(SLICE_ROWS) {
                 if let Some(empty) = &empty {
@@ -248,9 +265,7 @@ impl Publishing {
                 }
             }
         }
-        let rows_max = usize::try_from(self.rows_max).unwrap_or(usize::MAX);
-        let order = &sorted.order[..sorted.order.len().min(rows_max)];
-        for slice in order.chunks(SLICE_ROWS) {
+        for slice in sorted.order.chunks(SLICE_ROWS) {
             for (index, lane) in lanes.iter_mut().enumerate() {
                 for ticks in sorted.take(slice, index) {
                     self.send(lane, &ticks, &[], &mut standings[index], watch).await?;
@@ -339,14 +354,20 @@ struct Sorted {
 }
 
 impl Sorted {
-    fn load(paths: &[PathBuf], sources: Vec<Source>, rejections: &Rejections) -> Result<Self> {
+    fn load(
+        paths: &[PathBuf],
+        sources: Vec<Source>,
+        rows_max: u64,
+        rejections: &Rejections,
+    ) -> Result<Self> {
         let mut sorted = Self::default();
         for (file, (path, mut source)) in paths.iter().zip(sources).enumerate() {
             let (mut batches, mut rejected, mut rows) = (Vec::new(), Vec::new(), 0);
             while let Some(batch) = source.next_batch()? {
-                rejections.count(path as &Path, &batch);
+                rejections.count_rows(path as &Path, &batch, 0..rows_max);
                 let at = |row: usize| (file as u32, batches.len() as u32, row as u32);
-                sorted.order.extend((0..batch.ticks.len()).map(at));
+                let wanted = batch.ticks.sequence.iter().map(|&sequence| sequence < rows_max);
+                sorted.order.extend(wanted.enumerate().filter(|(_, w)| *w).map(|(row, _)| at(row)));
                 rows = batch.first_row + batch.rows as u64;
                 rejected.extend_from_slice(&batch.rejected);
                 batches.push(batch.ticks);

@@ -29,6 +29,8 @@ pub struct Finished {
     pub rows_by_engine: Vec<(EngineKind, u64)>,
     /// Ticks that the chosen truth left out.
     pub too_late: u64,
+    /// Ticks that lie in no representable window of the view.
+    pub unrepresentable: u64,
     /// What ran.
     pub engine: String,
     /// How long reading and reducing took.
@@ -69,6 +71,7 @@ impl Finished {
             "rows_read": self.rows_read,
             "rows_by_engine": self.engines_json(),
             "too_late": self.too_late,
+            "unrepresentable": self.unrepresentable,
             "windows": self.rows.len(),
             "seconds": seconds,
             "rows_per_s": (self.rows_read as f64 / seconds.max(1e-9)) as u64,
@@ -103,6 +106,13 @@ pub fn run(
     if let Some(error) = &outcome.fallback {
         eprintln!("isotick: {error}; the scan went on with the CPU engine");
     }
+    if outcome.windows.unrepresentable() > 0 {
+        eprintln!(
+            "note: {} ticks lie in no window of {} whose start and end 64-bit nanoseconds can hold",
+            outcome.windows.unrepresentable(),
+            scan.view.name
+        );
+    }
     let rows = outcome.windows.rows();
     Ok(Finished {
         hash: result_hash(&ResultSchema::of(&scan.view), &rows),
@@ -110,6 +120,7 @@ pub fn run(
         rows_read: outcome.rows_read,
         rows_by_engine: outcome.rows_by_engine,
         too_late: outcome.windows.too_late(),
+        unrepresentable: outcome.windows.unrepresentable(),
         engine: engines.description,
         elapsed,
     })

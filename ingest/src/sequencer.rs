@@ -21,6 +21,7 @@ use isotick_wire::{Ack, Rejections};
 
 use crate::error::SequencerError;
 use content::RecentContent;
+pub use content::hashes as content_hashes;
 use held::Held;
 use validate::TimeRange;
 

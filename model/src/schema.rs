@@ -46,6 +46,9 @@ pub enum Inexact {
 }
 
 impl StreamSchema {
+    /// The horizon of a stream that declares none: an hour.
+    pub const HORIZON_NS_DEFAULT: i64 = 3_600_000_000_000;
+
     /// The index of a value column.
     pub fn column(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|column| column.name == name)

@@ -34,11 +34,25 @@ impl Scale {
     /// [`RejectReason::Malformed`] for any other text; [`RejectReason::Inexact`] when digits other
     /// than zero remain behind the scale; [`RejectReason::OutOfBounds`] outside 64 bits.
     pub fn parse_decimal(self, text: impl AsRef<[u8]>) -> Result<i64, RejectReason> {
+        self.parse_decimal_as(text, Inexact::Reject)
+    }
+
+    /// As [`parse_decimal`](Self::parse_decimal); with [`Inexact::Round`], digits behind the scale
+    /// round the decimal itself to the nearest integer, ties to even.
+    ///
+    /// # Errors
+    ///
+    /// As for [`parse_decimal`](Self::parse_decimal).
+    pub fn parse_decimal_as(
+        self,
+        text: impl AsRef<[u8]>,
+        inexact: Inexact,
+    ) -> Result<i64, RejectReason> {
         let text = text.as_ref();
-        match self.parse_short(text) {
-            Some(value) => Ok(value),
-            None => self.scale_decimal(&Decimal::parse(text).ok_or(RejectReason::Malformed)?),
+        if let Some(value) = self.parse_short(text) {
+            return Ok(value);
         }
+        self.scale_decimal(&Decimal::parse(text).ok_or(RejectReason::Malformed)?, inexact)
     }
 
     /// The common case: at most 18 digits, no exponent, no more fraction digits than the scale.
@@ -70,21 +84,33 @@ impl Scale {
         Some(if negative { -value } else { value })
     }
 
-    fn scale_decimal(self, decimal: &Decimal) -> Result<i64, RejectReason> {
+    fn scale_decimal(self, decimal: &Decimal, inexact: Inexact) -> Result<i64, RejectReason> {
         if decimal.digits.is_empty() {
             return Ok(0);
         }
         // The last digit is not zero, so a negative power of ten leaves a fraction.
         let zeros = decimal.exponent.saturating_add(i64::from(self.0));
-        if zeros < 0 {
+        if zeros < 0 && inexact == Inexact::Reject {
             return Err(RejectReason::Inexact);
         }
-        let magnitude = decimal
-            .digits
+        let behind = usize::try_from(zeros.saturating_neg().max(0)).unwrap_or(usize::MAX);
+        let Some(whole) = decimal.digits.len().checked_sub(behind) else {
+            return Ok(0); // below a tenth of a unit
+        };
+        let (whole, fraction) = decimal.digits.split_at(whole);
+        let magnitude = whole
             .iter()
             .try_fold(0_u64, |value, &digit| value.checked_mul(10)?.checked_add(u64::from(digit)));
-        let factor = u32::try_from(zeros).ok().and_then(|zeros| 10_u64.checked_pow(zeros));
-        let magnitude = magnitude.zip(factor).and_then(|(value, factor)| value.checked_mul(factor));
+        let odd = whole.last().is_some_and(|digit| digit % 2 == 1);
+        let up = match fraction {
+            [] | [0..5, ..] => false,
+            [5] => odd,
+            _ => true,
+        };
+        let factor = u32::try_from(zeros.max(0)).ok().and_then(|zeros| 10_u64.checked_pow(zeros));
+        let magnitude = magnitude
+            .zip(factor)
+            .and_then(|(value, factor)| value.checked_mul(factor)?.checked_add(u64::from(up)));
         let signed = magnitude.map(|value| match decimal.negative {
             true => -i128::from(value),
             false => i128::from(value),

@@ -5,16 +5,17 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use isotick_ingest::{Marks, Sequencer};
+use isotick_ingest::sequencer::content_hashes;
 use isotick_model::definitions::Definitions;
-use isotick_model::{LogPosition, PublisherId, RejectReason, Rejected, StreamSchema, Ticks};
+use isotick_model::{PublisherId, RejectReason, StreamSchema, Ticks};
 use isotick_storage::source::{ProgressUnit, Source, SourceBatch};
-use isotick_storage::{Imported, LogReader, Snapshot, Store};
+use isotick_storage::{Imported, Snapshot, Store};
 use serde_json::json;
 
 use crate::cli::ImportArgs;
 use crate::files::{self, Rejections};
-use crate::service::{now_ns, replay_record};
+use crate::held::{Held, Known};
+use crate::service::now_ns;
 use crate::{definitions, progress};
 
 /// Ticks that are sorted and written as one piece.
@@ -25,49 +26,69 @@ const PIECE_ROWS: usize = 1 << 20;
 struct Outcome {
     rows: u64,
     imported: u64,
-    /// Rows that the folder held already: published before, or the file was imported before.
+    /// Ticks that the folder held already, from a publisher or an earlier import.
     held: u64,
+    /// Rows whose identity the folder holds with other content.
+    conflicting: u64,
     rejected: BTreeMap<RejectReason, u64>,
 }
 
+/// A file that could be opened, before anything is written.
+struct Input<'a> {
+    path: &'a Path,
+    publisher: PublisherId,
+    source: Source,
+}
+
 pub fn run(args: ImportArgs) -> Result<ExitCode> {
-    let remembered = match Snapshot::open(&args.data) {
-        Ok(snapshot) => snapshot.folder().definitions()?,
-        Err(_) => None,
+    let existing = Snapshot::open(&args.data).ok();
+    let remembered = match &existing {
+        Some(snapshot) => snapshot.folder().definitions()?,
+        None => None,
     };
     let definitions = definitions::for_writing(&args.definitions, remembered.as_deref())?;
     let schema = definitions.stream(&args.stream)?.clone();
-    let mut folder = match args.dry_run {
-        true => None,
-        false => Some(Folder::open(&args.data, &definitions)?),
-    };
+    let inputs = open(&args, &definitions, &schema)?;
+    let mut store = None;
+    if !args.dry_run {
+        let opened = Store::open(&args.data, "isotick import")?;
+        opened.folder().put_definitions(&definitions.to_toml())?;
+        store = Some(opened);
+    }
     let mut rejects = args.rejects.as_deref().map(RejectsFile::create).transpose()?;
     let rejections = Rejections::default();
     let mut reports = Vec::new();
-    for path in &args.files {
-        let publisher = match &args.publisher {
-            Some(name) => files::publisher(name)?,
-            None => Source::publisher_default(path)?,
-        };
-        let source = files::open(path, &args.fields, &definitions, &schema, Some(&publisher))?;
+    for input in inputs {
+        let path = input.path;
+        let publisher = input.publisher.clone();
         let mut each = |batch: &SourceBatch| {
             rejections.count(path, batch);
             rejects.as_mut().map_or(Ok(()), |rejects| rejects.write(path, batch))
         };
-        let outcome = match &mut folder {
-            Some(folder) => folder.import(path, &schema, &publisher, source, &mut each)?,
-            None => check(path, &schema, source, &mut each)?,
+        let outcome = match &mut store {
+            Some(store) => import(store, &schema, input, &mut each)?,
+            None => check(existing.clone(), &schema, input, &mut each)?,
         };
         reports.push(report(path, &publisher, &outcome, args.dry_run));
         if !args.json {
             let verb = if args.dry_run { "would be imported" } else { "imported" };
             eprintln!(
-                "{}: {} rows: {} {verb}, {} held already, {} rejected",
+                "{}: {} rows: {} {verb}, {} held already, {} conflicting, {} rejected",
                 path.display(),
                 outcome.rows,
                 outcome.imported,
                 outcome.held,
+                outcome.conflicting,
                 outcome.rejected.values().sum::<u64>()
+            );
+        }
+        if outcome.conflicting > 0 {
+            eprintln!(
+                "{} rows of {} have the publisher and sequence of other ticks in {} and were left \
+                 out: a publisher's name stands for one content; use another --publisher",
+                outcome.conflicting,
+                path.display(),
+                args.data.display()
             );
         }
     }
@@ -79,6 +100,23 @@ pub fn run(args: ImportArgs) -> Result<ExitCode> {
         println!("{}", json!({ "stream": schema.name, "files": reports }));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Opens every file, so that a wrong name or column is told before anything is written.
+fn open<'a>(
+    args: &'a ImportArgs,
+    definitions: &Definitions,
+    schema: &StreamSchema,
+) -> Result<Vec<Input<'a>>> {
+    let input = |path: &'a std::path::PathBuf| {
+        let publisher = match &args.publisher {
+            Some(name) => files::publisher(name)?,
+            None => Source::publisher_default(path)?,
+        };
+        let source = files::open(path, &args.fields, definitions, schema, Some(&publisher))?;
+        Ok(Input { path, publisher, source })
+    };
+    args.files.iter().map(input).collect()
 }
 
 fn report(
@@ -95,122 +133,106 @@ fn report(
         "publisher": publisher.as_str(),
         "rows": outcome.rows,
         "imported": if dry_run { 0 } else { outcome.imported },
-        "valid": outcome.imported + outcome.held,
+        "valid": outcome.imported + outcome.held + outcome.conflicting,
         "held": outcome.held,
+        "conflicting": outcome.conflicting,
         "rejected": rejected,
     })
 }
 
-/// A data folder to import into.
-struct Folder {
-    store: Store,
-    /// Knows which rows of which publisher the folder holds.
-    sequencer: Sequencer,
-}
-
-impl Folder {
-    fn open(data: &Path, definitions: &Definitions) -> Result<Self> {
-        let store = Store::open(data, "isotick import")?;
-        store.folder().put_definitions(&definitions.to_toml())?;
-        let mut sequencer = Sequencer::default();
-        for schema in &definitions.streams {
-            sequencer.declare(schema.clone(), &[]);
-        }
-        // Opening the log cuts off a torn end, which must not be read as ticks.
-        store.open_log()?;
-        for record in LogReader::from(store.folder(), LogPosition(0))? {
-            replay_record(&mut sequencer, &record?.1)?;
-        }
-        Ok(Self { store, sequencer })
+fn import(
+    store: &mut Store,
+    schema: &StreamSchema,
+    mut input: Input<'_>,
+    each: &mut dyn FnMut(&SourceBatch) -> Result<()>,
+) -> Result<Outcome> {
+    let known = Known::of(Some(store.snapshot()))?;
+    let content = Source::publisher_default(input.path)?;
+    if let Some(rows) = known.whole(&schema.name, &input.publisher, &content) {
+        return Ok(Outcome { rows, held: rows, ..Outcome::default() });
     }
-
-    fn import(
-        &mut self,
-        path: &Path,
-        schema: &StreamSchema,
-        publisher: &PublisherId,
-        mut source: Source,
-        each: &mut dyn FnMut(&SourceBatch) -> Result<()>,
-    ) -> Result<Outcome> {
-        if let Some(imported) = self.store.manifest().imported(&schema.name, publisher.as_str()) {
-            return Ok(Outcome { rows: imported.rows, held: imported.rows, ..Outcome::default() });
+    let held = known.held(schema, &input.publisher)?;
+    let mut outcome = Outcome::default();
+    let mut commit = store.begin();
+    let (mut piece, mut piece_rows) = (Vec::new(), 0);
+    outcome.read(schema, &mut input, &held, "importing", each, &mut |ticks| {
+        piece_rows += ticks.len();
+        piece.push(ticks);
+        if piece_rows >= PIECE_ROWS {
+            commit.add_imported(schema, &std::mem::take(&mut piece))?;
+            piece_rows = 0;
         }
-        let slot = self.sequencer.slot(&schema.name, publisher)?;
-        let marks = self.sequencer.marks(slot);
-        let now = now_ns();
-        let mut outcome = Outcome::default();
-        let mut commit = self.store.begin();
-        let (mut piece, mut piece_rows) = (Vec::new(), 0);
-        let bar = bar(path, "importing", &source);
-        while let Some(mut batch) = source.next_batch()? {
-            files::reject_beyond_horizon(schema, &mut batch, now);
-            each(&batch)?;
-            bar.set_position(source.progress().done);
-            let ticks = outcome.count(batch, &marks);
-            piece_rows += ticks.len();
-            piece.push(ticks);
-            if piece_rows >= PIECE_ROWS {
-                commit.add_imported(schema, &std::mem::take(&mut piece))?;
-                piece_rows = 0;
-            }
-        }
-        bar.finish_and_clear();
-        commit.add_imported(schema, &piece)?;
-        let rejected = outcome.rejected.iter().map(|(reason, rows)| (*reason, *rows));
-        commit.mark_imported(&schema.name, publisher, Imported::new(outcome.rows, rejected));
-        commit.finish()?;
-        Ok(outcome)
-    }
+        Ok(())
+    })?;
+    commit.add_imported(schema, &piece)?;
+    let rejected = outcome.rejected.iter().map(|(reason, rows)| (*reason, *rows));
+    let imported = Imported::new(outcome.rows, rejected);
+    commit.mark_imported(&schema.name, &input.publisher, imported);
+    commit.finish()?;
+    Ok(outcome)
 }
 
 /// Reads a file through without storing anything.
 fn check(
-    path: &Path,
+    existing: Option<Snapshot>,
     schema: &StreamSchema,
-    mut source: Source,
+    mut input: Input<'_>,
     each: &mut dyn FnMut(&SourceBatch) -> Result<()>,
 ) -> Result<Outcome> {
-    let now = now_ns();
+    let held = Known::of(existing)?.held(schema, &input.publisher)?;
     let mut outcome = Outcome::default();
-    let bar = bar(path, "checking", &source);
-    while let Some(mut batch) = source.next_batch()? {
-        files::reject_beyond_horizon(schema, &mut batch, now);
-        each(&batch)?;
-        bar.set_position(source.progress().done);
-        outcome.count(batch, &Marks::default());
-    }
-    bar.finish_and_clear();
+    outcome.read(schema, &mut input, &held, "checking", each, &mut |_| Ok(()))?;
     Ok(outcome)
 }
 
-fn bar(path: &Path, verb: &str, source: &Source) -> indicatif::ProgressBar {
-    let total = source.progress();
-    let unit = match total.unit {
-        ProgressUnit::Rows => "rows",
-        ProgressUnit::Bytes => "bytes",
-    };
-    progress::bar(&format!("{verb} {}", path.display()), Some(total.total), unit)
-}
-
 impl Outcome {
-    /// Counts a batch and gives back the ticks that are new.
-    fn count(&mut self, batch: SourceBatch, marks: &Marks) -> Ticks {
-        self.rows += batch.rows as u64;
-        let held = |sequence: u64| {
-            sequence < marks.next_sequence
-                || marks.held.iter().any(|range| range.contains(&sequence))
+    /// Reads a file, counts its rows and hands on the ticks that are new.
+    fn read(
+        &mut self,
+        schema: &StreamSchema,
+        input: &mut Input<'_>,
+        held: &Held,
+        verb: &str,
+        each: &mut dyn FnMut(&SourceBatch) -> Result<()>,
+        sink: &mut dyn FnMut(Ticks) -> Result<()>,
+    ) -> Result<()> {
+        let now = now_ns();
+        let source = &mut input.source;
+        let total = source.progress();
+        let unit = match total.unit {
+            ProgressUnit::Rows => "rows",
+            ProgressUnit::Bytes => "bytes",
         };
-        let rows = 0..batch.ticks.len() as u32;
-        let new: Vec<u32> = rows.filter(|&row| !held(batch.ticks.sequence[row as usize])).collect();
-        self.held += (batch.ticks.len() - new.len()) as u64;
-        for Rejected { sequence, reason } in batch.rejected {
-            match held(sequence) {
-                true => self.held += 1,
-                false => *self.rejected.entry(reason).or_default() += 1,
+        let what = format!("{verb} {}", input.path.display());
+        let bar = progress::bar(&what, Some(total.total), unit);
+        while let Some(mut batch) = source.next_batch()? {
+            files::reject_beyond_horizon(schema, &mut batch, now);
+            each(&batch)?;
+            bar.set_position(source.progress().done);
+            sink(self.count(batch, held))?;
+        }
+        bar.finish_and_clear();
+        Ok(())
+    }
+
+    /// Counts a batch and gives back the ticks that are new.
+    fn count(&mut self, batch: SourceBatch, held: &Held) -> Ticks {
+        self.rows += batch.rows as u64;
+        for rejected in &batch.rejected {
+            *self.rejected.entry(rejected.reason).or_default() += 1;
+        }
+        let ticks = batch.ticks;
+        let content = content_hashes(&ticks);
+        let mut new = Vec::with_capacity(ticks.len());
+        for (row, &sequence) in ticks.sequence.iter().enumerate() {
+            match held.content(sequence) {
+                None => new.push(row as u32),
+                Some(known) if known == content[row] => self.held += 1,
+                Some(_) => self.conflicting += 1,
             }
         }
         self.imported += new.len() as u64;
-        if new.len() == batch.ticks.len() { batch.ticks } else { batch.ticks.take(&new) }
+        if new.len() == ticks.len() { ticks } else { ticks.take(&new) }
     }
 }
 

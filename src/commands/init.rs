@@ -37,7 +37,7 @@ fn read_off(path: &Path) -> Result<String> {
         eprintln!("{column}: {note}");
     }
     for (column, field) in &suggestion.map {
-        eprintln!("column {column} comes from field {field}: use --map {column}={field}");
+        eprintln!("column {column} comes from field {field}: use --map '{column}={field}'");
     }
     if suggestion.time_unit != TimeUnit::default() {
         eprintln!("times are in {0}: use --time-unit {0}", suggestion.time_unit);

@@ -34,13 +34,22 @@ pub fn run(args: PublishArgs) -> Result<ExitCode> {
         fields: args.fields.clone(),
         rows_max: u64::MAX,
     };
-    let mut shown = Shown(progress::bar("publishing", None, "rows"));
+    let mut shown = Shown(progress::bar("publishing", None, "rows"), Vec::new());
     let (mut standings, rejections) = (Vec::new(), Rejections::default());
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let outcome = runtime.block_on(publishing.run(&mut standings, &rejections, &mut shown));
     shown.0.finish_and_clear();
     rejections.report();
+    for (path, standing) in args.files.iter().zip(&standings) {
+        if standing.resumed_at > 0 {
+            eprintln!(
+                "{}: the service held {} rows of this publisher already; they were not sent again",
+                path.display(),
+                standing.resumed_at
+            );
+        }
+    }
     if args.json {
         println!("{}", report(&args, &standings));
     }
@@ -71,6 +80,7 @@ fn report(args: &PublishArgs, standings: &[Standing]) -> Value {
         let sum = |count: fn(&Standing) -> u64| standings.iter().map(count).sum::<u64>();
         json!({
             "sent": sum(|s| s.sent.max(s.ack.received_through)),
+            "resumed_at": sum(|s| s.resumed_at),
             "received_through": sum(|s| s.ack.received_through),
             "written_through": sum(|s| s.ack.written_through),
             "durable_through": sum(|s| s.ack.durable_through),
@@ -95,7 +105,8 @@ fn report(args: &PublishArgs, standings: &[Standing]) -> Value {
     report
 }
 
-struct Shown(ProgressBar);
+/// A progress bar; each notice is shown once.
+struct Shown(ProgressBar, Vec<String>);
 
 impl Watch for Shown {
     fn sent(&mut self, rows: usize, _: Option<i64>) {
@@ -103,6 +114,9 @@ impl Watch for Shown {
     }
 
     fn notice(&mut self, text: &str) {
-        self.0.suspend(|| eprintln!("{text}"));
+        if !self.1.iter().any(|shown| shown == text) {
+            self.0.suspend(|| eprintln!("{text}"));
+            self.1.push(text.to_owned());
+        }
     }
 }

@@ -1,12 +1,13 @@
 //! `isotick scan`: a view over stored history or foreign files.
 
 use std::io::{BufWriter, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use isotick_model::Key;
 use isotick_model::results::ResultSchema;
+use isotick_model::{Key, PublisherId};
 use isotick_scheduler::{Part, Scan};
 use isotick_storage::Snapshot;
 
@@ -14,10 +15,19 @@ use crate::cli::{ScanArgs, ScanFormat};
 use crate::files::{self, Rejections};
 use crate::output::{RowWriter, TextFormat};
 use crate::scanning::{self, Finished};
+use crate::service::now_ns;
 use crate::{definitions, engines};
 
 pub fn run(args: ScanArgs) -> Result<ExitCode> {
     let format = chosen_format(&args)?;
+    if args.data.is_none() && args.file.is_empty() {
+        bail!("what to scan? Name a data folder with --data DIR, or files with --file FILE…");
+    }
+    if let (Some(from), Some(to)) = (args.from, args.to)
+        && from.0 >= to.0
+    {
+        bail!("--from is not before --to: no window can lie between them");
+    }
     let snapshot = args.data.as_deref().map(Snapshot::open).transpose()?;
     let definitions = match &snapshot {
         Some(snapshot) => {
@@ -50,11 +60,19 @@ pub fn run(args: ScanArgs) -> Result<ExitCode> {
         None => {
             let mut parts: Vec<Part> = Vec::new();
             let mut total = Some(0);
+            let mut publishers: Vec<(PublisherId, &PathBuf)> = Vec::new();
             for path in &args.file {
-                // Each file's ticks are a publisher's own: ties between files go by content hash.
+                // A file's publisher is its content's hash: the same content is the same ticks.
                 let source = files::open(path, &args.fields, &definitions, schema, None)?;
+                let publisher = source.publisher().clone();
+                if let Some((_, same)) = publishers.iter().find(|(known, _)| *known == publisher) {
+                    let (path, same) = (path.display(), same.display());
+                    eprintln!("note: {path} has the content of {same}: its ticks count once");
+                    continue;
+                }
+                publishers.push((publisher, path));
                 total = total.zip(source.rows_total()).map(|(sum, rows)| sum + rows);
-                parts.extend(files::scan_parts(path, source, &rejections));
+                parts.extend(files::scan_parts(path, source, &scan.schema, &rejections, now_ns()));
             }
             (parts, total)
         }
@@ -89,15 +107,20 @@ fn chosen_format(args: &ScanArgs) -> Result<Option<ScanFormat>> {
     Ok(format)
 }
 
+/// The components of a key; several are written as one line of CSV.
 fn parse_key(text: &str, columns: usize) -> Result<Key> {
-    let components: Vec<_> = match columns {
-        1 => vec![text],
-        _ => text.split(',').collect(),
-    };
-    if components.len() != columns {
-        bail!("--key {text}: the stream's key has {columns} columns, joined by commas here");
+    if columns == 1 {
+        return Ok(Key::from_components([text]));
     }
-    Ok(Key::from_components(components))
+    let mut line = csv::ReaderBuilder::new().has_headers(false).from_reader(text.as_bytes());
+    let components = line.records().next().transpose()?.unwrap_or_default();
+    if components.len() != columns {
+        bail!(
+            "--key {text}: the stream's key has {columns} columns; write them as in CSV, joined by \
+             commas, with quotes around a part that holds a comma"
+        );
+    }
+    Ok(Key::from_components(components.iter()))
 }
 
 fn write(
@@ -127,8 +150,14 @@ fn write(
         };
         let mut writer =
             RowWriter::new(BufWriter::new(out), text, args.time, schema.clone(), false);
-        writer.write(&finished.rows)?;
-        writer.finish()?;
+        let target = match &args.output {
+            Some(path) => path.display().to_string(),
+            None => "standard output".into(),
+        };
+        writer
+            .write(&finished.rows)
+            .and_then(|()| writer.finish())
+            .with_context(|| format!("cannot write to {target}"))?;
     }
     if args.hash {
         match (format, &args.output) {

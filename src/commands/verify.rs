@@ -68,6 +68,9 @@ pub fn run(args: VerifyArgs) -> Result<ExitCode> {
         );
     }
     eprintln!("scanned {summary}");
+    if snapshot.manifest().record(&view.definition).is_none() {
+        eprintln!("note: no live record: no service has computed this view here yet");
+    }
     let unflushed = snapshot.log()?.count();
     if unflushed > 0 {
         eprintln!(

@@ -82,7 +82,7 @@ impl Service {
         let definitions = Arc::new(options.definitions);
         let text = definitions.to_toml();
         store.folder().put_definitions(&text)?;
-        let certificates = certificates::load_or_create(&options.data.join("tls"))?;
+        let certificates = certificates::load_or_create(&options.data)?;
         let (engine, fall_back, described) = live_engine(options.engine)?;
 
         let channels: Vec<_> = definitions

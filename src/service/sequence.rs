@@ -344,7 +344,9 @@ impl Sequencing {
         if self.failure.is_some() {
             return;
         }
-        tracing::error!(reason, "the service accepts nothing more; mend the cause and restart it");
+        tracing::error!(
+            "{reason}; nothing more is accepted: mend the cause and restart the service"
+        );
         for session in self.sessions.values_mut() {
             if let Some(refuse) = session.refuse.take() {
                 let _ = refuse.send(Refusal::new(Code::Unavailable, reason.clone()));

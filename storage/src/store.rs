@@ -134,15 +134,13 @@ impl Commit<'_> {
         self.add_history(schema, &batches, Origin::Imported)
     }
 
-    /// Notes that a publisher was imported whole, so that importing it again does nothing.
-    ///
-    /// # Panics
-    ///
-    /// If it was imported before: ask [`Manifest::imported`] first.
+    /// Notes how far a publisher was imported: rows `0..imported.rows` of its source, rejected ones
+    /// included. A later import of the same publisher replaces the note; it never shrinks.
     pub fn mark_imported(&mut self, stream: &str, publisher: &PublisherId, imported: Imported) {
         let marks = &mut self.next.streams.entry(stream.to_owned()).or_default().imported;
-        let earlier = marks.insert(publisher.as_str().to_owned(), imported);
-        assert!(earlier.is_none(), "{publisher} is imported into {stream} once");
+        let earlier = marks.get(publisher.as_str()).map_or(0, |earlier| earlier.rows);
+        let rows = imported.rows.max(earlier);
+        marks.insert(publisher.as_str().to_owned(), Imported { rows, ..imported });
     }
 
     /// Adds windows that a view published: all since the position up to which its record was

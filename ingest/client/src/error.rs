@@ -10,7 +10,7 @@ use isotick_wire::{DecodeError, EncodeError, Refusal};
 #[non_exhaustive]
 pub enum ClientError {
     /// The address is no address.
-    #[error("`{address}` is no address: write HOST:PORT, e.g. 127.0.0.1:7100")]
+    #[error("`{address}` is no address: write HOST:PORT, e.g. 127.0.0.1:7400")]
     Address {
         /// As given.
         address: String,

@@ -33,7 +33,7 @@ fn place_of(sequence: u64) -> usize {
 }
 
 /// One hash per row over time, key and values. Never stored: it may change between versions.
-pub(super) fn hashes(ticks: &Ticks) -> Vec<u64> {
+pub fn hashes(ticks: &Ticks) -> Vec<u64> {
     let keys: Vec<u64> = ticks.keys.iter().map(|key| bytes(key.as_bytes())).collect();
     let mut hashes: Vec<u64> = ticks
         .ts_event

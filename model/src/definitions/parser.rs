@@ -15,8 +15,6 @@ use crate::time::{parse_duration, parse_time};
 use crate::units::{Scale, format_scaled};
 use crate::view::{DefinitionHash, Lateness, LatenessPolicy, Tumbling, View};
 
-const HORIZON_NS_DEFAULT: i64 = 3_600_000_000_000;
-
 pub(super) fn parse(text: &str, file: &str) -> Result<Definitions, DefinitionError> {
     let source = Source { file, text };
     let document = DeTable::parse(text).map_err(|error| {
@@ -105,7 +103,7 @@ fn stream(name: &str, fields: &Fields<'_>) -> Result<StreamSchema, DefinitionErr
         }
     };
     let horizon_ns = match fields.get("horizon") {
-        None => Some(HORIZON_NS_DEFAULT),
+        None => Some(StreamSchema::HORIZON_NS_DEFAULT),
         Some(value) => match *fields.string("horizon", value)?.get_ref() {
             "none" => None,
             _ => Some(duration(fields, "horizon", value)?),

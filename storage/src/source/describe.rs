@@ -441,7 +441,7 @@ fn suggest(path: &Path, stream: &str, profiles: &[Profile]) -> Result<Suggestion
             keys: Vec::new(),
             columns: Vec::new(),
             inexact: Inexact::Reject,
-            horizon_ns: None,
+            horizon_ns: Some(StreamSchema::HORIZON_NS_DEFAULT),
         },
         time_unit: profiles[time].time_unit(),
         map: Vec::new(),

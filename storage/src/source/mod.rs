@@ -281,6 +281,12 @@ impl Source {
         Ok(PublisherId::new(&hex).expect("64 digits are a publisher's name"))
     }
 
+    /// Optional columns that the file has no field for: null in every row.
+    pub fn missing(&self) -> Vec<&str> {
+        let columns = self.plan.schema.columns.iter().zip(&self.plan.bindings.values);
+        columns.filter(|(_, field)| field.is_none()).map(|(c, _)| c.name.as_str()).collect()
+    }
+
     /// The publisher of this file's ticks.
     pub fn publisher(&self) -> &PublisherId {
         &self.plan.publisher

@@ -50,28 +50,20 @@ fn time_out_of_range(text: &[u8]) -> String {
 
 /// The value in a field at the column's scale, bounds not yet looked at.
 ///
-/// Decimal text is exact. Where the stream rounds floats, text with more digits than the scale
-/// holds is taken as the binary64 nearest to it: a series of floats gives the same ticks from
-/// text as from binary.
+/// Decimal text is exact. Where the stream says `inexact = "round"`, text with more digits than the
+/// scale holds becomes the nearest scaled integer, ties to even, by the decimal itself.
 pub(super) fn value(text: &[u8], column: &Column, inexact: Inexact) -> Result<i64, Refusal> {
-    column.scale.parse_decimal(text).or_else(|reason| {
+    column.scale.parse_decimal_as(text, inexact).map_err(|reason| {
         let digits = column.scale.digits();
         match reason {
             RejectReason::Inexact => {
-                let float = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
-                match (inexact, float) {
-                    (Inexact::Round, Some(float)) => column
-                        .scale
-                        .from_f64(float, inexact)
-                        .map_err(|reason| (reason, out_of_range(lossy(text), column))),
-                    _ => Err((reason, format!("{} has more than {digits} decimals", plain(text)))),
-                }
+                (reason, format!("{} has more than {digits} decimals", plain(text)))
             }
-            RejectReason::OutOfBounds => Err((reason, out_of_range(plain(text), column))),
+            RejectReason::OutOfBounds => (reason, out_of_range(plain(text), column)),
             _ if is_not_finite(text) => {
-                Err((RejectReason::NotFinite, format!("{} is not finite", plain(text))))
+                (RejectReason::NotFinite, format!("{} is not finite", plain(text)))
             }
-            reason => Err((reason, format!("{} is no decimal number", lossy(text)))),
+            reason => (reason, format!("{} is no decimal number", lossy(text))),
         }
     })
 }

@@ -80,16 +80,16 @@ fn times_as_they_are_written() {
 }
 
 #[test]
-fn rounded_text_is_the_float_it_came_from() {
+fn rounded_text_is_the_nearest_decimal_ties_to_even() {
     let mut schema = stream(vec![column("value", 3)]);
-    let text = "ts,symbol,value\n1,A,0.30000001192092896\n2,A,10.357019999999999\n3,A,-0.0005\n4,A,1e400\n";
-    assert_eq!(Sample::csv(text).read(&schema).rejected.len(), 4);
+    let text = "ts,symbol,value\n1,A,0.30000001192092896\n2,A,10.357019999999999\n3,A,-0.0005\n\
+                4,A,0.0015\n5,A,-12345678901234.56750000001\n6,A,1e-400\n7,A,1e400\n";
+    assert_eq!(Sample::csv(text).read(&schema).rejected.len(), 7);
     schema.inexact = Inexact::Round;
     let flat = Sample::csv(text).read(&schema);
     let values: Vec<_> = flat.ticks.iter().map(|row| row.3[0].unwrap()).collect();
-    let float = |x| scale(3).from_f64(x, Inexact::Round).unwrap();
-    assert_eq!(values, [300, 10_357, float(-0.0005)]);
-    assert_eq!(flat.rejected, [(3, RejectReason::OutOfBounds)]);
+    assert_eq!(values, [300, 10_357, 0, 2, -12_345_678_901_234_568, 0]);
+    assert_eq!(flat.rejected, [(6, RejectReason::OutOfBounds)]);
 }
 
 #[test]
