@@ -81,6 +81,15 @@ fn of_a_file() {
 }
 
 #[test]
+fn a_column_that_is_left_out_is_told() {
+    let place = Place::new("");
+    std::fs::remove_file(place.path("isotick.toml")).expect("it was written");
+    place.write("ticks.csv", "ts,symbol,price,size\n1,A,1.5,1\n2,A,x,1\n3,A,1.5,1\n");
+    let told = place.ok("demo --data ticks.csv");
+    assert!(told.err.contains("price"), "one wrong price, and no prices at all: {told}");
+}
+
+#[test]
 fn of_a_real_file() {
     let name = "ticks/binance_btc_spot_coinm_trades.parquet";
     let Some(file) = real_files().map(|folder| folder.join(name)).filter(|file| file.exists())

@@ -210,19 +210,3 @@ fn garbage_on_the_port_is_counted() {
         assert!((300..=400).contains(&refused), "{refused} of 400 were refused: {status}");
     });
 }
-
-#[test]
-fn a_changed_row_under_a_known_identity_is_a_conflict() {
-    serving(|place, service| {
-        let rows = ticks(94, 100, 0);
-        let mut changed = rows.clone();
-        changed[70].price += 1;
-        let (rows, changed) = (csv(&rows).replace(",S", ",T"), csv(&changed).replace(",S", ",T"));
-        place.write("first.csv", &rows);
-        place.write("second.csv", changed + &rows[rows.find('\n').expect("a header") + 1..]);
-        place.publish("first.csv", service, "--publisher me").end().succeeded();
-        let report = place.publish("second.csv", service, "--publisher me").end().succeeded();
-        // What the service holds is not sent again: only the rows past it are new.
-        assert_eq!(report.json()["accepted"], 200, "{report}");
-    });
-}

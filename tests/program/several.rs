@@ -69,12 +69,59 @@ fn two_publishers_give_what_a_scan_of_both_files_gives() {
     assert_eq!(place.hash("bars --data data"), hash, "two processes");
     place.verified("bars", "data");
 
-    // One process, merged by time: nothing is late beyond what a tie of W allows.
+    // One process, merged by time: nothing is late.
     let service = place.serve("merged");
     let report = place.publish("a.csv b.csv", &service, "--order time").end().succeeded().json();
     assert_eq!(report["accepted"], 18_000, "{report}");
+    assert_eq!(report["late"], 0, "{report}");
     assert_eq!(report["files"].as_array().map(Vec::len), Some(2), "{report}");
     service.stop();
     assert_eq!(place.hash("bars --data merged"), hash, "merged by time");
     place.verified("bars", "merged");
+}
+
+/// The first of each pair of rows that arrives is the tick; the other one is counted.
+#[test]
+fn the_same_publisher_twice_at_once() {
+    let place = Place::new(DEFINITIONS);
+    let rows = ticks(55, 6_000, 0);
+    let changed = rows.iter().cloned().enumerate().map(|(row, mut tick)| {
+        tick.price += i64::from(row >= 3_000);
+        tick
+    });
+    place.write("rows.csv", csv(&rows));
+    place.write("changed.csv", csv(&changed.collect::<Vec<_>>()));
+    let service = place.serve("data");
+    let publishers = ["rows.csv", "changed.csv"]
+        .map(|file| place.publish(file, &service, "--publisher me --rate 6000/s"));
+    for publisher in publishers {
+        let report = publisher.end().succeeded().json();
+        assert_eq!(report["durable_through"], 6_000, "{report}");
+    }
+    let status = place.status(&service);
+    let stream = &status["streams"]["trades"];
+    assert_eq!(stream["accepted"], 6_000, "{status}");
+    let count = |name: &str| stream[name].as_u64().expect("a count");
+    let (duplicate, conflicting) = (count("duplicate"), count("conflicting"));
+    assert!(duplicate > 0 && duplicate <= 3_000, "{status}");
+    assert!(conflicting > 0 && conflicting <= 3_000, "{status}");
+    service.stop();
+    assert_eq!(place.ticks("data"), 6_000);
+    place.verified("bars", "data");
+}
+
+#[test]
+fn a_file_that_has_grown_adds_its_new_rows() {
+    let place = Place::new(DEFINITIONS);
+    let rows = ticks(56, 4_000, 20);
+    let service = place.serve("data");
+    for (rows, accepted) in [(&rows[..1_500], 1_500), (&rows[..], 4_000), (&rows[..], 4_000)] {
+        place.write("ticks.csv", csv(rows));
+        let report = place.publish("ticks.csv", &service, "--publisher me").end().succeeded();
+        assert_eq!(report.json()["accepted"], accepted, "{report}");
+        assert_eq!(report.json()["duplicate"], 0, "{report}");
+    }
+    service.stop();
+    assert_eq!(place.hash("bars --data data"), place.hash("bars --file ticks.csv"));
+    place.verified("bars", "data");
 }
