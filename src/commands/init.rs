@@ -30,12 +30,7 @@ pub fn run(args: InitArgs) -> Result<ExitCode> {
 /// A configuration that fits a file; what was guessed or left out is told on standard error.
 fn read_off(path: &Path) -> Result<String> {
     let suggestion = suggest(path)?;
-    for (field, why) in &suggestion.skipped {
-        eprintln!("left out {field}: {why}");
-    }
-    for (column, note) in &suggestion.notes {
-        eprintln!("{column}: {note}");
-    }
+    tell(&suggestion);
     for (column, field) in &suggestion.map {
         eprintln!("column {column} comes from field {field}: use --map '{column}={field}'");
     }
@@ -43,6 +38,16 @@ fn read_off(path: &Path) -> Result<String> {
         eprintln!("times are in {0}: use --time-unit {0}", suggestion.time_unit);
     }
     Ok(template::template_for(&suggestion.schema))
+}
+
+/// What of a file a suggested stream leaves out or guesses, on standard error.
+pub fn tell(suggestion: &Suggestion) {
+    for (field, why) in &suggestion.skipped {
+        eprintln!("left out {field}: {why}");
+    }
+    for (column, note) in &suggestion.notes {
+        eprintln!("{column}: {note}");
+    }
 }
 
 /// A stream that fits a file: `trades` where it has prices, else `ticks`.

@@ -27,9 +27,9 @@ const MARKET_SEED: u64 = 1;
 const MARKET_TICKS: u64 = 2_000_000;
 const FRAME_ROWS: usize = 8192;
 
-pub fn run(args: DemoArgs) -> Result<ExitCode> {
+pub fn run(mut args: DemoArgs) -> Result<ExitCode> {
     let folder = Folder::open(args.dir.as_deref())?;
-    let (definitions, stream) = definitions_of(&args)?;
+    let (definitions, stream) = definitions_of(&mut args)?;
     let service = Service::start(Options {
         data: folder.path.clone(),
         listen: ([127, 0, 0, 1], 0).into(),
@@ -45,6 +45,9 @@ pub fn run(args: DemoArgs) -> Result<ExitCode> {
             folder.path.display(),
             service.shared.engine()
         );
+        if !args.data.is_empty() {
+            eprintln!("the files' rows are sent in order of time");
+        }
     }
     let shared = service.shared.clone();
     let published = publish(&args, &service, &definitions, &stream)?;
@@ -87,12 +90,18 @@ impl Folder {
 }
 
 /// What to compute, and the stream to publish to.
-fn definitions_of(args: &DemoArgs) -> Result<(Definitions, String)> {
+fn definitions_of(args: &mut DemoArgs) -> Result<(Definitions, String)> {
     let mut definitions = match (&args.definitions.config, args.data.first()) {
         (Some(_), _) => definitions::from_file(&args.definitions)?,
         (None, Some(path)) => {
-            let text = template::template_for(&init::suggest(path)?.schema);
-            Definitions::parse(&text, &format!("definitions read off {}", path.display()))?
+            let suggestion = init::suggest(path)?;
+            init::tell(&suggestion);
+            let text = template::template_for(&suggestion.schema);
+            let name = format!("definitions read off {}", path.display());
+            let fields = suggestion.map.iter().map(|(column, field)| format!("{column}={field}"));
+            args.fields.map.extend(fields);
+            args.fields.time_unit = args.fields.time_unit.or(Some(suggestion.time_unit));
+            Definitions::parse(&text, &name)?
         }
         (None, None) => Definitions::parse(template::EXAMPLE, "the built-in example")?,
     };
