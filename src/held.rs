@@ -1,6 +1,6 @@
 //! Which rows of a publisher a data folder holds, and with what content.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use isotick_ingest::sequencer::content_hashes;
@@ -10,8 +10,8 @@ use isotick_storage::{ALL_TIME, Columns, LogReader, LogRecord, Snapshot};
 /// The publishers of a folder, known without reading its history.
 pub struct Known {
     snapshot: Option<Snapshot>,
-    /// Stream and publisher of every record in the log.
-    logged: BTreeSet<(String, PublisherId)>,
+    /// The publishers of the log's ticks, by stream.
+    logged: BTreeMap<String, BTreeSet<PublisherId>>,
 }
 
 /// The ticks of one publisher of one stream, by sequence, each with a hash of its content.
@@ -21,37 +21,24 @@ pub struct Held(Vec<(u64, u64)>);
 impl Known {
     /// Reads the log for its publishers. Without a folder nobody is known.
     pub fn of(snapshot: Option<Snapshot>) -> Result<Self> {
-        let mut logged = BTreeSet::new();
+        let mut logged = BTreeMap::<String, BTreeSet<PublisherId>>::new();
         if let Some(snapshot) = &snapshot {
             for record in LogReader::from(snapshot.folder(), LogPosition(0))? {
                 if let (_, LogRecord::Ticks { stream, ticks, .. }) = record? {
-                    let publisher = &ticks.publishers[0];
-                    if !logged.iter().any(|(s, p)| *s == stream && p == publisher) {
-                        logged.insert((stream, publisher.clone()));
-                    }
+                    let publishers = logged.entry(stream).or_default();
+                    publishers.extend(ticks.publishers.into_iter().take(1));
                 }
             }
         }
         Ok(Self { snapshot, logged })
     }
 
-    /// The rows of a file that was imported whole under the hash of its content, with nothing
-    /// rejected: its rows need no second look.
-    pub fn whole(
-        &self,
-        stream: &str,
-        publisher: &PublisherId,
-        content: &PublisherId,
-    ) -> Option<u64> {
-        let imported = self.snapshot.as_ref()?.manifest().imported(stream, publisher.as_str())?;
-        (publisher == content && imported.rejected.is_empty()).then_some(imported.rows)
-    }
-
     /// What the folder holds of a publisher; reads history only for one that it knows.
     pub fn held(&self, schema: &StreamSchema, publisher: &PublisherId) -> Result<Held> {
         let Some(snapshot) = &self.snapshot else { return Ok(Held::default()) };
         let imported = snapshot.manifest().imported(&schema.name, publisher.as_str()).is_some();
-        if !imported && !self.logged.contains(&(schema.name.clone(), publisher.clone())) {
+        let logged = self.logged.get(&schema.name);
+        if !imported && !logged.is_some_and(|publishers| publishers.contains(publisher)) {
             return Ok(Held::default());
         }
         let mut held = Held::default();

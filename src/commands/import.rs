@@ -146,12 +146,7 @@ fn import(
     mut input: Input<'_>,
     each: &mut dyn FnMut(&SourceBatch) -> Result<()>,
 ) -> Result<Outcome> {
-    let known = Known::of(Some(store.snapshot()))?;
-    let content = Source::publisher_default(input.path)?;
-    if let Some(rows) = known.whole(&schema.name, &input.publisher, &content) {
-        return Ok(Outcome { rows, held: rows, ..Outcome::default() });
-    }
-    let held = known.held(schema, &input.publisher)?;
+    let held = Known::of(Some(store.snapshot()))?.held(schema, &input.publisher)?;
     let mut outcome = Outcome::default();
     let mut commit = store.begin();
     let (mut piece, mut piece_rows) = (Vec::new(), 0);
@@ -164,6 +159,10 @@ fn import(
         }
         Ok(())
     })?;
+    if outcome.imported == 0 && outcome.rejected.is_empty() {
+        // Nothing new: the folder stays as it is.
+        return Ok(outcome);
+    }
     commit.add_imported(schema, &piece)?;
     let rejected = outcome.rejected.iter().map(|(reason, rows)| (*reason, *rows));
     let imported = Imported::new(outcome.rows, rejected);

@@ -11,7 +11,7 @@ use isotick_model::{Key, PublisherId};
 use isotick_scheduler::{Part, Scan};
 use isotick_storage::Snapshot;
 
-use crate::cli::{ScanArgs, ScanFormat};
+use crate::cli::{ScanArgs, ScanFormat, TruthChoice};
 use crate::files::{self, Rejections};
 use crate::output::{RowWriter, TextFormat};
 use crate::scanning::{self, Finished};
@@ -22,6 +22,12 @@ pub fn run(args: ScanArgs) -> Result<ExitCode> {
     let format = chosen_format(&args)?;
     if args.data.is_none() && args.file.is_empty() {
         bail!("what to scan? Name a data folder with --data DIR, or files with --file FILE…");
+    }
+    if args.data.is_none() && args.truth != TruthChoice::Now {
+        bail!(
+            "--truth seen and late ask what the live path knew; files scanned in place never \
+             passed it: use --data DIR"
+        );
     }
     if let (Some(from), Some(to)) = (args.from, args.to)
         && from.0 >= to.0
