@@ -57,16 +57,18 @@ pub fn run(args: PublishArgs) -> Result<ExitCode> {
     if !args.json {
         for (path, standing) in args.files.iter().zip(&standings) {
             let ack = &standing.ack;
+            let reasons: Vec<_> =
+                ack.rejected.iter().map(|(reason, rows)| format!("{rows} {reason}")).collect();
             eprintln!(
-                "{}: {} rows sent; {} accepted, {} late, {} duplicate, {} conflicting, {} rejected; \
-                 durable through {}",
+                "{}: {} rows sent; {} accepted, {} late, {} duplicate, {} conflicting, \
+                 rejected: {}; durable through {}",
                 path.display(),
                 standing.sent,
                 ack.accepted,
                 ack.late,
                 ack.duplicate,
                 ack.conflicting,
-                ack.rejected.total(),
+                if reasons.is_empty() { "none".to_owned() } else { reasons.join(", ") },
                 ack.durable_through
             );
         }

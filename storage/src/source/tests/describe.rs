@@ -33,6 +33,7 @@ fn a_parquet_file() {
     ]);
     (expected.time, expected.keys) = ("when".into(), vec!["ticker".into()]);
     expected.inexact = Inexact::Round;
+    expected.horizon_ns = Some(isotick_model::StreamSchema::HORIZON_NS_DEFAULT);
     assert_eq!(suggestion.schema, expected);
     assert_eq!(suggestion.map, [("Weird_name".into(), "Weird name".into())]);
     assert_eq!(suggestion.skipped.len(), 1);
