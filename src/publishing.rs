@@ -119,8 +119,12 @@ impl Publishing {
                     Ok(()) => return Ok(()),
                     Err(error) => error,
                 };
-            let retryable = connected
-                && error.downcast_ref::<ClientError>().is_some_and(ClientError::is_retryable);
+            let retryable = match error.downcast_ref::<ClientError>() {
+                // Nobody has ever answered there: more likely a wrong address than a restart.
+                Some(ClientError::Unreachable { .. }) => connected,
+                Some(error) => error.is_retryable(),
+                None => false,
+            };
             let durable = standings.iter().map(|standing| standing.ack.durable_through).sum();
             if durable > last_progress.1 {
                 last_progress = (tokio::time::Instant::now(), durable);

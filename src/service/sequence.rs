@@ -44,6 +44,8 @@ pub struct Sequencing {
     /// Publishers whose acknowledgement changed in the batch in hand.
     moved: Vec<Slot>,
     finishing: Vec<Finishing>,
+    /// Whether the batch in hand holds the end of a publisher that waits for it to be stored.
+    flush_wanted: bool,
     durable: LogPosition,
     covered: LogPosition,
     failure: Option<String>,
@@ -94,6 +96,7 @@ impl Sequencing {
             watermarks: Vec::new(),
             moved: Vec::new(),
             finishing: Vec::new(),
+            flush_wanted: false,
             durable,
             covered,
             failure: None,
@@ -252,6 +255,7 @@ impl Sequencing {
             let _ = reply.send(self.sequencer.ack(slot));
         } else if self.failure.is_none() {
             self.finishing.push(Finishing { slot, through, reply });
+            self.flush_wanted = true;
         }
     }
 
@@ -324,7 +328,7 @@ impl Sequencing {
         }
         self.batch.clear();
         self.watermarks.clear();
-        if !self.finishing.is_empty() {
+        if std::mem::take(&mut self.flush_wanted) {
             let _ = self.live.send(LiveMessage::Flush);
         }
         let moved = std::mem::take(&mut self.moved);
