@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use isotick_client::{Ack, ClientError, HelloReply, Level, Options, Publisher};
+use isotick_client::{Ack, ClientError, Code, HelloReply, Level, Options, Publisher};
 use isotick_model::definitions::Definitions;
 use isotick_model::{PublisherId, Rejected, StreamSchema, Ticks};
 use isotick_storage::source::Source;
@@ -122,6 +122,10 @@ impl Publishing {
             let retryable = match error.downcast_ref::<ClientError>() {
                 // Nobody has ever answered there: more likely a wrong address than a restart.
                 Some(ClientError::Unreachable { .. }) => connected,
+                // It told what is broken there: who has just come is told at once.
+                Some(ClientError::Refused(refusal)) if refusal.code == Code::Unavailable => {
+                    connected
+                }
                 Some(error) => error.is_retryable(),
                 None => false,
             };

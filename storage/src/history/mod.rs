@@ -27,7 +27,7 @@ pub struct Columns {
     /// [`absent`](isotick_model::ValueColumn::absent).
     pub values: Vec<usize>,
     /// Whether to read publisher and sequence. Without them every sequence is 0 and every
-    /// publisher a placeholder.
+    /// publisher `-`.
     pub identity: bool,
     /// Whether to read how rows met the live path. Without it every row is on time.
     pub seen: bool,

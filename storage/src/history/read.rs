@@ -288,8 +288,8 @@ impl PartReader {
                 (table, codes, sequence)
             }
             false => {
-                let placeholder = PublisherId::new("-").expect("the name is not empty");
-                (vec![placeholder], Vec::new().into(), self.zeros.slice(0, rows))
+                let unknown = PublisherId::new("-").expect("the name is not empty");
+                (vec![unknown], Vec::new().into(), self.zeros.slice(0, rows))
             }
         };
         let values = file.values.iter().map(|source| match *source {
