@@ -37,12 +37,24 @@ fn measure(name: &str, batches: &[Ticks]) {
     let (mut keys, mut publishers) = (KeyTable::default(), PublisherTable::default());
     let partition = best(|| {
         for ticks in batches {
-            std::hint::black_box(partitioner.partition(ticks, None, &mut keys, &mut publishers));
+            std::hint::black_box(partitioner.partition(
+                ticks,
+                None,
+                false,
+                &mut keys,
+                &mut publishers,
+            ));
         }
     });
     let runs: Vec<_> = batches
         .iter()
-        .map(|ticks| partitioner.partition(ticks, None, &mut keys, &mut publishers).runs)
+        .map(|ticks| {
+            partitioner
+                .partition(ticks, None, false, &mut keys, &mut publishers)
+                .form
+                .into_runs()
+                .expect("groups were not asked for")
+        })
         .collect();
     let reduce = best(|| {
         for runs in &runs {

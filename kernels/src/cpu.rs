@@ -1,5 +1,7 @@
 //! The native engine: tight loops over column slices.
 
+mod groups;
+
 use std::ops::Range;
 
 use arrow_buffer::NullBuffer;
@@ -8,7 +10,7 @@ use isotick_model::ValueColumn;
 use crate::engine::{Engine, EngineError, EngineKind};
 use crate::partial::Partials;
 use crate::plan::{Plan, Term};
-use crate::runs::{Run, Runs};
+use crate::runs::{Groups, Run, Runs};
 use crate::wide;
 
 /// Rows whose columns are walked term by term before the next rows are: few enough that they stay
@@ -52,6 +54,14 @@ impl Engine for CpuEngine {
             first = block.end;
         }
         Ok(Partials { words, stride })
+    }
+
+    fn takes_groups(&self) -> bool {
+        true
+    }
+
+    fn reduce_groups(&mut self, plan: &Plan, groups: &Groups) -> Result<Partials, EngineError> {
+        Ok(groups::reduce(plan, groups))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Partials, Plan, Runs};
+use crate::{Groups, Partials, Plan, Runs};
 
 /// Reduces rows to exact partials. Any engine gives the same words for the same runs.
 pub trait Engine: Send {
@@ -15,6 +15,17 @@ pub trait Engine: Send {
     /// One partial per run. An error leaves nothing half done: the caller may hand the same runs
     /// to another engine.
     fn reduce(&mut self, plan: &Plan, runs: &Runs) -> Result<Partials, EngineError>;
+
+    /// Whether rows that are not in runs should come as groups, instead of being brought into
+    /// runs before.
+    fn takes_groups(&self) -> bool {
+        false
+    }
+
+    /// One partial per group. Only called when [`takes_groups`](Self::takes_groups) says so.
+    fn reduce_groups(&mut self, _: &Plan, _: &Groups) -> Result<Partials, EngineError> {
+        Err(EngineError { engine: self.kind(), reason: "it takes rows in runs only".to_owned() })
+    }
 }
 
 /// The engines there are.

@@ -1,11 +1,12 @@
 //! Where a window's state stands: (key, window start) to slot.
 //!
 //! Windows that follow one another mostly belong to one key, so they share a block of
-//! [`BLOCK_WINDOWS`]; a hash map holds the blocks, and the block that a key used last is tried
-//! before it. Any order of arrival costs the same.
+//! [`BLOCK_WINDOWS`]; each key's blocks are kept in the order of time, and the block that a key
+//! used last is tried first. Any order of arrival costs a search in the key's blocks at most.
+
+use std::collections::BTreeMap;
 
 use isotick_model::view::Tumbling;
-use rustc_hash::FxHashMap;
 
 const BLOCK_WINDOWS: usize = 16;
 
@@ -15,19 +16,21 @@ const NONE: u32 = u32::MAX;
 /// Slots by key code and window start.
 #[derive(Debug)]
 pub(crate) struct WindowIndex {
-    window: Tumbling,
-    by_block: FxHashMap<BlockId, u32>,
+    width_ns: i64,
+    /// Starts are this far above multiples of the width.
+    offset_ns: i64,
+    keys: Vec<KeyBlocks>,
     blocks: Vec<Block>,
     free: Vec<u32>,
-    /// Per key code, the block that was used last.
-    last: Vec<Option<(BlockId, u32)>>,
     len: usize,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct BlockId {
-    key: u32,
-    ordinal: i64,
+/// The blocks of one key, by their ordinal.
+#[derive(Debug, Default)]
+struct KeyBlocks {
+    by_ordinal: BTreeMap<i64, u32>,
+    /// The one used last.
+    last: Option<(i64, u32)>,
 }
 
 #[derive(Debug)]
@@ -39,12 +42,13 @@ struct Block {
 impl WindowIndex {
     /// Nothing yet.
     pub(crate) fn new(window: Tumbling) -> Self {
+        let Tumbling { width_ns, origin_ns } = window;
         Self {
-            window,
-            by_block: FxHashMap::default(),
+            width_ns,
+            offset_ns: origin_ns.rem_euclid(width_ns),
+            keys: Vec::new(),
             blocks: Vec::new(),
             free: Vec::new(),
-            last: Vec::new(),
             len: 0,
         }
     }
@@ -54,35 +58,29 @@ impl WindowIndex {
     }
 
     pub(crate) fn get(&self, key: u32, start: i64) -> Option<u32> {
-        let (id, place) = self.place(key, start);
-        let block = &self.blocks[*self.by_block.get(&id)? as usize];
-        Some(block.slots[place]).filter(|slot| *slot != NONE)
+        let (ordinal, place) = self.place(start);
+        let key = self.keys.get(key as usize)?;
+        let block = match key.last {
+            Some((last, block)) if last == ordinal => block,
+            _ => *key.by_ordinal.get(&ordinal)?,
+        };
+        Some(self.blocks[block as usize].slots[place]).filter(|slot| *slot != NONE)
     }
 
     /// The slot of a window; what `new` gives for one that was not there.
     pub(crate) fn get_or_insert(&mut self, key: u32, start: i64, new: impl FnOnce() -> u32) -> u32 {
-        let (id, place) = self.place(key, start);
-        if self.last.len() <= key as usize {
-            self.last.resize(key as usize + 1, None);
+        let (ordinal, place) = self.place(start);
+        if self.keys.len() <= key as usize {
+            self.keys.resize_with(key as usize + 1, KeyBlocks::default);
         }
-        let block = match self.last[key as usize] {
-            Some((last, block)) if last == id => block,
+        let key = &mut self.keys[key as usize];
+        let block = match key.last {
+            Some((last, block)) if last == ordinal => block,
             _ => {
-                let block = *self.by_block.entry(id).or_insert_with(|| {
-                    let empty = Block { slots: [NONE; BLOCK_WINDOWS], used: 0 };
-                    match self.free.pop() {
-                        Some(block) => {
-                            self.blocks[block as usize] = empty;
-                            block
-                        }
-                        None => {
-                            self.blocks.push(empty);
-                            u32::try_from(self.blocks.len() - 1)
-                                .expect("blocks are fewer than windows")
-                        }
-                    }
-                });
-                self.last[key as usize] = Some((id, block));
+                let (blocks, free) = (&mut self.blocks, &mut self.free);
+                let block =
+                    *key.by_ordinal.entry(ordinal).or_insert_with(|| empty_block(blocks, free));
+                key.last = Some((ordinal, block));
                 block
             }
         };
@@ -99,8 +97,9 @@ impl WindowIndex {
 
     /// Forgets a window; its slot.
     pub(crate) fn remove(&mut self, key: u32, start: i64) -> Option<u32> {
-        let (id, place) = self.place(key, start);
-        let number = *self.by_block.get(&id)?;
+        let (ordinal, place) = self.place(start);
+        let key = self.keys.get_mut(key as usize)?;
+        let number = *key.by_ordinal.get(&ordinal)?;
         let block = &mut self.blocks[number as usize];
         let slot = std::mem::replace(&mut block.slots[place], NONE);
         if slot == NONE {
@@ -109,42 +108,56 @@ impl WindowIndex {
         self.len -= 1;
         block.used -= 1;
         if block.used == 0 {
-            self.by_block.remove(&id);
+            key.by_ordinal.remove(&ordinal);
+            key.last.take_if(|(last, _)| *last == ordinal);
             self.free.push(number);
-            let last = &mut self.last[key as usize];
-            if last.is_some_and(|(last, _)| last == id) {
-                *last = None;
-            }
         }
         Some(slot)
     }
 
-    /// Every window as (key code, start, slot), in no particular order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, i64, u32)> {
-        self.by_block.iter().flat_map(move |(&id, &block)| {
+    /// The windows of a key as (start, slot), by start.
+    pub(crate) fn of_key(&self, key: u32) -> impl Iterator<Item = (i64, u32)> {
+        let blocks = self.keys.get(key as usize).into_iter().flat_map(|key| &key.by_ordinal);
+        blocks.flat_map(move |(&ordinal, &block)| {
             let slots = self.blocks[block as usize].slots.into_iter().enumerate();
             slots
                 .filter(|(_, slot)| *slot != NONE)
-                .map(move |(place, slot)| (id.key, self.start(id, place), slot))
+                .map(move |(place, slot)| (self.start(ordinal, place), slot))
         })
     }
 
-    /// Windows are numbered from the origin. There are fewer than 2^64 of them, so that numbers
-    /// modulo 2^64 stay apart.
-    fn place(&self, key: u32, start: i64) -> (BlockId, usize) {
-        let Tumbling { width_ns, origin_ns } = self.window;
-        let number = match start.checked_sub(origin_ns) {
-            Some(distance) => distance / width_ns,
-            None => ((i128::from(start) - i128::from(origin_ns)) / i128::from(width_ns)) as i64,
-        };
-        let ordinal = number.div_euclid(BLOCK_WINDOWS as i64);
-        (BlockId { key, ordinal }, number.rem_euclid(BLOCK_WINDOWS as i64) as usize)
+    /// Every window as (key code, start, slot), by key code, then start.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, i64, u32)> {
+        (0..self.keys.len() as u32)
+            .flat_map(|key| self.of_key(key).map(move |(start, slot)| (key, start, slot)))
+    }
+
+    /// A window's number is the floor of its start over the width: ascending with the start, and
+    /// never out of 64 bits.
+    fn place(&self, start: i64) -> (i64, usize) {
+        let number = start.div_euclid(self.width_ns);
+        let size = BLOCK_WINDOWS as i64;
+        (number.div_euclid(size), number.rem_euclid(size) as usize)
     }
 
     /// The way back: exact modulo 2^64, and a start is a 64-bit integer.
-    fn start(&self, id: BlockId, place: usize) -> i64 {
-        let number = id.ordinal * BLOCK_WINDOWS as i64 + place as i64;
-        self.window.origin_ns.wrapping_add(number.wrapping_mul(self.window.width_ns))
+    fn start(&self, ordinal: i64, place: usize) -> i64 {
+        let number = ordinal.wrapping_mul(BLOCK_WINDOWS as i64).wrapping_add(place as i64);
+        number.wrapping_mul(self.width_ns).wrapping_add(self.offset_ns)
+    }
+}
+
+fn empty_block(blocks: &mut Vec<Block>, free: &mut Vec<u32>) -> u32 {
+    let empty = Block { slots: [NONE; BLOCK_WINDOWS], used: 0 };
+    match free.pop() {
+        Some(block) => {
+            blocks[block as usize] = empty;
+            block
+        }
+        None => {
+            blocks.push(empty);
+            u32::try_from(blocks.len() - 1).expect("blocks are fewer than windows")
+        }
     }
 }
 
@@ -181,9 +194,9 @@ mod tests {
                 prop_assert_eq!(index.get(key, start), map.get(&(key, start)).copied());
                 prop_assert_eq!(index.len(), map.len());
             }
-            let all: BTreeMap<_, _> =
+            let all: Vec<_> =
                 index.iter().map(|(key, start, slot)| ((key, start), slot)).collect();
-            prop_assert_eq!(all, map);
+            prop_assert_eq!(all, map.into_iter().collect::<Vec<_>>());
         }
     }
 }

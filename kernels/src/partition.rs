@@ -1,6 +1,8 @@
 //! From ticks in any order to runs of one (key, window).
 
-use std::cmp::Ordering;
+mod cells;
+mod order;
+
 use std::ops::Range;
 
 use arrow_buffer::BooleanBuffer;
@@ -9,9 +11,11 @@ use isotick_model::ticks::{NEVER_SEEN, ON_TIME};
 use isotick_model::view::{Tumbling, View};
 use isotick_model::{Ticks, ValueColumn};
 
+use self::cells::Cells;
+use self::order::Order;
 use crate::filter;
 use crate::plan::Plan;
-use crate::runs::{Run, Runs};
+use crate::runs::{Groups, Run, Runs};
 use crate::tables::{KeyTable, PublisherTable};
 
 /// Which of the exact truths windows hold.
@@ -64,11 +68,38 @@ pub struct Partitioner {
     truth: Truth,
 }
 
+/// The rows of a batch, by (key, window).
+#[derive(Clone, Debug)]
+pub enum Form {
+    /// In runs.
+    Runs(Runs),
+    /// As they came.
+    Groups(Groups),
+}
+
+impl Form {
+    /// The rows.
+    pub fn ticks(&self) -> &Ticks {
+        match self {
+            Self::Runs(runs) => &runs.ticks,
+            Self::Groups(groups) => &groups.ticks,
+        }
+    }
+
+    /// The runs, where rows came in runs.
+    pub fn into_runs(self) -> Option<Runs> {
+        match self {
+            Self::Runs(runs) => Some(runs),
+            Self::Groups(_) => None,
+        }
+    }
+}
+
 /// What became of a batch.
 #[derive(Clone, Debug)]
 pub struct Partitioned {
     /// The rows that are in windows. Columns that the plan does not read may be absent.
-    pub runs: Runs,
+    pub form: Form,
     /// Rows that passed filter and selection, whose window is not representable.
     pub unrepresentable: u64,
     /// Rows that the truth left out.
@@ -148,11 +179,13 @@ impl Partitioner {
         self
     }
 
-    /// The runs of a batch, over rows for which `select` is true (`None`: all). Keys and
+    /// The rows of a batch for which `select` is true (`None`: all), by (key, window). Keys and
     /// publishers of rows that enter windows get codes in the tables.
     ///
     /// Rows that already come grouped by key and in canonical order per key are not moved, and
-    /// when they are also adjacent their buffers are shared.
+    /// when they are also adjacent their buffers are shared: they come as runs. Others come as
+    /// groups where `groups` allows it and there are not many more cells of (key, window) than
+    /// rows; else they are sorted into runs.
     ///
     /// # Panics
     /// When the batch has 2^32 rows or more, or a column that the filter reads is absent.
@@ -160,31 +193,52 @@ impl Partitioner {
         &self,
         ticks: &Ticks,
         select: Option<&dyn Fn(usize) -> bool>,
+        groups: bool,
         keys: &mut KeyTable,
         publishers: &mut PublisherTable,
     ) -> Partitioned {
         assert!(u32::try_from(ticks.len()).is_ok(), "a batch has fewer than 2^32 rows");
         let (rows, unrepresentable, too_late) = self.rows(ticks, select);
         let order = Order::of(ticks);
+        let mut cells = None;
         let ticks = match rows {
             Rows::Range(range) if order.in_form(range.len(), |row| range.start + row) => {
-                if range.len() == ticks.len() { ticks.clone() } else { self.slice(ticks, range) }
+                self.slice(ticks, range)
             }
             Rows::List(rows) if order.in_form(rows.len(), |row| rows[row] as usize) => {
                 self.gather(ticks, &rows)
             }
-            Rows::Range(range) => {
-                let rows = range.start as u32..range.end as u32;
-                self.gather(ticks, &order.sorted(rows))
+            rows => {
+                cells = groups.then(|| Cells::of(ticks, &rows, self.window)).flatten();
+                match (&cells, rows) {
+                    (None, Rows::Range(range)) => {
+                        let rows = range.start as u32..range.end as u32;
+                        self.gather(ticks, &order.sorted(rows))
+                    }
+                    (None, Rows::List(rows)) => {
+                        self.gather(ticks, &order.sorted(rows.iter().copied()))
+                    }
+                    (Some(_), Rows::Range(range)) => self.slice(ticks, range),
+                    (Some(_), Rows::List(rows)) => self.gather(ticks, &rows),
+                }
             }
-            Rows::List(rows) => self.gather(ticks, &order.sorted(rows.iter().copied())),
         };
         let publisher_codes = match ticks.is_empty() {
             true => Vec::new(),
             false => ticks.publishers.iter().map(|name| publishers.intern(name)).collect(),
         };
-        let runs = runs_of(&ticks, self.window, keys);
-        Partitioned { runs: Runs { ticks, runs, publisher_codes }, unrepresentable, too_late }
+        let form = match cells {
+            None => {
+                let runs = runs_of(&ticks, self.window, keys);
+                Form::Runs(Runs { ticks, runs, publisher_codes })
+            }
+            Some(cells) => {
+                let publisher_ranks = order.ranks;
+                let (group_of, groups) = cells.groups(&ticks, keys);
+                Form::Groups(Groups { ticks, group_of, groups, publisher_codes, publisher_ranks })
+            }
+        };
+        Partitioned { form, unrepresentable, too_late }
     }
 
     /// The rows that enter windows, and the counts of those left out as unrepresentable and as
@@ -256,6 +310,9 @@ impl Partitioner {
 
     fn slice(&self, ticks: &Ticks, range: Range<usize>) -> Ticks {
         let (start, len) = (range.start, range.len());
+        if len == ticks.len() {
+            return ticks.clone();
+        }
         let mut values = vec![ValueColumn::absent(); ticks.values.len()];
         for &column in &self.columns {
             let whole = &ticks.values[column];
@@ -308,8 +365,16 @@ impl Current {
 
     fn window_of(&mut self, ts: i64) -> Span {
         if !self.last.holds(ts) {
-            let from = self.window.start_of(ts).expect("the time's window was found representable");
-            self.last = Span { from, to: self.window.end_of(from) };
+            let next = self.last.to.checked_add(self.window.width_ns);
+            let next = next.map(|to| Span { from: self.last.to, to });
+            self.last = match next {
+                Some(next) if self.last != Span::NONE && next.holds(ts) => next,
+                _ => {
+                    let from = self.window.start_of(ts);
+                    let from = from.expect("the time's window was found representable");
+                    Span { from, to: self.window.end_of(from) }
+                }
+            };
         }
         self.last
     }
@@ -346,138 +411,6 @@ fn leading(ts: &[i64], end: i64) -> usize {
     }
     let to = ts.len().min(before + step);
     before + ts[before..to].partition_point(|&ts| ts < end)
-}
-
-/// The canonical order of a batch's rows.
-struct Order<'a> {
-    ticks: &'a Ticks,
-    /// The place of each of the batch's publishers in the order of their names.
-    ranks: Vec<u32>,
-}
-
-impl<'a> Order<'a> {
-    fn of(ticks: &'a Ticks) -> Self {
-        let mut by_name: Vec<u32> = (0..ticks.publishers.len() as u32).collect();
-        by_name.sort_unstable_by_key(|&code| &ticks.publishers[code as usize]);
-        let mut ranks = vec![0; by_name.len()];
-        for (rank, code) in by_name.into_iter().enumerate() {
-            ranks[code as usize] = rank as u32;
-        }
-        Self { ticks, ranks }
-    }
-
-    fn compare(&self, a: usize, b: usize) -> Ordering {
-        let ts = &self.ticks.ts_event;
-        ts[a].cmp(&ts[b]).then_with(|| self.compare_ties(a, b))
-    }
-
-    fn compare_ties(&self, a: usize, b: usize) -> Ordering {
-        let rank = |row: usize| {
-            let code = self.ticks.publisher.get(row);
-            code.map_or(0, |&code| self.ranks[code as usize])
-        };
-        let sequence = &self.ticks.sequence;
-        rank(a).cmp(&rank(b)).then_with(|| sequence[a].cmp(&sequence[b]))
-    }
-
-    /// Whether the rows `at(0), at(1) …` are grouped by key (mostly: a key may come back where
-    /// groups are long) and in canonical order within each group.
-    fn in_form(&self, len: usize, at: impl Fn(usize) -> usize) -> bool {
-        /// Groups of this many rows on average are worth no sorting.
-        const GROUP_LEN: usize = 32;
-        /// After this many rows the answer may be known.
-        const LOOK_ROWS: usize = 1024;
-        let (key, ts) = (&self.ticks.key[..], &self.ticks.ts_event[..]);
-        let mut changes = 0_usize;
-        let mut backwards = false;
-        let mut ties = false;
-        for from in (1..len).step_by(LOOK_ROWS) {
-            for row in from..len.min(from + LOOK_ROWS) {
-                let (a, b) = (at(row - 1), at(row));
-                let same = key[a] == key[b];
-                changes += usize::from(!same);
-                backwards |= same & (ts[b] < ts[a]);
-                ties |= same & (ts[b] == ts[a]);
-            }
-            // With more groups than keys, some key came back.
-            if backwards || changes > (len / GROUP_LEN).max(self.ticks.keys.len()) {
-                return false;
-            }
-        }
-        let tied = |row: usize| {
-            let (a, b) = (at(row - 1), at(row));
-            key[a] == key[b] && ts[a] == ts[b] && self.compare_ties(a, b).is_gt()
-        };
-        if ties && (1..len).any(tied) {
-            return false;
-        }
-        changes <= len / GROUP_LEN || {
-            let mut met = vec![false; self.ticks.keys.len()];
-            (0..len).all(|row| {
-                let local = key[at(row)] as usize;
-                let new = row == 0 || key[at(row - 1)] as usize != local;
-                !(new && std::mem::replace(&mut met[local], true))
-            })
-        }
-    }
-
-    /// The rows grouped by key, each group in canonical order.
-    fn sorted(&self, rows: impl ExactSizeIterator<Item = u32> + Clone) -> Vec<u32> {
-        let (key, ts) = (&self.ticks.key[..], &self.ticks.ts_event[..]);
-        let codes = self.ticks.keys.len();
-        // Counting needs a counter per code: too many for a few rows.
-        if codes > 4 * rows.len() + 1024 {
-            let mut sorted: Vec<u32> = rows.collect();
-            sorted.sort_by_key(|&row| key[row as usize]);
-            for group in sorted.chunk_by_mut(|&a, &b| key[a as usize] == key[b as usize]) {
-                self.sort_group(group);
-            }
-            return sorted;
-        }
-        let mut groups = vec![Group { next: 0, ordered: true, last: i64::MIN }; codes];
-        for row in rows.clone() {
-            groups[key[row as usize] as usize].next += 1;
-        }
-        let mut next = 0;
-        for group in &mut groups {
-            next += std::mem::replace(&mut group.next, next);
-        }
-        let mut sorted = vec![0; rows.len()];
-        for row in rows {
-            let group = &mut groups[key[row as usize] as usize];
-            let ts = ts[row as usize];
-            group.ordered &= group.last < ts;
-            group.last = ts;
-            sorted[group.next as usize] = row;
-            group.next += 1;
-        }
-        let mut start = 0;
-        for group in groups {
-            if !group.ordered {
-                self.sort_group(&mut sorted[start..group.next as usize]);
-            }
-            start = group.next as usize;
-        }
-        sorted
-    }
-
-    /// Rows of one key into canonical order; those that are mostly in order cost little.
-    fn sort_group(&self, group: &mut [u32]) {
-        let compare = |a: &u32, b: &u32| self.compare(*a as usize, *b as usize);
-        if !group.is_sorted_by(|a, b| compare(a, b).is_le()) {
-            group.sort_by(compare);
-        }
-    }
-}
-
-/// The rows of one key while they are placed.
-#[derive(Clone, Copy)]
-struct Group {
-    /// Where the next row goes; at first, how many rows there are.
-    next: u32,
-    /// Whether times ascended without a tie.
-    ordered: bool,
-    last: i64,
 }
 
 #[cfg(test)]

@@ -1,4 +1,6 @@
-//! Rows in runs of one (key, window): the form in which engines take them.
+//! Rows by (key, window): the two forms in which engines take them.
+
+use std::cmp::Ordering;
 
 use isotick_model::Ticks;
 
@@ -33,14 +35,59 @@ impl Runs {
     /// The words of a `First` or `Last` state that stands at this row: 1, ts_event, publisher
     /// code, sequence, the column's value.
     pub fn end_words(&self, column: usize, row: usize) -> [u64; 5] {
-        let ticks = &self.ticks;
-        let publisher = ticks.publisher.get(row).map_or(0, |&code| code as usize);
-        [
-            1,
-            ticks.ts_event[row].cast_unsigned(),
-            u64::from(self.publisher_codes[publisher]),
-            ticks.sequence[row],
-            ticks.values[column].values[row].cast_unsigned(),
-        ]
+        end_words(&self.ticks, &self.publisher_codes, column, row)
     }
+}
+
+/// Filtered rows in any order, each in a group of one (key, window): what an engine can take
+/// instead of [`Runs`] where bringing rows into runs costs more than it gains.
+#[derive(Clone, Debug)]
+pub struct Groups {
+    /// The rows.
+    pub ticks: Ticks,
+    /// Per row, its group's place in `groups`.
+    pub group_of: Vec<u32>,
+    /// The groups, none without rows; no two of one (key, window).
+    pub groups: Vec<Group>,
+    /// As in [`Runs`].
+    pub publisher_codes: Vec<u32>,
+    /// For each of `ticks.publishers`, its place in the order of their names.
+    pub publisher_ranks: Vec<u32>,
+}
+
+/// One group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// The key's code in the caller's key table.
+    pub key: u32,
+    /// The window's start, nanoseconds UTC.
+    pub window_start: i64,
+}
+
+impl Groups {
+    /// As [`Runs::end_words`].
+    pub fn end_words(&self, column: usize, row: usize) -> [u64; 5] {
+        end_words(&self.ticks, &self.publisher_codes, column, row)
+    }
+
+    /// The canonical order of two rows of equal `ts_event`: by publisher, then sequence.
+    pub fn compare_ties(&self, a: usize, b: usize) -> Ordering {
+        compare_ties(&self.ticks, &self.publisher_ranks, a, b)
+    }
+}
+
+fn end_words(ticks: &Ticks, publisher_codes: &[u32], column: usize, row: usize) -> [u64; 5] {
+    let publisher = ticks.publisher.get(row).map_or(0, |&code| code as usize);
+    [
+        1,
+        ticks.ts_event[row].cast_unsigned(),
+        u64::from(publisher_codes[publisher]),
+        ticks.sequence[row],
+        ticks.values[column].values[row].cast_unsigned(),
+    ]
+}
+
+pub(crate) fn compare_ties(ticks: &Ticks, ranks: &[u32], a: usize, b: usize) -> Ordering {
+    let rank = |row: usize| ticks.publisher.get(row).map_or(0, |&code| ranks[code as usize]);
+    rank(a).cmp(&rank(b)).then_with(|| ticks.sequence[a].cmp(&ticks.sequence[b]))
 }

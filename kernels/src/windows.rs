@@ -9,8 +9,9 @@ use isotick_model::{Key, StreamSchema, Ticks};
 use crate::engine::{Engine, EngineError};
 use crate::index::WindowIndex;
 use crate::lower::Lower;
-use crate::partition::Partitioner;
+use crate::partial::Partials;
 pub use crate::partition::Truth;
+use crate::partition::{Form, Partitioner};
 use crate::plan::Plan;
 use crate::states;
 use crate::tables::{KeyTable, PublisherTable};
@@ -135,30 +136,52 @@ impl Windows {
         engine: &mut dyn Engine,
     ) -> Result<Vec<WindowId>, EngineError> {
         let Self { partitioner, keys, publishers, .. } = self;
-        let batch = partitioner.partition(ticks, select, keys, publishers);
+        let takes_groups = engine.takes_groups();
+        let batch = partitioner.partition(ticks, select, takes_groups, keys, publishers);
         let mut touched = Vec::new();
-        if !batch.runs.runs.is_empty() {
-            let partials = engine.reduce(&self.plan, &batch.runs)?;
-            let stride = self.plan.words();
-            assert_eq!(
-                (partials.stride, partials.words.len()),
-                (stride, stride * batch.runs.runs.len()),
-                "an engine writes one partial of the plan's words per run"
-            );
-            self.updates += 1;
-            for (run, words) in batch.runs.runs.iter().zip(partials.words.chunks_exact(stride)) {
-                let id = WindowId { start: run.window_start, key: run.key };
-                let slot = self.combine(id, words);
-                if std::mem::replace(&mut self.touched[slot as usize], self.updates) != self.updates
-                {
-                    touched.push(id);
-                }
+        let partials = match &batch.form {
+            form if form.ticks().is_empty() => Partials::default(),
+            Form::Runs(runs) => engine.reduce(&self.plan, runs)?,
+            Form::Groups(groups) => engine.reduce_groups(&self.plan, groups)?,
+        };
+        self.updates += 1;
+        match &batch.form {
+            Form::Runs(runs) => {
+                let ids = runs.runs.iter().map(|run| (run.key, run.window_start));
+                self.combine_all(ids, &partials, &mut touched);
+            }
+            Form::Groups(groups) => {
+                let ids = groups.groups.iter().map(|group| (group.key, group.window_start));
+                self.combine_all(ids, &partials, &mut touched);
             }
         }
-        self.passed += batch.runs.ticks.len() as u64;
+        self.passed += batch.form.ticks().len() as u64;
         self.unrepresentable += batch.unrepresentable;
         self.too_late += batch.too_late;
         Ok(touched)
+    }
+
+    /// Combines partials into windows, and adds each window that was not touched by this update
+    /// before.
+    fn combine_all(
+        &mut self,
+        ids: impl ExactSizeIterator<Item = (u32, i64)>,
+        partials: &Partials,
+        touched: &mut Vec<WindowId>,
+    ) {
+        let stride = self.plan.words();
+        assert_eq!(
+            partials.words.len(),
+            stride * ids.len(),
+            "an engine writes one partial of the plan's words per run or group"
+        );
+        for ((key, start), words) in ids.zip(partials.words.chunks_exact(stride)) {
+            let id = WindowId { start, key };
+            let slot = self.combine(id, words);
+            if std::mem::replace(&mut self.touched[slot as usize], self.updates) != self.updates {
+                touched.push(id);
+            }
+        }
     }
 
     /// Takes in the windows of another part of the same input.

@@ -54,10 +54,15 @@ impl Tumbling {
     /// The start of the window that holds `ts`: floor, also before the origin. `None` when start
     /// or end of that window is no 64-bit nanosecond count.
     pub fn start_of(&self, ts: i64) -> Option<i64> {
-        let (width, origin) = (i128::from(self.width_ns), i128::from(self.origin_ns));
-        let start = origin + (i128::from(ts) - origin).div_euclid(width) * width;
-        i64::try_from(start + width).ok()?;
-        i64::try_from(start).ok()
+        let into = match ts.checked_sub(self.origin_ns) {
+            Some(distance) => distance.rem_euclid(self.width_ns),
+            // Below the width, which has 64 bits.
+            None => (i128::from(ts) - i128::from(self.origin_ns))
+                .rem_euclid(i128::from(self.width_ns)) as i64,
+        };
+        let start = ts.checked_sub(into)?;
+        start.checked_add(self.width_ns)?;
+        Some(start)
     }
 
     /// The end (exclusive) of the window that starts at `start`.

@@ -13,7 +13,11 @@ fn partitioner() -> Partitioner {
 
 fn partition(ticks: &Ticks) -> Runs {
     let (mut keys, mut publishers) = (KeyTable::default(), PublisherTable::default());
-    partitioner().partition(ticks, None, &mut keys, &mut publishers).runs
+    partitioner()
+        .partition(ticks, None, false, &mut keys, &mut publishers)
+        .form
+        .into_runs()
+        .unwrap()
 }
 
 fn canonical(row: &Row) -> (&'static [u8], i64, &'static [u8], u64) {
@@ -76,10 +80,10 @@ proptest! {
         let (mut keys, mut publishers) = (KeyTable::default(), PublisherTable::default());
         let ticks = ticks_of(&rows);
         let select = |row: usize| selected[row];
-        let some = partitioner().partition(&ticks, Some(&select), &mut keys, &mut publishers);
+        let some = partitioner().partition(&ticks, Some(&select), false, &mut keys, &mut publishers);
         let kept: Vec<Row> =
             rows.iter().zip(&selected).filter(|row| *row.1).map(|row| row.0.clone()).collect();
-        let mut some = contents(&some.runs);
+        let mut some = contents(&some.form.into_runs().unwrap());
         let mut all = contents(&partition(&ticks_of(&kept)));
         some.sort();
         all.sort();
@@ -103,7 +107,11 @@ fn adjacent_rows_in_form_share_their_buffers() {
     let ticks = ticks_of(&rows);
     let (mut keys, mut publishers) = (KeyTable::default(), PublisherTable::default());
     let partitioner = Partitioner::new(&view, &Plan::of(&view)).with_range(Some(10), Some(20));
-    let runs = partitioner.partition(&ticks, None, &mut keys, &mut publishers).runs;
+    let runs = partitioner
+        .partition(&ticks, None, false, &mut keys, &mut publishers)
+        .form
+        .into_runs()
+        .unwrap();
     assert_eq!(runs.ticks.len(), 14);
     assert_eq!(runs.ticks.ts_event.as_ptr(), &raw const ticks.ts_event[10]);
     assert!(runs.ticks.values[1].values.is_empty(), "a column that the plan does not read");
@@ -119,7 +127,11 @@ fn many_keys_for_few_rows_are_sorted_too() {
     ticks.publishers = vec![isotick_model::PublisherId::new("p").unwrap()];
     ticks.values = vec![ValueColumn { values: vec![1; 4].into(), nulls: None }; 2];
     let (mut keys, mut publishers) = (KeyTable::default(), PublisherTable::default());
-    let runs = partitioner().partition(&ticks, None, &mut keys, &mut publishers).runs;
+    let runs = partitioner()
+        .partition(&ticks, None, false, &mut keys, &mut publishers)
+        .form
+        .into_runs()
+        .unwrap();
     let sequences: Vec<_> = contents(&runs).into_iter().map(|run| run.2).collect();
     assert_eq!(sequences, [vec![3, 1], vec![2, 0]]);
     assert_eq!(keys.len(), 2, "only keys that occur get a code");

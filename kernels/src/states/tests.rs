@@ -17,7 +17,7 @@ proptest! {
         let mut batch = |rows: &[Row]| {
             let partitioner = Partitioner::new(&view, &plan);
             let ticks = ticks_of(rows);
-            let runs = partitioner.partition(&ticks, None, &mut keys, &mut publishers).runs;
+            let runs = partitioner.partition(&ticks, None, false, &mut keys, &mut publishers).form.into_runs().unwrap();
             CpuEngine.reduce(&plan, &runs).unwrap()
         };
         let mut states = batch(&rows).words;
