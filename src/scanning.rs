@@ -1,12 +1,13 @@
 //! Scans as commands run them: parts of a folder or of files, engines, progress, rows and hash.
 
+use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use isotick_kernels::{EngineKind, Plan, ResultHash, Truth, result_hash};
+use isotick_kernels::{EngineKind, Plan, ResultHash, ResultHasher, Truth};
 use isotick_model::results::{ResultSchema, WindowRow};
 use isotick_model::view::View;
 use isotick_model::{StreamSchema, Ticks};
@@ -19,8 +20,8 @@ use crate::progress;
 
 /// What a scan came to.
 pub struct Finished {
-    /// The windows, by key and start.
-    pub rows: Vec<WindowRow>,
+    /// How many windows there are.
+    pub windows: usize,
     /// Their hash.
     pub hash: ResultHash,
     /// Rows read, before the filter.
@@ -34,6 +35,8 @@ pub struct Finished {
     /// What ran.
     pub engine: String,
     /// How long reading and reducing took.
+    pub reading: Duration,
+    /// How long it took until the last window was finished, hashed and handed over.
     pub elapsed: Duration,
 }
 
@@ -50,7 +53,7 @@ impl Finished {
         let seconds = self.elapsed.as_secs_f64();
         format!(
             "{} windows from {} ticks read in {seconds:.3} s; ticks in windows by engine: {}",
-            self.rows.len(),
+            self.windows,
             self.rows_read,
             if engines.is_empty() { "none".to_owned() } else { engines.join(", ") }
         )
@@ -72,21 +75,24 @@ impl Finished {
             "rows_by_engine": self.engines_json(),
             "too_late": self.too_late,
             "unrepresentable": self.unrepresentable,
-            "windows": self.rows.len(),
+            "windows": self.windows,
             "seconds": seconds,
+            "reading_seconds": self.reading.as_secs_f64(),
             "rows_per_s": (self.rows_read as f64 / seconds.max(1e-9)) as u64,
             "hash": self.hash.to_string(),
         })
     }
 }
 
-/// Runs a scan with progress on a terminal.
+/// Runs a scan with progress on a terminal, and hands the windows over by key and start.
 pub fn run(
     scan: &Scan,
     parts: Vec<Part>,
     rows_total: Option<u64>,
     engines: Engines,
+    take: &mut dyn FnMut(Vec<WindowRow>) -> Result<()>,
 ) -> Result<Finished> {
+    let threads = NonZeroUsize::new(engines.workers.len()).unwrap_or(NonZeroUsize::MIN);
     let (read, done) = (AtomicU64::new(0), AtomicBool::new(false));
     let started = Instant::now();
     let outcome = std::thread::scope(|scope| {
@@ -102,27 +108,33 @@ pub fn run(
         done.store(true, Ordering::Release);
         outcome
     })?;
-    let elapsed = started.elapsed();
+    let reading = started.elapsed();
     if let Some(error) = &outcome.fallback {
         eprintln!("isotick: {error}; the scan went on with the CPU engine");
     }
-    if outcome.windows.unrepresentable() > 0 {
+    let results = &outcome.results;
+    if results.unrepresentable() > 0 {
         eprintln!(
             "note: {} ticks lie in no window of {} whose start and end 64-bit nanoseconds can hold",
-            outcome.windows.unrepresentable(),
+            results.unrepresentable(),
             scan.view.name
         );
     }
-    let rows = outcome.windows.rows();
+    let mut hasher = ResultHasher::new(&ResultSchema::of(&scan.view));
+    outcome.finish(threads, |block| {
+        hasher.push(&block);
+        take(block.into_rows())
+    })?;
     Ok(Finished {
-        hash: result_hash(&ResultSchema::of(&scan.view), &rows),
-        rows,
+        windows: results.len(),
+        hash: hasher.finish(),
         rows_read: outcome.rows_read,
+        too_late: results.too_late(),
+        unrepresentable: results.unrepresentable(),
         rows_by_engine: outcome.rows_by_engine,
-        too_late: outcome.windows.too_late(),
-        unrepresentable: outcome.windows.unrepresentable(),
         engine: engines.description,
-        elapsed,
+        reading,
+        elapsed: started.elapsed(),
     })
 }
 

@@ -97,8 +97,8 @@ fn history_gives_back_what_went_in() {
                     (0..threads).map(|_| Box::new(CpuEngine) as Box<dyn Engine>).collect();
                 let rows = AtomicU64::new(0);
                 let outcome = scan.run(parts, engines, OnFailure::Stop, &rows);
-                let windows = outcome.expect("the scan ends").windows;
-                subject.check_rows(&how, &expected, &windows.rows());
+                let results = outcome.expect("the scan ends").results;
+                subject.check_rows(&how, &expected, &results.rows());
             }
         }
     }
@@ -129,6 +129,6 @@ fn keys_are_selected_by_their_bytes() {
         };
         let outcome =
             scan.run(parts, vec![Box::new(CpuEngine)], OnFailure::Stop, &AtomicU64::new(0));
-        subject.check_rows("two keys", &expected, &outcome.expect("the scan ends").windows.rows());
+        subject.check_rows("two keys", &expected, &outcome.expect("the scan ends").results.rows());
     }
 }

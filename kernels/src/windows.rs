@@ -36,8 +36,8 @@ impl WindowId {
     }
 }
 
-/// The states of one view's windows. Any split of the same ticks over updates, and any merge of
-/// the parts, gives the same rows.
+/// The states of one view's windows. Any split of the same ticks over updates, and over several of
+/// these ([`Results`](crate::Results)), gives the same rows.
 #[derive(Debug)]
 pub struct Windows {
     view: Arc<View>,
@@ -47,8 +47,7 @@ pub struct Windows {
     keys: KeyTable,
     publishers: PublisherTable,
     index: WindowIndex,
-    /// Partials, slot by slot.
-    words: Vec<u64>,
+    states: StateTable,
     /// Per slot, the last update that touched it.
     touched: Vec<u64>,
     /// Slots that were removed.
@@ -69,12 +68,12 @@ impl Windows {
         Self {
             lower: Lower::new(&view, schema, &plan),
             partitioner: Partitioner::new(&view, &plan),
+            states: StateTable::new(plan.words()),
             plan,
             index: WindowIndex::new(view.window),
             view,
             keys: KeyTable::default(),
             publishers: PublisherTable::default(),
-            words: Vec::new(),
             touched: Vec::new(),
             free: Vec::new(),
             updates: 0,
@@ -184,42 +183,19 @@ impl Windows {
         }
     }
 
-    /// Takes in the windows of another part of the same input.
-    ///
-    /// # Panics
-    /// When `other` is of another view.
-    pub fn merge(&mut self, other: Self) {
-        assert_eq!(self.view.definition, other.view.definition, "windows of one view are merged");
-        let keys: Vec<u32> = other.keys.values().iter().map(|key| self.keys.intern(key)).collect();
-        let names = other.publishers.values().iter();
-        let publishers: Vec<u32> = names.map(|name| self.publishers.intern(name)).collect();
-        let stride = self.plan.words();
-        let mut words = vec![0; stride];
-        for (key, start, slot) in other.index.iter() {
-            words.copy_from_slice(other.state(slot));
-            states::recode_publishers(&self.plan, &mut words, &publishers);
-            self.combine(WindowId { start, key: keys[key as usize] }, &words);
-        }
-        self.passed += other.passed;
-        self.unrepresentable += other.unrepresentable;
-        self.too_late += other.too_late;
-    }
-
     /// Combines a state into a window, a new one at first; its slot.
     fn combine(&mut self, id: WindowId, words: &[u64]) -> u32 {
-        let stride = self.plan.words();
         let mut new = false;
         let slot = self.index.get_or_insert(id.key, id.start, || {
             new = true;
             self.free.pop().unwrap_or_else(|| {
                 let slot = u32::try_from(self.touched.len());
                 self.touched.push(0);
-                self.words.resize(self.words.len() + stride, 0);
+                self.states.push();
                 slot.expect("fewer than 2^32 windows are held")
             })
         });
-        let start = slot as usize * stride;
-        let into = &mut self.words[start..start + stride];
+        let into = self.states.get_mut(slot);
         if new {
             into.copy_from_slice(words);
             self.touched[slot as usize] = 0;
@@ -229,19 +205,31 @@ impl Windows {
         slot
     }
 
-    fn state(&self, slot: u32) -> &[u64] {
-        let stride = self.plan.words();
-        let start = slot as usize * stride;
-        &self.words[start..start + stride]
+    pub(crate) fn state(&self, slot: u32) -> &[u64] {
+        self.states.get(slot)
     }
 
-    fn lowered(&self, id: WindowId, slot: u32) -> WindowRow {
+    /// The windows of a key as (start, slot), by start.
+    pub(crate) fn of_key(&self, key: u32) -> impl Iterator<Item = (i64, u32)> {
+        self.index.of_key(key)
+    }
+
+    pub(crate) fn keys(&self) -> &KeyTable {
+        &self.keys
+    }
+
+    pub(crate) fn publishers(&self) -> &PublisherTable {
+        &self.publishers
+    }
+
+    /// A state as a result, with version 0.
+    pub(crate) fn lowered(&self, key: Key, window_start: i64, state: &[u64]) -> WindowRow {
         WindowRow {
-            key: self.keys.get(id.key).clone(),
-            window_start: id.start,
-            window_end: self.view.window.end_of(id.start),
+            key,
+            window_start,
+            window_end: self.view.window.end_of(window_start),
             version: 0,
-            values: self.lower.values(self.state(slot)),
+            values: self.lower.values(state),
         }
     }
 
@@ -251,7 +239,7 @@ impl Windows {
     /// When there is no such window.
     pub fn row(&self, id: WindowId) -> WindowRow {
         let slot = self.index.get(id.key, id.start).expect("the window is held");
-        self.lowered(id, slot)
+        self.lowered(self.keys.get(id.key).clone(), id.start, self.state(slot))
     }
 
     /// Forgets a window; whether there was one. Ticks that come for it later begin it anew.
@@ -265,14 +253,11 @@ impl Windows {
     pub fn rows(&self) -> Vec<WindowRow> {
         let mut by_key: Vec<u32> = (0..self.keys.len() as u32).collect();
         by_key.sort_unstable_by_key(|&code| self.keys.get(code));
-        let mut ranks = vec![0_u32; by_key.len()];
-        for (rank, code) in by_key.into_iter().enumerate() {
-            ranks[code as usize] = rank as u32;
-        }
-        let mut windows: Vec<_> = self.index.iter().collect();
-        windows.sort_unstable_by_key(|&(key, start, _)| (ranks[key as usize], start));
-        let row = |(key, start, slot)| self.lowered(WindowId { start, key }, slot);
-        windows.into_iter().map(row).collect()
+        let of_key = |code| self.of_key(code).map(move |window| (code, window));
+        let row = |(code, (start, slot))| {
+            self.lowered(self.keys.get(code).clone(), start, self.state(slot))
+        };
+        by_key.into_iter().flat_map(of_key).map(row).collect()
     }
 
     /// The windows, in no particular order.
@@ -313,6 +298,50 @@ impl Windows {
     /// Rows that the truth left out.
     pub fn too_late(&self) -> u64 {
         self.too_late
+    }
+}
+
+/// States, slot by slot, in pages that never move.
+#[derive(Debug)]
+struct StateTable {
+    stride: usize,
+    len: usize,
+    pages: Vec<Vec<u64>>,
+}
+
+impl StateTable {
+    const PAGE_LEN: usize = 1024;
+
+    fn new(stride: usize) -> Self {
+        Self { stride, len: 0, pages: Vec::new() }
+    }
+
+    /// One more slot, behind the last.
+    fn push(&mut self) {
+        if self.len.is_multiple_of(Self::PAGE_LEN) {
+            // Small at first: most live views have few windows.
+            self.pages.push(Vec::with_capacity(match self.len {
+                0 => 0,
+                _ => Self::PAGE_LEN * self.stride,
+            }));
+        }
+        let page = self.pages.last_mut().expect("a page was added");
+        page.resize(page.len() + self.stride, 0);
+        self.len += 1;
+    }
+
+    fn get(&self, slot: u32) -> &[u64] {
+        let (page, start) = self.place(slot);
+        &self.pages[page][start..start + self.stride]
+    }
+
+    fn get_mut(&mut self, slot: u32) -> &mut [u64] {
+        let (page, start) = self.place(slot);
+        &mut self.pages[page][start..start + self.stride]
+    }
+
+    fn place(&self, slot: u32) -> (usize, usize) {
+        (slot as usize / Self::PAGE_LEN, slot as usize % Self::PAGE_LEN * self.stride)
     }
 }
 

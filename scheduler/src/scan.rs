@@ -1,10 +1,13 @@
 //! A scan: the same view over stored ticks, part by part, on any number of threads.
 
 use std::collections::VecDeque;
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
-use isotick_kernels::{CpuEngine, Engine, EngineError, EngineKind, Truth, Windows};
+use isotick_kernels::{
+    CpuEngine, EncodedRows, Engine, EngineError, EngineKind, Results, Truth, Windows,
+};
 use isotick_model::view::View;
 use isotick_model::{Key, StreamSchema, Ticks};
 
@@ -37,8 +40,8 @@ pub struct Scan {
 
 /// What a scan gives.
 pub struct ScanOutcome {
-    /// The windows' exact states.
-    pub windows: Windows,
+    /// The windows.
+    pub results: Results,
     /// Rows that were read.
     pub rows_read: u64,
     /// Rows handed to each engine, after the filter.
@@ -89,26 +92,17 @@ impl Scan {
                 engines.into_iter().map(|engine| scope.spawn(|| work(engine))).collect();
             workers.into_iter().map(|worker| worker.join()).collect()
         });
-        let mut outcome = ScanOutcome {
-            windows: self.windows(),
-            rows_read: 0,
-            rows_by_engine: Vec::new(),
-            fallback: None,
-        };
+        let mut parts = Vec::new();
+        let mut counts = Counts::default();
         for worker in finished {
-            let worker = worker.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-            outcome.windows.merge(worker.windows);
-            outcome.rows_read += worker.rows_read;
-            outcome.fallback = outcome.fallback.or(worker.fallback);
-            for (kind, rows) in worker.rows_by_engine {
-                match outcome.rows_by_engine.iter_mut().find(|(other, _)| *other == kind) {
-                    Some((_, sum)) => *sum += rows,
-                    None => outcome.rows_by_engine.push((kind, rows)),
-                }
-            }
+            let (windows, of_worker) =
+                worker.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            parts.push(windows);
+            counts.add(of_worker);
         }
-        outcome.rows_by_engine.sort_unstable();
-        Ok(outcome)
+        counts.rows_by_engine.sort_unstable();
+        let Counts { rows_read, rows_by_engine, fallback } = counts;
+        Ok(ScanOutcome { results: Results::of(parts), rows_read, rows_by_engine, fallback })
     }
 
     fn windows(&self) -> Windows {
@@ -125,21 +119,19 @@ impl Scan {
         engine: Box<dyn Engine>,
         on_failure: OnFailure,
         rows_read: &AtomicU64,
-    ) -> Result<ScanOutcome, ScanError> {
+    ) -> Result<(Windows, Counts), ScanError> {
         let mut worker = Worker {
-            outcome: ScanOutcome {
-                windows: self.windows(),
-                rows_read: 0,
-                rows_by_engine: Vec::new(),
-                fallback: None,
-            },
+            windows: self.windows(),
+            counts: Counts::default(),
             engine,
             on_failure,
             keys: &self.keys,
         };
         let lock = || queue.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            let Some(part) = lock().pop_front() else { return Ok(worker.outcome) };
+            let Some(part) = lock().pop_front() else {
+                return Ok((worker.windows, worker.counts));
+            };
             let result = part(&mut |ticks| {
                 rows_read.fetch_add(ticks.len() as u64, Ordering::Relaxed);
                 worker.reduce(&ticks)
@@ -152,8 +144,34 @@ impl Scan {
     }
 }
 
+/// What a scan counts.
+#[derive(Default)]
+struct Counts {
+    rows_read: u64,
+    rows_by_engine: Vec<(EngineKind, u64)>,
+    fallback: Option<EngineError>,
+}
+
+impl Counts {
+    fn add(&mut self, other: Self) {
+        self.rows_read += other.rows_read;
+        self.fallback = self.fallback.take().or(other.fallback);
+        for (kind, rows) in other.rows_by_engine {
+            self.add_rows(kind, rows);
+        }
+    }
+
+    fn add_rows(&mut self, kind: EngineKind, rows: u64) {
+        match self.rows_by_engine.iter_mut().find(|(other, _)| *other == kind) {
+            Some((_, sum)) => *sum += rows,
+            None => self.rows_by_engine.push((kind, rows)),
+        }
+    }
+}
+
 struct Worker<'a> {
-    outcome: ScanOutcome,
+    windows: Windows,
+    counts: Counts,
     engine: Box<dyn Engine>,
     on_failure: OnFailure,
     keys: &'a [Key],
@@ -167,21 +185,54 @@ impl Worker<'_> {
             true => windows.update_all(ticks, engine),
             false => windows.update(ticks, &|row| wanted[ticks.key[row] as usize], engine),
         };
-        let before = self.outcome.windows.passed();
-        if let Err(error) = update(&mut self.outcome.windows, self.engine.as_mut()) {
+        let before = self.windows.passed();
+        if let Err(error) = update(&mut self.windows, self.engine.as_mut()) {
             if self.on_failure == OnFailure::Stop {
                 return Err(error.into());
             }
-            self.outcome.fallback.get_or_insert(error);
+            self.counts.fallback.get_or_insert(error);
             self.engine = Box::new(CpuEngine);
-            update(&mut self.outcome.windows, self.engine.as_mut())?;
+            update(&mut self.windows, self.engine.as_mut())?;
         }
-        self.outcome.rows_read += ticks.len() as u64;
-        let rows = self.outcome.windows.passed() - before;
-        match self.outcome.rows_by_engine.last_mut() {
-            Some((kind, sum)) if *kind == self.engine.kind() => *sum += rows,
-            _ => self.outcome.rows_by_engine.push((self.engine.kind(), rows)),
-        }
+        self.counts.rows_read += ticks.len() as u64;
+        self.counts.add_rows(self.engine.kind(), self.windows.passed() - before);
         Ok(())
     }
 }
+
+impl ScanOutcome {
+    /// Finishes the windows on some threads and hands them over in canonical order, block by
+    /// block, as `take` keeps pace: what is in flight is bounded.
+    ///
+    /// # Errors
+    /// The first of `take`.
+    pub fn finish<E>(
+        &self,
+        threads: NonZeroUsize,
+        mut take: impl FnMut(EncodedRows) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let (results, threads) = (&self.results, threads.get());
+        std::thread::scope(|scope| {
+            let lanes: Vec<_> = (0..threads)
+                .map(|thread| {
+                    let (sender, receiver) = mpsc::sync_channel(BLOCKS_AHEAD);
+                    scope.spawn(move || {
+                        let mine = (thread..results.blocks()).step_by(threads);
+                        // Nobody takes them any more after an error.
+                        mine.map(|block| results.block(block))
+                            .try_for_each(|block| sender.send(block))
+                    });
+                    receiver
+                })
+                .collect();
+            for block in 0..results.blocks() {
+                let block = lanes[block % threads].recv();
+                take(block.expect("a thread that finishes windows does not panic"))?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Finished blocks that wait for whoever takes them, per thread.
+const BLOCKS_AHEAD: usize = 4;

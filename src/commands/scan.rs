@@ -6,15 +6,15 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use isotick_model::results::ResultSchema;
+use isotick_model::results::{ResultSchema, WindowRow};
 use isotick_model::{Key, PublisherId};
 use isotick_scheduler::{Part, Scan};
-use isotick_storage::Snapshot;
+use isotick_storage::{ResultFile, Snapshot};
 
 use crate::cli::{ScanArgs, ScanFormat, TruthChoice};
 use crate::files::{self, Rejections};
 use crate::output::{RowWriter, TextFormat};
-use crate::scanning::{self, Finished};
+use crate::scanning;
 use crate::service::now_ns;
 use crate::{definitions, engines};
 
@@ -84,9 +84,17 @@ pub fn run(args: ScanArgs) -> Result<ExitCode> {
         }
     };
     let engines = engines::open(args.engine, args.threads)?;
-    let finished = scanning::run(&scan, parts, rows_total, engines)?;
+    let mut output = Output::open(&args, format, &ResultSchema::of(&scan.view))?;
+    let finished =
+        scanning::run(&scan, parts, rows_total, engines, &mut |rows| output.write(&rows))?;
+    output.close()?;
     rejections.report();
-    write(&args, format, &ResultSchema::of(&scan.view), &finished)?;
+    if args.hash {
+        match (format, &args.output) {
+            (Some(_), None) => eprintln!("hash {}", finished.hash),
+            _ => println!("{}", finished.hash),
+        }
+    }
     match args.stats {
         true => {
             let mut stats = finished.to_json();
@@ -129,47 +137,55 @@ fn parse_key(text: &str, columns: usize) -> Result<Key> {
     Ok(Key::from_components(components.iter()))
 }
 
-fn write(
-    args: &ScanArgs,
-    format: Option<ScanFormat>,
-    schema: &ResultSchema,
-    finished: &Finished,
-) -> Result<()> {
-    let text = match format {
-        None => None,
-        Some(ScanFormat::Table) => Some(TextFormat::Table),
-        Some(ScanFormat::Csv) => Some(TextFormat::Csv),
-        Some(ScanFormat::Json) => Some(TextFormat::Json),
-        Some(ScanFormat::Parquet) => {
-            let path = args.output.as_ref().context("a Parquet result goes to a file")?;
-            isotick_storage::write_results(path, schema, &finished.rows)?;
-            None
-        }
-    };
-    if let Some(text) = text {
-        let out: Box<dyn Write> = match &args.output {
-            Some(path) => Box::new(
-                std::fs::File::create(path)
-                    .with_context(|| format!("cannot write {}", path.display()))?,
-            ),
-            None => Box::new(std::io::stdout().lock()),
+/// Where the windows go.
+enum Output {
+    Nowhere,
+    Text { writer: Box<RowWriter<BufWriter<Box<dyn Write>>>>, target: String },
+    Parquet(ResultFile),
+}
+
+impl Output {
+    fn open(args: &ScanArgs, format: Option<ScanFormat>, schema: &ResultSchema) -> Result<Self> {
+        let text = match format {
+            None => return Ok(Self::Nowhere),
+            Some(ScanFormat::Table) => TextFormat::Table,
+            Some(ScanFormat::Csv) => TextFormat::Csv,
+            Some(ScanFormat::Json) => TextFormat::Json,
+            Some(ScanFormat::Parquet) => {
+                let path = args.output.as_ref().context("a Parquet result goes to a file")?;
+                return Ok(Self::Parquet(ResultFile::create(path, schema)?));
+            }
         };
-        let mut writer =
-            RowWriter::new(BufWriter::new(out), text, args.time, schema.clone(), false);
-        let target = match &args.output {
-            Some(path) => path.display().to_string(),
-            None => "standard output".into(),
+        let (out, target): (Box<dyn Write>, _) = match &args.output {
+            Some(path) => {
+                let file = std::fs::File::create(path);
+                let file = file.with_context(|| format!("cannot write {}", path.display()))?;
+                (Box::new(file), path.display().to_string())
+            }
+            None => (Box::new(std::io::stdout()), "standard output".into()),
         };
-        writer
-            .write(&finished.rows)
-            .and_then(|()| writer.finish())
-            .with_context(|| format!("cannot write to {target}"))?;
+        let writer = RowWriter::new(BufWriter::new(out), text, args.time, schema.clone(), false);
+        Ok(Self::Text { writer: Box::new(writer), target })
     }
-    if args.hash {
-        match (format, &args.output) {
-            (Some(_), None) => eprintln!("hash {}", finished.hash),
-            _ => println!("{}", finished.hash),
+
+    fn write(&mut self, rows: &[WindowRow]) -> Result<()> {
+        match self {
+            Self::Nowhere => Ok(()),
+            Self::Text { writer, target } => {
+                writer.write(rows).with_context(|| format!("cannot write to {target}"))
+            }
+            Self::Parquet(file) => Ok(file.write(rows)?),
         }
     }
-    Ok(())
+
+    fn close(self) -> Result<()> {
+        match self {
+            Self::Nowhere => {}
+            Self::Text { writer, target } => {
+                writer.finish().with_context(|| format!("cannot write to {target}"))?;
+            }
+            Self::Parquet(file) => file.close()?,
+        }
+        Ok(())
+    }
 }

@@ -31,13 +31,19 @@ pub fn run(args: VerifyArgs) -> Result<ExitCode> {
         ..scanning::whole(view, schema, truth)
     };
     let (parts, rows) = scanning::folder_parts(&snapshot, &scan, false)?;
-    let finished = scanning::run(&scan, parts, Some(rows), engines::open(args.engine, None)?)?;
+    let engines = engines::open(args.engine, None)?;
+    let (mut scanned, mut open) = (Vec::new(), 0);
+    let watermark = snapshot.watermark(&view.stream);
+    let finished = scanning::run(&scan, parts, Some(rows), engines, &mut |rows| {
+        let all = rows.len();
+        scanned.extend(rows.into_iter().filter(|row| is_closed(view, row.window_end, watermark)));
+        open += all;
+        Ok(())
+    })?;
+    open -= scanned.len();
 
     let result = ResultSchema::of(view);
     let (summary, engines) = (finished.summary(), finished.engines_json());
-    let watermark = snapshot.watermark(&view.stream);
-    let (scanned, open): (Vec<_>, Vec<_>) =
-        finished.rows.into_iter().partition(|row| is_closed(view, row.window_end, watermark));
     let in_range = |row: &WindowRow| {
         scan.from_ns.is_none_or(|from| row.window_start >= from)
             && scan.to_ns.is_none_or(|to| row.window_start < to)
@@ -51,7 +57,7 @@ pub fn run(args: VerifyArgs) -> Result<ExitCode> {
             "view": view.name,
             "windows": scanned.len(),
             "differences": differing.len(),
-            "open": open.len(),
+            "open": open,
             "rows": finished.rows_read,
             "engine": finished.engine,
             "rows_by_engine": engines,
@@ -64,7 +70,7 @@ pub fn run(args: VerifyArgs) -> Result<ExitCode> {
             "{} windows, {} differences, hash {hash} ({} open, not compared)",
             scanned.len(),
             differing.len(),
-            open.len()
+            open
         );
     }
     eprintln!("scanned {summary}");

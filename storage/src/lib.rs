@@ -19,6 +19,6 @@ pub use folder::DataFolder;
 pub use history::{ALL_TIME, Columns, Part};
 pub use log::{LogReader, LogRecord, LogSyncer, LogWriter, Recovery};
 pub use manifest::{Imported, Manifest};
-pub use record::{RecordedWindow, write_results};
+pub use record::{RecordedWindow, ResultFile};
 pub use snapshot::Snapshot;
 pub use store::{Commit, Store};

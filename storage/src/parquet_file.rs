@@ -2,7 +2,7 @@
 //! the footer those of the column chunks.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use arrow_array::RecordBatch;
@@ -35,27 +35,19 @@ pub(crate) fn entry(key: impl Into<String>, value: impl Into<String>) -> KeyValu
     KeyValue::new(key.into(), value.into())
 }
 
-/// Writes batches as Parquet into a file, with the format version in the metadata. Returns the
-/// number of rows.
-pub(crate) fn write_batches<'w>(
+/// Begins a Parquet file, with the format version in its metadata.
+pub(crate) fn writer<W: Write + Send>(
     path: &Path,
-    file: &'w mut File,
+    file: W,
     schema: SchemaRef,
     properties: WriterPropertiesBuilder,
     mut metadata: Vec<KeyValue>,
-    batches: impl IntoIterator<Item = RecordBatch>,
-) -> Result<ArrowWriter<&'w mut File>> {
+) -> Result<ArrowWriter<W>> {
     metadata.push(entry(FORMAT, FILE_FORMAT_VERSION.to_string()));
     let properties = properties.set_key_value_metadata(Some(metadata)).build();
     let options =
         ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
-    let mut writer = ArrowWriter::try_new_with_options(file, schema, options)
-        .map_err(Error::parquet("write", path))?;
-    for batch in batches {
-        writer.write(&batch).map_err(Error::parquet("write", path))?;
-    }
-    writer.flush().map_err(Error::parquet("write", path))?;
-    Ok(writer)
+    ArrowWriter::try_new_with_options(file, schema, options).map_err(Error::parquet("write", path))
 }
 
 /// Writes a checked file under a temporary name.
@@ -70,7 +62,11 @@ pub(crate) fn stage(
     let path = root.join(&relative);
     let (staged, (rows, bytes, footer_crc32)) = Staged::write(&path, |file| {
         let mut again = file.try_clone().map_err(Error::io("read", &path))?;
-        let mut writer = write_batches(&path, file, schema, properties, metadata, batches)?;
+        let mut writer = writer(&path, file, schema, properties, metadata)?;
+        for batch in batches {
+            writer.write(&batch).map_err(Error::parquet("write", &path))?;
+        }
+        writer.flush().map_err(Error::parquet("write", &path))?;
         writer.sync().map_err(Error::io("write", &path))?;
         let mut crcs = Vec::new();
         let mut rows = 0;

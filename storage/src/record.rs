@@ -6,7 +6,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
@@ -21,6 +21,7 @@ use arrow_schema::{DataType, Field, Schema, TimeUnit};
 use isotick_model::results::{ResultSchema, Value, WindowRow};
 use isotick_model::view::{DefinitionHash, OutputType};
 use isotick_model::{Key, Scale};
+use parquet::arrow::arrow_writer::ArrowWriter;
 use parquet::basic::Encoding;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
@@ -84,29 +85,48 @@ pub(crate) fn stage(
     )
 }
 
-/// Writes results into a file for users, replaced if it is there: key columns, `window_start`,
-/// `window_end`, then the aggregates; rows in the order given.
-///
-/// # Errors
-///
-/// [`Error::Io`], [`Error::Parquet`]. The file is then incomplete.
-pub fn write_results(path: &Path, schema: &ResultSchema, rows: &[WindowRow]) -> Result<()> {
-    let arrow = Arc::new(arrow_schema(schema, false));
-    let batches = rows
-        .chunks(CHUNK_ROWS)
-        .map(|chunk| batch(schema, &arrow, &chunk.iter().collect::<Vec<_>>(), None));
-    let mut file = File::create(path).map_err(Error::io("create", path))?;
-    let properties = properties(&arrow);
-    let writer = parquet_file::write_batches(
-        path,
-        &mut file,
-        arrow.clone(),
-        properties,
-        metadata(schema),
-        batches,
-    )?;
-    writer.close().map_err(Error::parquet("write", path))?;
-    Ok(())
+/// A file of results for users: key columns, `window_start`, `window_end`, then the aggregates.
+pub struct ResultFile {
+    path: PathBuf,
+    schema: ResultSchema,
+    arrow: Arc<Schema>,
+    writer: ArrowWriter<File>,
+}
+
+impl ResultFile {
+    /// Begins a file, replaced if it is there. It is incomplete until it is closed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], [`Error::Parquet`].
+    pub fn create(path: &Path, schema: &ResultSchema) -> Result<Self> {
+        let arrow = Arc::new(arrow_schema(schema, false));
+        let file = File::create(path).map_err(Error::io("create", path))?;
+        let (properties, metadata) = (properties(&arrow), metadata(schema));
+        let writer = parquet_file::writer(path, file, arrow.clone(), properties, metadata)?;
+        Ok(Self { path: path.to_path_buf(), schema: schema.clone(), arrow, writer })
+    }
+
+    /// Adds rows.
+    ///
+    /// # Errors
+    ///
+    /// As [`create`](Self::create).
+    pub fn write(&mut self, rows: &[WindowRow]) -> Result<()> {
+        let rows: Vec<_> = rows.iter().collect();
+        let batch = batch(&self.schema, &self.arrow, &rows, None);
+        self.writer.write(&batch).map_err(Error::parquet("write", &self.path))
+    }
+
+    /// Completes the file.
+    ///
+    /// # Errors
+    ///
+    /// As [`create`](Self::create).
+    pub fn close(self) -> Result<()> {
+        self.writer.close().map_err(Error::parquet("write", &self.path))?;
+        Ok(())
+    }
 }
 
 /// The final version of every recorded window, sorted by (key, window start). Windows recorded

@@ -66,10 +66,12 @@ fn versions_do_not_matter_and_all_else_does() {
 }
 
 #[test]
-fn row_by_row_is_the_same() {
+fn block_by_block_is_the_same() {
     let rows = [row("A", -5), row("A", 3), row("B", -9)];
     let mut hasher = ResultHasher::new(&schema());
-    rows.iter().for_each(|row| hasher.push(row));
+    for block in [&rows[..2], &[], &rows[2..]] {
+        hasher.push(&encode_rows(block.to_vec()));
+    }
     assert_eq!(hasher.finish(), result_hash(&schema(), &rows));
 }
 

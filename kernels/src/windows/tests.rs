@@ -3,7 +3,7 @@ use crate::cpu::CpuEngine;
 use crate::engine::EngineKind;
 use crate::hash::result_hash;
 use crate::testing::*;
-use crate::{Partials, Runs};
+use crate::{Partials, Results, Runs};
 use isotick_model::results::{ResultSchema, Value};
 use isotick_model::ticks::{NEVER_SEEN, ON_TIME};
 use isotick_model::view::{Aggregate, Tumbling};
@@ -65,10 +65,8 @@ proptest! {
             rest = after;
         }
         prop_assume!(rest.is_empty());
-        let mut merged = parts.swap_remove(first);
-        for part in parts {
-            merged.merge(part);
-        }
+        parts.rotate_left(first);
+        let merged = Results::of(parts);
         let results = ResultSchema::of(whole.view());
         prop_assert_eq!(merged.rows(), whole.rows());
         prop_assert_eq!(merged.passed(), whole.passed());
@@ -88,15 +86,15 @@ fn ties_in_time_follow_publishers_by_bytes_then_sequence() {
     assert_eq!(windows_of(&rows, &ends, WINDOW).rows()[0].values, expected);
     // One batch per tick: the merge of states decides, not the sort.
     let mut one_by_one = windows(&ends, WINDOW, [4, 0]);
-    let mut apart = windows(&ends, WINDOW, [4, 0]);
+    let mut apart = Vec::new();
     for tick in &rows {
         one_by_one.update_all(&ticks_of(std::slice::from_ref(tick)), &mut CpuEngine).unwrap();
         let mut part = windows(&ends, WINDOW, [4, 0]);
         part.update_all(&ticks_of(std::slice::from_ref(tick)), &mut CpuEngine).unwrap();
-        apart.merge(part);
+        apart.push(part);
     }
     assert_eq!(one_by_one.rows()[0].values, expected);
-    assert_eq!(apart.rows()[0].values, expected);
+    assert_eq!(Results::of(apart).rows()[0].values, expected);
 }
 
 #[test]

@@ -84,8 +84,12 @@ pub fn prove(
         for choice in &scans {
             let scan = scanning::whole(view, schema, truth);
             let (parts, rows) = scanning::folder_parts(&snapshot, &scan, true)?;
-            let finished = scanning::run(&scan, parts, Some(rows), engines::open(*choice, None)?)?;
-            let differing = differences(&live, &finished.rows);
+            let (engines, mut scanned) = (engines::open(*choice, None)?, Vec::new());
+            let finished = scanning::run(&scan, parts, Some(rows), engines, &mut |rows| {
+                scanned.extend(rows);
+                Ok(())
+            })?;
+            let differing = differences(&live, &scanned);
             for difference in differing.iter().take(SHOWN_MAX) {
                 let names = ["live", "scan"];
                 report.differences.push(difference.describe(&result, names));
@@ -94,7 +98,7 @@ pub fn prove(
                 view: view.name.clone(),
                 path: "scan",
                 rows: finished.rows_reduced(),
-                windows: finished.rows.len(),
+                windows: finished.windows,
                 open: open_windows,
                 hash: finished.hash,
                 elapsed: finished.elapsed,

@@ -136,8 +136,13 @@ fn results_are_written_for_users() {
         .into_iter()
         .map(|values| window(Key::from_components(["A"]), 0, 0, values).row)
         .collect();
-    write_results(&path, &schema(&["symbol"]), &rows).unwrap();
-    write_results(&path, &schema(&["symbol"]), &rows).unwrap();
+    for _ in 0..2 {
+        let mut file = ResultFile::create(&path, &schema(&["symbol"])).unwrap();
+        let (first, rest) = rows.split_at(1);
+        file.write(first).unwrap();
+        file.write(rest).unwrap();
+        file.close().unwrap();
+    }
     let file = File::open(&path).unwrap();
     let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file);
     let reader = reader.unwrap();
@@ -150,7 +155,8 @@ fn results_are_written_for_users() {
         let found: Vec<_> = batch.columns()[3..].iter().map(|array| value(array, row)).collect();
         assert_eq!(found, expected.values);
     }
-    let error = write_results(&dir.path().join("no/such"), &schema(&[]), &[]).unwrap_err();
+    let created = ResultFile::create(&dir.path().join("no/such"), &schema(&[]));
+    let error = created.err().expect("the folder is not there");
     assert!(error.to_string().contains("no/such"), "{error}");
-    write_results(&path, &schema(&["symbol"]), &[]).unwrap();
+    ResultFile::create(&path, &schema(&["symbol"])).unwrap().close().unwrap();
 }
