@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// Batches of columns come and go by the megabyte on every thread: this allocator keeps their pages.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     quiet_device_selection();
     isotick::run()

@@ -198,7 +198,8 @@ impl Partitioner {
         publishers: &mut PublisherTable,
     ) -> Partitioned {
         assert!(u32::try_from(ticks.len()).is_ok(), "a batch has fewer than 2^32 rows");
-        let (rows, unrepresentable, too_late) = self.rows(ticks, select);
+        let extremes = extremes(&ticks.ts_event);
+        let (rows, unrepresentable, too_late) = self.rows(ticks, select, extremes);
         let order = Order::of(ticks);
         let mut cells = None;
         let ticks = match rows {
@@ -209,7 +210,14 @@ impl Partitioner {
                 self.gather(ticks, &rows)
             }
             rows => {
-                cells = groups.then(|| Cells::of(ticks, &rows, self.window)).flatten();
+                let (least, greatest) =
+                    (extremes.0.max(self.span.from), extremes.1.min(self.span.to - 1));
+                let len = match &rows {
+                    Rows::Range(range) => range.len(),
+                    Rows::List(rows) => rows.len(),
+                };
+                let grid = |()| Cells::of(least..=greatest, ticks.keys.len(), len, self.window);
+                cells = groups.then_some(()).and_then(grid);
                 match (&cells, rows) {
                     (None, Rows::Range(range)) => {
                         let rows = range.start as u32..range.end as u32;
@@ -243,7 +251,12 @@ impl Partitioner {
 
     /// The rows that enter windows, and the counts of those left out as unrepresentable and as
     /// too late.
-    fn rows(&self, ticks: &Ticks, select: Option<&dyn Fn(usize) -> bool>) -> (Rows, u64, u64) {
+    fn rows(
+        &self,
+        ticks: &Ticks,
+        select: Option<&dyn Fn(usize) -> bool>,
+        (least, greatest): (i64, i64),
+    ) -> (Rows, u64, u64) {
         let rows = ticks.len();
         let ts = &ticks.ts_event;
         let mut mask = self.filter.as_ref().map(|filter| filter::passing(filter, ticks));
@@ -260,8 +273,6 @@ impl Partitioner {
         if let Some(select) = select {
             keep(&mut mask, BooleanBuffer::collect_bool(rows, select));
         }
-        let least = ts.iter().copied().min().unwrap_or(self.span.from);
-        let greatest = ts.iter().copied().max().unwrap_or(self.span.from);
         let mut unrepresentable = 0;
         if rows > 0 && !(self.domain.holds(least) && self.domain.holds(greatest)) {
             let within = BooleanBuffer::collect_bool(rows, |row| self.domain.holds(ts[row]));
@@ -335,6 +346,23 @@ impl Partitioner {
             seen: None,
         }
     }
+}
+
+/// The least and the greatest of some times; of none, the greatest and the least that there are.
+fn extremes(ts: &[i64]) -> (i64, i64) {
+    /// Comparisons that do not wait for each other.
+    const LANES: usize = 4;
+    let (mut least, mut greatest) = ([i64::MAX; LANES], [i64::MIN; LANES]);
+    let (chunks, rest) = ts.as_chunks::<LANES>();
+    for chunk in chunks {
+        for (lane, &ts) in chunk.iter().enumerate() {
+            least[lane] = least[lane].min(ts);
+            greatest[lane] = greatest[lane].max(ts);
+        }
+    }
+    let least = least.iter().chain(rest).copied().min();
+    let greatest = greatest.iter().chain(rest).copied().max();
+    (least.unwrap_or(i64::MAX), greatest.unwrap_or(i64::MIN))
 }
 
 /// The rows of a mask; as a range where they are adjacent.

@@ -14,6 +14,9 @@ use crate::windows::Windows;
 /// Rows of a block, about.
 const BLOCK_ROWS: usize = 4096;
 
+/// Windows whose states are fetched at a time.
+const FETCHED: usize = 16;
+
 /// Windows of one view, over all parts of an input. Which rows went into which part does not
 /// matter to what comes out.
 #[derive(Debug)]
@@ -130,7 +133,14 @@ impl Results {
         let places = &self.places[self.blocks[block].clone()];
         let mut rows = Vec::with_capacity(BLOCK_ROWS);
         let mut whole = Vec::new();
+        let (mut at, mut fetched) = (0, 0);
         for of_window in places.chunk_by(|a, b| a.is_of_window(*b)) {
+            at += of_window.len();
+            if at > fetched {
+                let ahead = places.len().min(at + FETCHED);
+                self.fetch(&places[fetched..ahead]);
+                fetched = ahead;
+            }
             rows.push(match of_window {
                 [place] => self.row(*place, self.parts[place.part as usize].state(place.slot)),
                 several => {
@@ -140,6 +150,20 @@ impl Results {
             });
         }
         encode_rows(rows)
+    }
+
+    /// Brings the states of the next windows into the cache, all at once: they lie in the order in
+    /// which the windows were met, far from each other, and finishing them one by one would wait
+    /// for each.
+    fn fetch(&self, places: &[Place]) {
+        let mut sum = 0;
+        for place in places {
+            let state = self.parts[place.part as usize].state(place.slot);
+            for word in state.iter().step_by(8) {
+                sum ^= word;
+            }
+        }
+        std::hint::black_box(sum);
     }
 
     /// All windows in canonical order.

@@ -60,6 +60,8 @@ pub struct Groups {
 pub struct Group {
     /// The key's code in the caller's key table.
     pub key: u32,
+    /// Rows, at least 1.
+    pub rows: u32,
     /// The window's start, nanoseconds UTC.
     pub window_start: i64,
 }

@@ -67,9 +67,11 @@ pub fn run(args: ScanArgs) -> Result<ExitCode> {
             let mut parts: Vec<Part> = Vec::new();
             let mut total = Some(0);
             let mut publishers: Vec<(PublisherId, &PathBuf)> = Vec::new();
+            // Publishers decide only between files, and one file needs no hash of its content.
+            let alone = (args.file.len() == 1).then(|| files::publisher("file")).transpose()?;
             for path in &args.file {
                 // A file's publisher is its content's hash: the same content is the same ticks.
-                let source = files::open(path, &args.fields, &definitions, schema, None)?;
+                let source = files::open(path, &args.fields, &definitions, schema, alone.as_ref())?;
                 let publisher = source.publisher().clone();
                 if let Some((_, same)) = publishers.iter().find(|(known, _)| *known == publisher) {
                     let (path, same) = (path.display(), same.display());

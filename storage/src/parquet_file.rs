@@ -197,7 +197,8 @@ impl Stored {
             chunks.push((start, Bytes::from(bytes)));
         }
         let mask = ProjectionMask::leaves(self.metadata.parquet_schema(), columns.iter().copied());
-        ParquetRecordBatchReaderBuilder::new_with_metadata(Chunks { chunks }, self.metadata.clone())
+        let chunks = Chunks::new(chunks);
+        ParquetRecordBatchReaderBuilder::new_with_metadata(chunks, self.metadata.clone())
             .with_row_groups(vec![row_group])
             .with_projection(mask)
             .with_batch_size(batch_rows)
@@ -206,12 +207,16 @@ impl Stored {
     }
 }
 
-/// Checked column chunks in memory, by their place in the file.
-struct Chunks {
+/// Column chunks in memory, by their place in the file.
+pub(crate) struct Chunks {
     chunks: Vec<(u64, Bytes)>,
 }
 
 impl Chunks {
+    pub fn new(chunks: Vec<(u64, Bytes)>) -> Self {
+        Self { chunks }
+    }
+
     fn from(&self, start: u64) -> Result<Bytes, ParquetError> {
         let inside = self.chunks.iter().find_map(|(first, bytes)| {
             let skipped = start.checked_sub(*first)?;

@@ -14,19 +14,16 @@ use crate::wide;
 /// One partial per group.
 pub(super) fn reduce(plan: &Plan, groups: &Groups) -> Partials {
     let (stride, len) = (plan.words(), groups.groups.len());
-    let mut counts = vec![0_u64; len];
-    for &group in &groups.group_of {
-        counts[group as usize] += 1;
-    }
+    let longest = groups.groups.iter().map(|group| group.rows).max().unwrap_or(0);
     let mut walk = Walk {
         groups,
-        len_bits: u64::BITS - counts.iter().max().map_or(0, |longest| longest.leading_zeros()),
-        counts,
+        len_bits: u32::BITS - longest.leading_zeros(),
         ends: None,
         out: Out { words: vec![0; stride * len], stride, offset: 0 },
     };
+    let done = walk.pairs(plan);
     let mut same = Vec::new();
-    for &(term, offset) in plan.terms() {
+    for &(term, offset) in plan.terms().iter().filter(|(term, _)| !done.contains(term)) {
         walk.out.offset = offset;
         match term {
             // Without nulls a paired sum is the column's own sum.
@@ -69,7 +66,6 @@ impl Out {
 
 struct Walk<'a> {
     groups: &'a Groups,
-    counts: Vec<u64>,
     /// Groups have fewer than 2^this rows.
     len_bits: u32,
     /// The first and last rows of each group, once a term has asked for them.
@@ -95,11 +91,37 @@ impl Walk<'_> {
         Nulls([nulls(self.column(a)), nulls(self.column(b))])
     }
 
+    /// Pairs of terms that one walk over the rows gives together; which those are.
+    fn pairs(&mut self, plan: &Plan) -> Vec<Term> {
+        let mut done = Vec::new();
+        for &(term, offset) in plan.terms() {
+            match term {
+                Term::Min(c) if nulls(self.column(c)).is_none() => {
+                    if let Some(max) = plan.offset(Term::Max(c)) {
+                        self.extremes(c, offset, max);
+                        done.extend([term, Term::Max(c)]);
+                    }
+                }
+                Term::SumProduct(a, b) => {
+                    let sums = [Term::Sum(b), Term::SumPaired { of: b, with: a }];
+                    let sum = sums.into_iter().find_map(|sum| Some((sum, plan.offset(sum)?)));
+                    if let Some((sum, sum_offset)) = sum
+                        && self.sum_and_dot(a, b, sum_offset, offset)
+                    {
+                        done.extend([term, sum]);
+                    }
+                }
+                _ => {}
+            }
+        }
+        done
+    }
+
     fn term(&mut self, term: Term) {
         match term {
-            Term::Rows => self.out.write(&self.counts, |&count| [count]),
+            Term::Rows => self.rows(),
             Term::Count(c) => match nulls(self.column(c)) {
-                None => self.out.write(&self.counts, |&count| [count]),
+                None => self.rows(),
                 Some(valid) => {
                     let counts =
                         self.fold(0_u64, |count, row| *count += u64::from(valid.is_valid(row)));
@@ -114,6 +136,10 @@ impl Walk<'_> {
             Term::First(c) => self.end(c, true),
             Term::Last(c) => self.end(c, false),
         }
+    }
+
+    fn rows(&mut self) {
+        self.out.write(&self.groups.groups, |group| [group.rows.into()]);
     }
 
     /// A state per group, from all its rows.
@@ -167,6 +193,30 @@ impl Walk<'_> {
         }
     }
 
+    /// Σab and Σb in one walk; whether 64 bits held both and no row is null, else nothing is done.
+    fn sum_and_dot(&mut self, a: usize, b: usize, sum_offset: usize, dot_offset: usize) -> bool {
+        if !self.nulls(a, b).none() {
+            return false;
+        }
+        let (a, b) = (&self.column(a).values[..], &self.column(b).values[..]);
+        let (a_bits, b_bits) = (magnitude_bits(a), magnitude_bits(b));
+        let widths = [width(b_bits + self.len_bits), width(a_bits + b_bits + self.len_bits)];
+        if widths != [Width::W64; 2] {
+            return false;
+        }
+        let mut sums = vec![(0_i64, 0_i64); self.groups.groups.len()];
+        for ((&group, &a), &b) in self.groups.group_of.iter().zip(a).zip(b) {
+            let (sum, dot) = &mut sums[group as usize];
+            *sum = sum.wrapping_add(b);
+            *dot = dot.wrapping_add(a.wrapping_mul(b));
+        }
+        self.out.offset = dot_offset;
+        self.out.write(&sums, |&(_, dot)| wide::from_i128(dot.into()));
+        self.out.offset = sum_offset;
+        self.out.write(&sums, |&(sum, _)| wide::from_i128(sum.into()));
+        true
+    }
+
     /// Σab over rows that have both.
     fn dot(&mut self, a: usize, b: usize) {
         let nulls = self.nulls(a, b);
@@ -174,7 +224,7 @@ impl Walk<'_> {
         let product = |row: usize| i128::from(a[row]).wrapping_mul(i128::from(b[row]));
         match width(magnitude_bits(a) + magnitude_bits(b) + self.len_bits) {
             Width::W64 if nulls.none() => {
-                let mut sums = vec![0_i64; self.counts.len()];
+                let mut sums = vec![0_i64; self.groups.groups.len()];
                 for ((&group, &a), &b) in self.groups.group_of.iter().zip(a).zip(b) {
                     let sum = &mut sums[group as usize];
                     *sum = sum.wrapping_add(a.wrapping_mul(b));
@@ -198,6 +248,19 @@ impl Walk<'_> {
                 self.out.write(sums, |(low, high)| wide::from_parts(high, low));
             }
         }
+    }
+
+    /// Both extremes of a column without nulls in one walk.
+    fn extremes(&mut self, column: usize, min: usize, max: usize) {
+        let values = &self.column(column).values[..];
+        let both = self.fold_values((i64::MAX, i64::MIN), values, |(least, greatest), value| {
+            *least = value.min(*least);
+            *greatest = value.max(*greatest);
+        });
+        self.out.offset = min;
+        self.out.write(&both, |&(least, _)| [1, least.cast_unsigned()]);
+        self.out.offset = max;
+        self.out.write(&both, |&(_, greatest)| [1, greatest.cast_unsigned()]);
     }
 
     fn extreme(&mut self, column: usize, start: i64, pick: impl Fn(i64, i64) -> i64) {

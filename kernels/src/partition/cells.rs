@@ -1,9 +1,11 @@
 //! Rows in any order to groups of one (key, window).
 
+use std::ops::RangeInclusive;
+
 use isotick_model::Ticks;
 use isotick_model::view::Tumbling;
 
-use super::{Current, Rows, Span};
+use super::{Current, Span};
 use crate::runs::Group;
 use crate::tables::KeyTable;
 
@@ -18,26 +20,19 @@ pub(super) struct Cells {
 }
 
 impl Cells {
-    /// The grid of some rows; `None` where it has many more cells than there are rows.
-    pub(super) fn of(ticks: &Ticks, rows: &Rows, window: Tumbling) -> Option<Self> {
-        let (len, least, greatest) = match rows {
-            Rows::Range(range) => {
-                let ts = ticks.ts_event[range.clone()].iter();
-                (range.len(), ts.clone().min()?, ts.max()?)
-            }
-            Rows::List(rows) => {
-                let ts = rows.iter().map(|&row| &ticks.ts_event[row as usize]);
-                (rows.len(), ts.clone().min()?, ts.max()?)
-            }
-        };
-        let found = "the times' windows were found representable";
-        let (first, last) = (window.start_of(*least), window.start_of(*greatest));
-        let first = first.expect(found);
-        let span = i128::from(last.expect(found)) - i128::from(first);
+    /// The grid over some times and keys, for a number of rows; `None` where it has many more
+    /// cells than that.
+    pub(super) fn of(
+        times: RangeInclusive<i64>,
+        keys: usize,
+        rows: usize,
+        window: Tumbling,
+    ) -> Option<Self> {
+        let (first, last) = (window.start_of(*times.start())?, window.start_of(*times.end())?);
+        let span = i128::from(last) - i128::from(first);
         let windows = usize::try_from(span / i128::from(window.width_ns)).ok()?.checked_add(1)?;
-        let cells = windows.checked_mul(ticks.keys.len())?;
-        let grid = Self { window, first, windows, keys: ticks.keys.len() };
-        (cells <= 4 * len + 1024).then_some(grid)
+        let cells = windows.checked_mul(keys)?;
+        (cells <= 4 * rows + 1024).then_some(Self { window, first, windows, keys })
     }
 
     /// The group of each row, and the groups in the order of their first rows.
@@ -63,8 +58,9 @@ impl Cells {
                     *code = keys.intern(&ticks.keys[local as usize]);
                 }
                 *group = groups.len() as u32;
-                groups.push(Group { key: *code, window_start: last.from });
+                groups.push(Group { key: *code, window_start: last.from, rows: 0 });
             }
+            groups[*group as usize].rows += 1;
             *group
         });
         (group_of.collect(), groups)

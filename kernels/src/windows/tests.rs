@@ -26,7 +26,57 @@ fn row(ts: i64, publisher: usize, sequence: u64, price: i64, size: i64) -> Row {
     Row { ts, publisher, sequence, key: 0, values, seen: ON_TIME }
 }
 
+/// The CPU engine without its way for rows in any order.
+struct RunsOnly;
+
+impl Engine for RunsOnly {
+    fn kind(&self) -> EngineKind {
+        EngineKind::Cpu
+    }
+
+    fn describe(&self) -> String {
+        "runs only".to_owned()
+    }
+
+    fn reduce(&mut self, plan: &Plan, runs: &Runs) -> Result<Partials, EngineError> {
+        CpuEngine.reduce(plan, runs)
+    }
+}
+
 proptest! {
+    #[test]
+    fn groups_and_runs_give_the_same_states(
+        rows in any_rows(200),
+        no_nulls: bool,
+        narrow: bool,
+        width_ns in 1_i64..40,
+    ) {
+        let mut rows = rows;
+        for value in rows.iter_mut().flat_map(|row| &mut row.values) {
+            if no_nulls {
+                value.get_or_insert(-3);
+            }
+            if narrow {
+                *value = value.map(|value| value % 1000);
+            }
+        }
+        let window = Tumbling { width_ns, origin_ns: 3 };
+        let [groups, runs]: [Vec<_>; 2] = [
+            &mut CpuEngine as &mut dyn Engine,
+            &mut RunsOnly,
+        ].map(|engine| {
+            let mut windows = windows(&EVERY_AGGREGATE, window, [4, 0]);
+            windows.update_all(&ticks_of(&rows), engine).unwrap();
+            let mut ids: Vec<_> = windows.ids().collect();
+            ids.sort_unstable_by_key(|id| (windows.key(*id).clone(), id.window_start()));
+            let state = |id: &WindowId| windows.index.get(id.key, id.start).unwrap();
+            ids.iter()
+                .map(|id| (windows.key(*id).clone(), id.start, windows.state(state(id)).to_vec()))
+                .collect()
+        });
+        prop_assert_eq!(groups, runs);
+    }
+
     #[test]
     fn rows_are_those_of_the_plain_reference(
         rows in any_rows(120),
@@ -56,7 +106,9 @@ proptest! {
         let mut rest = &shuffled[..];
         for (len, part) in cuts {
             let (batch, after) = rest.split_at(len.min(rest.len()));
-            let touched = parts[part].update_all(&ticks_of(batch), &mut CpuEngine).unwrap();
+            let engine: &mut dyn Engine =
+                if len % 2 == 0 { &mut CpuEngine } else { &mut RunsOnly };
+            let touched = parts[part].update_all(&ticks_of(batch), engine).unwrap();
             let mut unique = touched.clone();
             unique.sort_unstable();
             unique.dedup();

@@ -1,6 +1,6 @@
 //! Arrow arrays: times, key texts and scaled values, a column at a time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
@@ -15,7 +15,7 @@ use arrow_buffer::{ArrowNativeType, NullBuffer, ScalarBuffer};
 use arrow_schema::{ArrowError, DataType, TimeUnit as ArrowUnit};
 use isotick_model::time::TimeUnit;
 use isotick_model::units::format_scaled;
-use isotick_model::{Column, Inexact, RejectReason, Scale, ValueColumn};
+use isotick_model::{Column, Inexact, Key, RejectReason, Scale, ValueColumn};
 
 use super::batch::{KeyTexts, Refusal, Refusals, TimeRange, shown};
 use super::text;
@@ -367,6 +367,59 @@ fn decoded(array: &ArrayRef) -> Result<(ArrayRef, Option<NullBuffer>), ArrowErro
 
 fn texts(array: &ArrayRef) -> Result<arrow_array::StringArray, ArrowError> {
     Ok(arrow_cast::cast(array, &DataType::Utf8)?.as_string::<i32>().clone())
+}
+
+/// A dictionary whose entries are keys as they stand: texts, each once, none null or too long.
+pub(super) struct KeyDictionary {
+    values: ArrayRef,
+    keys: Vec<Key>,
+}
+
+impl KeyDictionary {
+    /// The key behind each of a dictionary array's codes, where its dictionary is one and has at
+    /// most as many entries as there are rows.
+    pub(super) fn of(array: &ArrayRef) -> Option<Self> {
+        let dictionary = array.as_dictionary_opt::<Int32Type>()?;
+        let texts = dictionary.values().as_string_opt::<i32>()?;
+        if texts.len() > array.len() || texts.null_count() > 0 {
+            return None;
+        }
+        let keys: Vec<Key> =
+            texts.iter().map(|text| Key::from_components(text.into_iter())).collect();
+        let distinct: HashSet<&Key> = keys.iter().collect();
+        let usable = distinct.len() == keys.len()
+            && keys.iter().all(|key| key.as_bytes().len() <= Key::LEN_MAX);
+        usable.then(|| Self { values: Arc::clone(dictionary.values()), keys })
+    }
+
+    /// The codes and keys of an array over the same dictionary, without keys that no row has;
+    /// `None` where it has another one, nulls, or codes outside it.
+    pub(super) fn apply(&self, array: &ArrayRef) -> Option<(ScalarBuffer<u32>, Vec<Key>)> {
+        let dictionary = array.as_dictionary_opt::<Int32Type>()?;
+        if !Arc::ptr_eq(&self.values, dictionary.values()) || array.null_count() > 0 {
+            return None;
+        }
+        let codes = dictionary.keys().values();
+        let codes: ScalarBuffer<u32> = ScalarBuffer::new(codes.inner().clone(), 0, codes.len());
+        let mut used = vec![false; self.keys.len()];
+        for &code in codes.iter() {
+            *used.get_mut(code as usize)? = true;
+        }
+        if used.iter().all(|&used| used) {
+            return Some((codes, self.keys.clone()));
+        }
+        let mut keys = Vec::new();
+        let places: Vec<u32> = used
+            .iter()
+            .zip(&self.keys)
+            .map(|(&used, key)| {
+                let place = keys.len() as u32;
+                keys.extend(used.then(|| key.clone()));
+                place
+            })
+            .collect();
+        Some((codes.iter().map(|&code| places[code as usize]).collect(), keys))
+    }
 }
 
 /// The texts of a key column. Integers are their decimal text, booleans `true` and `false`.

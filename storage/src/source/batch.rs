@@ -157,7 +157,7 @@ pub(super) fn key_too_long(len: usize) -> Refusal {
 /// The columns of all rows of a batch, refused ones included.
 pub(super) struct Columns {
     pub(super) time: ScalarBuffer<i64>,
-    pub(super) codes: Vec<u32>,
+    pub(super) codes: ScalarBuffer<u32>,
     pub(super) keys: Vec<Key>,
     pub(super) values: Vec<ValueColumn>,
 }
@@ -177,7 +177,7 @@ pub(super) fn finish(
         publishers: vec![publisher.clone()],
         publisher: Vec::new().into(),
         keys: columns.keys,
-        key: columns.codes.into(),
+        key: columns.codes,
         values: columns.values,
         seen: None,
     };

@@ -72,7 +72,7 @@ impl Default for SourceOptions {
             map: Vec::new(),
             time_unit: None,
             format: None,
-            batch_rows: 65_536,
+            batch_rows: 131_072,
             publisher: None,
             columns: None,
             windows: Vec::new(),

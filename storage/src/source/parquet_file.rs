@@ -2,14 +2,16 @@
 
 use std::any::Any;
 use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch, new_null_array};
+use arrow_buffer::ScalarBuffer;
 use arrow_schema::{ArrowError, DataType, Field, Schema, TimeUnit};
-use isotick_model::{Column, Scale, ValueColumn};
+use isotick_model::{Column, Key, Scale, ValueColumn};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
@@ -17,12 +19,16 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::basic::Type as PhysicalType;
 use parquet::errors::ParquetError;
+use parquet::file::metadata::ParquetMetaData;
 use parquet::file::statistics::Statistics;
 
-use super::array::{self, Site};
+use bytes::Bytes;
+
+use super::array::{self, KeyDictionary, Site};
 use super::batch::{Columns, Refusals, finish, keys_of};
 use super::fields::stated_scale;
 use super::{Plan, Progress, ProgressUnit, SourceBatch, SourceError, open, read_error};
+use crate::parquet_file::Chunks;
 
 /// A Parquet file being read.
 pub(super) struct ParquetFile {
@@ -38,6 +44,8 @@ pub(super) struct ParquetFile {
     /// 64 bits; that they disagree with the seconds shows it.
     seconds: Option<ArrowReaderMetadata>,
     seconds_reader: Option<ParquetRecordBatchReader>,
+    /// The dictionary of the key column in the batches of that row group.
+    keys: Option<KeyDictionary>,
     /// The row group under way, or the next one when there is no reader.
     group: usize,
     /// The file's row at which that group starts.
@@ -106,17 +114,36 @@ pub(super) fn group_reader(
     batch_rows: usize,
     skip: usize,
 ) -> Result<ParquetRecordBatchReader, SourceError> {
-    let file = file.try_clone().map_err(read_error(path))?;
+    let mask = ProjectionMask::roots(metadata.parquet_schema(), fields.iter().copied());
+    let chunks = guard(path, || chunks(file, metadata.metadata(), group, &mask))?;
     guard(path, || {
-        let fields = fields.iter().copied();
-        let mask = ProjectionMask::roots(metadata.parquet_schema(), fields);
-        ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata.clone())
+        ParquetRecordBatchReaderBuilder::new_with_metadata(chunks, metadata.clone())
             .with_row_groups(vec![group])
             .with_projection(mask)
             .with_batch_size(batch_rows)
             .with_offset(skip)
             .build()
     })
+}
+
+/// Reads the chosen columns of a row group, each in one piece: pages are many and small.
+fn chunks(
+    file: &File,
+    metadata: &ParquetMetaData,
+    group: usize,
+    mask: &ProjectionMask,
+) -> Result<Chunks, ParquetError> {
+    let columns = metadata.row_group(group).columns().iter().enumerate();
+    // A damaged footer may claim more than there is.
+    let length = file.metadata()?.len();
+    let chunks = columns.filter(|(leaf, _)| mask.leaf_included(*leaf)).map(|(_, column)| {
+        let (start, len) = column.byte_range();
+        let mut bytes = Vec::with_capacity(len.min(length) as usize);
+        (&*file).seek(SeekFrom::Start(start))?;
+        file.take(len).read_to_end(&mut bytes)?;
+        Ok((start, Bytes::from(bytes)))
+    });
+    chunks.collect::<Result<_, ParquetError>>().map(Chunks::new)
 }
 
 /// The next rows of a reader.
@@ -161,6 +188,7 @@ impl ParquetFile {
             reader: None,
             seconds,
             seconds_reader: None,
+            keys: None,
             group: 0,
             group_start: 0,
             next_row: 0,
@@ -268,7 +296,7 @@ impl ParquetFile {
     }
 
     fn convert(
-        &self,
+        &mut self,
         plan: &Plan,
         batch: &RecordBatch,
         seconds: Option<&RecordBatch>,
@@ -291,13 +319,23 @@ impl ParquetFile {
             plan.range,
             Site { refusals: &mut refusals, column: &schema.time },
         )?;
-        let keys = plan.bindings.keys.iter().zip(&schema.keys);
-        let texts = keys
-            .map(|(&field, column)| {
-                array::key_texts(read(field), Site { refusals: &mut refusals, column })
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        let (codes, keys) = keys_of(rows, &schema.keys, &texts, &mut refusals);
+        let known = match plan.bindings.keys.as_slice() {
+            [field] => known_keys(&mut self.keys, read(*field)),
+            _ => None,
+        };
+        let (codes, keys) = match known {
+            Some(known) => known,
+            None => {
+                let keys = plan.bindings.keys.iter().zip(&schema.keys);
+                let texts = keys
+                    .map(|(&field, column)| {
+                        array::key_texts(read(field), Site { refusals: &mut refusals, column })
+                    })
+                    .collect::<Result<Vec<_>, _>>()?;
+                let (codes, keys) = keys_of(rows, &schema.keys, &texts, &mut refusals);
+                (codes.into(), keys)
+            }
+        };
         let nothing = new_null_array(&DataType::Null, rows);
         let values = (0..schema.columns.len())
             .map(|index| {
@@ -317,6 +355,18 @@ impl ParquetFile {
         let columns = Columns { time, codes, keys, values };
         Ok(finish(&plan.publisher, first_row, columns, refusals, &[]))
     }
+}
+
+/// Codes and keys straight from a key column's dictionary, which batches of a row group share.
+fn known_keys(
+    known: &mut Option<KeyDictionary>,
+    array: &ArrayRef,
+) -> Option<(ScalarBuffer<u32>, Vec<Key>)> {
+    if let Some(keys) = known.as_ref().and_then(|known| known.apply(array)) {
+        return Some(keys);
+    }
+    *known = KeyDictionary::of(array);
+    known.as_ref()?.apply(array)
 }
 
 pub(super) fn rows_of(metadata: &ArrowReaderMetadata) -> u64 {

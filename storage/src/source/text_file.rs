@@ -221,7 +221,7 @@ impl Rows {
             })
             .collect();
         let columns =
-            Columns { time: self.time.into(), codes: self.codes, keys: self.keys, values };
+            Columns { time: self.time.into(), codes: self.codes.into(), keys: self.keys, values };
         finish(&plan.publisher, first_row, columns, self.refusals, &self.lines)
     }
 }
