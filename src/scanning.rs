@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use isotick_kernels::{EngineKind, Plan, ResultHash, ResultHasher, Truth};
+use isotick_kernels::{EngineKind, Plan, ResultHash, ResultHasher, Term, Truth};
 use isotick_model::results::{ResultSchema, WindowRow};
 use isotick_model::view::View;
 use isotick_model::{StreamSchema, Ticks};
@@ -152,7 +152,7 @@ pub fn truth(choice: TruthChoice, view: &View) -> Truth {
 /// only the log holds is in as well.
 pub fn folder_parts(snapshot: &Snapshot, scan: &Scan, tail: bool) -> Result<(Vec<Part>, u64)> {
     let (view, schema) = (&scan.view, &scan.schema);
-    let columns = columns_of(view, schema);
+    let columns = columns_of(view, scan.truth);
     let mut rows = 0;
     let mut parts: Vec<Part> = Vec::new();
     for stored in snapshot.ticks(schema, &columns, times(scan))? {
@@ -181,12 +181,16 @@ fn read_failed(error: isotick_storage::Error) -> ScanError {
 }
 
 /// The columns that a view reads: of its plan and of its filter.
-fn columns_of(view: &View, schema: &StreamSchema) -> Columns {
-    let mut values = Plan::of(view).columns();
+fn columns_of(view: &View, truth: Truth) -> Columns {
+    let plan = Plan::of(view);
+    let mut values = plan.columns();
     values.extend(view.filter.iter().flat_map(|filter| filter.columns()));
     values.sort_unstable();
     values.dedup();
-    Columns { values, ..Columns::all(schema) }
+    // Only the ends of windows depend on who sent a tick.
+    let ends = |term: &Term| matches!(term, Term::First(_) | Term::Last(_));
+    let identity = plan.terms().iter().any(|(term, _)| ends(term));
+    Columns { values, identity, seen: truth != Truth::Now }
 }
 
 /// The times of all ticks that can be in the windows asked for.

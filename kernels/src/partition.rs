@@ -12,7 +12,7 @@ use isotick_model::view::{Tumbling, View};
 use isotick_model::{Ticks, ValueColumn};
 
 use self::cells::Cells;
-use self::order::Order;
+use self::order::{Order, key_runs};
 use crate::filter;
 use crate::plan::Plan;
 use crate::runs::{Groups, Run, Runs};
@@ -198,55 +198,55 @@ impl Partitioner {
         publishers: &mut PublisherTable,
     ) -> Partitioned {
         assert!(u32::try_from(ticks.len()).is_ok(), "a batch has fewer than 2^32 rows");
-        let extremes = extremes(&ticks.ts_event);
-        let (rows, unrepresentable, too_late) = self.rows(ticks, select, extremes);
-        let order = Order::of(ticks);
-        let mut cells = None;
+        let (least, greatest) = extremes(&ticks.ts_event);
+        let (rows, unrepresentable, too_late) = self.rows(ticks, select, (least, greatest));
         let ticks = match rows {
-            Rows::Range(range) if order.in_form(range.len(), |row| range.start + row) => {
-                self.slice(ticks, range)
-            }
-            Rows::List(rows) if order.in_form(rows.len(), |row| rows[row] as usize) => {
-                self.gather(ticks, &rows)
-            }
-            rows => {
-                let (least, greatest) =
-                    (extremes.0.max(self.span.from), extremes.1.min(self.span.to - 1));
-                let len = match &rows {
-                    Rows::Range(range) => range.len(),
-                    Rows::List(rows) => rows.len(),
-                };
-                let grid = |()| Cells::of(least..=greatest, ticks.keys.len(), len, self.window);
-                cells = groups.then_some(()).and_then(grid);
-                match (&cells, rows) {
-                    (None, Rows::Range(range)) => {
-                        let rows = range.start as u32..range.end as u32;
-                        self.gather(ticks, &order.sorted(rows))
+            Rows::Range(range) => self.slice(ticks, range),
+            Rows::List(rows) => self.gather(ticks, &rows),
+        };
+        let order = Order::of(&ticks);
+        let form = match order.key_runs() {
+            Some(key_runs) => Form::Runs(self.runs(ticks, &key_runs, keys, publishers)),
+            None => {
+                let times = least.max(self.span.from)..=greatest.min(self.span.to - 1);
+                let cells = groups
+                    .then_some(())
+                    .and_then(|()| Cells::of(times, ticks.keys.len(), ticks.len(), self.window));
+                match cells {
+                    Some(cells) => {
+                        let publisher_codes = intern_all(&ticks, publishers);
+                        let publisher_ranks = order.ranks;
+                        let (group_of, groups) = cells.groups(&ticks, keys);
+                        Form::Groups(Groups {
+                            group_of,
+                            groups,
+                            publisher_codes,
+                            publisher_ranks,
+                            ticks,
+                        })
                     }
-                    (None, Rows::List(rows)) => {
-                        self.gather(ticks, &order.sorted(rows.iter().copied()))
+                    None => {
+                        let ticks = self.gather(&ticks, &order.sorted());
+                        let key_runs = key_runs(&ticks.key);
+                        Form::Runs(self.runs(ticks, &key_runs, keys, publishers))
                     }
-                    (Some(_), Rows::Range(range)) => self.slice(ticks, range),
-                    (Some(_), Rows::List(rows)) => self.gather(ticks, &rows),
                 }
             }
         };
-        let publisher_codes = match ticks.is_empty() {
-            true => Vec::new(),
-            false => ticks.publishers.iter().map(|name| publishers.intern(name)).collect(),
-        };
-        let form = match cells {
-            None => {
-                let runs = runs_of(&ticks, self.window, keys);
-                Form::Runs(Runs { ticks, runs, publisher_codes })
-            }
-            Some(cells) => {
-                let publisher_ranks = order.ranks;
-                let (group_of, groups) = cells.groups(&ticks, keys);
-                Form::Groups(Groups { ticks, group_of, groups, publisher_codes, publisher_ranks })
-            }
-        };
         Partitioned { form, unrepresentable, too_late }
+    }
+
+    /// Rows in form, whose keys change where `key_runs` start.
+    fn runs(
+        &self,
+        ticks: Ticks,
+        key_runs: &[u32],
+        keys: &mut KeyTable,
+        publishers: &mut PublisherTable,
+    ) -> Runs {
+        let publisher_codes = intern_all(&ticks, publishers);
+        let runs = runs_of(&ticks, key_runs, self.window, keys);
+        Runs { ticks, runs, publisher_codes }
     }
 
     /// The rows that enter windows, and the counts of those left out as unrepresentable and as
@@ -408,16 +408,22 @@ impl Current {
     }
 }
 
-/// Splits rows in form into runs.
-fn runs_of(ticks: &Ticks, window: Tumbling, keys: &mut KeyTable) -> Vec<Run> {
+/// The codes of a batch's publishers.
+fn intern_all(ticks: &Ticks, publishers: &mut PublisherTable) -> Vec<u32> {
+    match ticks.is_empty() {
+        true => Vec::new(),
+        false => ticks.publishers.iter().map(|name| publishers.intern(name)).collect(),
+    }
+}
+
+/// Splits rows in form, whose keys change where `key_runs` start, into runs.
+fn runs_of(ticks: &Ticks, key_runs: &[u32], window: Tumbling, keys: &mut KeyTable) -> Vec<Run> {
     let mut runs = Vec::new();
     let mut current = Current::new(window);
-    let mut start = 0;
-    while start < ticks.len() {
-        let local = ticks.key[start];
-        let rest = ticks.key[start..].iter();
-        let end = start + rest.take_while(|&&other| other == local).count();
-        let key = keys.intern(&ticks.keys[local as usize]);
+    let ends = key_runs.iter().skip(1).map(|&end| end as usize).chain([ticks.len()]);
+    for (&start, end) in key_runs.iter().zip(ends) {
+        let mut start = start as usize;
+        let key = keys.intern(&ticks.keys[ticks.key[start] as usize]);
         while start < end {
             let window = current.window_of(ticks.ts_event[start]);
             let len = leading(&ticks.ts_event[start..end], window.to);

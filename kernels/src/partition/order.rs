@@ -33,49 +33,50 @@ impl<'a> Order<'a> {
         compare_ties(self.ticks, &self.ranks, a, b)
     }
 
-    /// Whether the rows `at(0), at(1) …` are grouped by key (mostly: a key may come back where
-    /// groups are long) and in canonical order within each group.
-    pub(super) fn in_form(&self, len: usize, at: impl Fn(usize) -> usize) -> bool {
+    /// Where the key changes, the first row included, when the rows are grouped by key (mostly: a
+    /// key may come back where groups are long) and in canonical order within each group.
+    pub(super) fn key_runs(&self) -> Option<Vec<u32>> {
         /// Groups of this many rows on average are worth no sorting.
         const GROUP_LEN: usize = 32;
         /// After this many rows the answer may be known.
         const LOOK_ROWS: usize = 1024;
         let (key, ts) = (&self.ticks.key[..], &self.ticks.ts_event[..]);
-        let mut changes = 0_usize;
-        let mut backwards = false;
-        let mut ties = false;
-        for from in (1..len).step_by(LOOK_ROWS) {
-            for row in from..len.min(from + LOOK_ROWS) {
-                let (a, b) = (at(row - 1), at(row));
-                let same = key[a] == key[b];
-                changes += usize::from(!same);
-                backwards |= same & (ts[b] < ts[a]);
-                ties |= same & (ts[b] == ts[a]);
-            }
-            // With more groups than keys, some key came back.
-            if backwards || changes > (len / GROUP_LEN).max(self.ticks.keys.len()) {
-                return false;
-            }
+        // With more groups than keys, some key came back.
+        let few = (key.len() / GROUP_LEN).max(self.ticks.keys.len());
+        if key.len() > LOOK_ROWS && changes(&key[..LOOK_ROWS]) > few {
+            return None;
         }
-        let tied = |row: usize| {
-            let (a, b) = (at(row - 1), at(row));
-            key[a] == key[b] && ts[a] == ts[b] && self.compare_ties(a, b).is_gt()
+        let starts = match changes(key) {
+            changes if changes > few => return None,
+            _ => key_runs(key),
         };
-        if ties && (1..len).any(tied) {
-            return false;
+        let ends = starts.iter().skip(1).map(|&end| end as usize).chain([key.len()]);
+        for (&start, end) in starts.iter().zip(ends) {
+            let start = start as usize;
+            let run = &ts[start..end];
+            let (mut backwards, mut ties) = (false, false);
+            for pair in run.windows(2) {
+                backwards |= pair[1] < pair[0];
+                ties |= pair[1] == pair[0];
+            }
+            let tied =
+                |row: usize| ts[row] == ts[row - 1] && self.compare_ties(row - 1, row).is_gt();
+            if backwards || (ties && (start + 1..end).any(tied)) {
+                return None;
+            }
         }
-        changes <= len / GROUP_LEN || {
+        let grouped = starts.len() <= key.len() / GROUP_LEN || {
             let mut met = vec![false; self.ticks.keys.len()];
-            (0..len).all(|row| {
-                let local = key[at(row)] as usize;
-                let new = row == 0 || key[at(row - 1)] as usize != local;
-                !(new && std::mem::replace(&mut met[local], true))
-            })
-        }
+            let again =
+                |&start: &u32| std::mem::replace(&mut met[key[start as usize] as usize], true);
+            !starts.iter().any(again)
+        };
+        grouped.then_some(starts)
     }
 
     /// The rows grouped by key, each group in canonical order.
-    pub(super) fn sorted(&self, rows: impl ExactSizeIterator<Item = u32> + Clone) -> Vec<u32> {
+    pub(super) fn sorted(&self) -> Vec<u32> {
+        let rows = 0..self.ticks.len() as u32;
         let (key, ts) = (&self.ticks.key[..], &self.ticks.ts_event[..]);
         let codes = self.ticks.keys.len();
         // Counting needs a counter per code: too many for a few rows.
@@ -131,4 +132,21 @@ struct Placing {
     /// Whether times ascended without a tie.
     ordered: bool,
     last: i64,
+}
+
+/// How often the key changes.
+fn changes(key: &[u32]) -> usize {
+    let next = key.get(1..).unwrap_or_default();
+    key.iter().zip(next).map(|(a, b)| usize::from(a != b)).sum()
+}
+
+/// Where the key changes, the first row included.
+pub(super) fn key_runs(key: &[u32]) -> Vec<u32> {
+    let mut starts = Vec::new();
+    let mut start = 0;
+    for of_key in key.chunk_by(|a, b| a == b) {
+        starts.push(start);
+        start += of_key.len() as u32;
+    }
+    starts
 }

@@ -358,9 +358,15 @@ fn codes(array: &DictionaryArray<Int32Type>) -> ScalarBuffer<u32> {
     ScalarBuffer::new(codes.inner().clone(), 0, codes.len())
 }
 
+/// A table with a row of the batch per so many entries is not narrowed.
+const SMALL_TABLE: usize = 16;
+
 /// The part of a table that a batch refers to: sorted rows use a narrow window of a long
 /// dictionary.
 fn window<T: Clone>(table: &[T], codes: ScalarBuffer<u32>) -> (Vec<T>, ScalarBuffer<u32>) {
+    if table.len() <= codes.len() / SMALL_TABLE {
+        return (table.to_vec(), codes);
+    }
     let least = codes.iter().copied().min().unwrap_or(0);
     let greatest = codes.iter().copied().max().unwrap_or(0);
     let entries = table[least as usize..=greatest as usize].to_vec();
