@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use isotick_model::definitions::Definitions;
 use isotick_model::{PublisherId, RejectReason, Rejected, StreamSchema, time};
 use isotick_scheduler::{Part, ScanError, TickSink};
-use isotick_storage::source::{RejectedRow, Source, SourceBatch, SourceOptions};
+use isotick_storage::source::{KeysWanted, RejectedRow, Source, SourceBatch, SourceOptions};
 
 use crate::cli::FieldArgs;
 
@@ -20,11 +20,13 @@ pub fn open(
     definitions: &Definitions,
     schema: &StreamSchema,
     publisher: Option<&PublisherId>,
+    keys: Option<KeysWanted>,
 ) -> Result<Source> {
     let options = SourceOptions {
         map: fields.pairs()?,
         time_unit: fields.time_unit,
         publisher: publisher.cloned(),
+        keys,
         windows: definitions.views_of(&schema.name).map(|view| view.window).collect(),
         ..SourceOptions::default()
     };
@@ -109,10 +111,15 @@ impl Rejections {
     }
 }
 
+/// The latest time that the stream's horizon lets in at `now_ns`.
+pub fn latest(schema: &StreamSchema, now_ns: i64) -> i64 {
+    schema.horizon_ns.map_or(i64::MAX, |horizon| now_ns.saturating_add(horizon))
+}
+
 /// Rejects ticks further ahead of `now_ns` than the stream's horizon: the rule that the edge holds
 /// publishers to, for files that do not pass it, so that every way in gives the same ticks.
 pub fn reject_beyond_horizon(schema: &StreamSchema, batch: &mut SourceBatch, now_ns: i64) {
-    let latest = schema.horizon_ns.map_or(i64::MAX, |horizon| now_ns.saturating_add(horizon));
+    let latest = latest(schema, now_ns);
     let ts_event = &batch.ticks.ts_event;
     if ts_event.iter().all(|&ts| ts <= latest) {
         return;

@@ -211,7 +211,7 @@ impl Publishing {
         }
         let HelloReply { next_sequence, held, definitions, ack } = reply;
         let (definitions, schema) = stream_of(&definitions, &self.stream)?;
-        let source = files::open(path, &self.fields, &definitions, &schema, Some(&id))?;
+        let source = files::open(path, &self.fields, &definitions, &schema, Some(&id), None)?;
         let held = Held { next: next_sequence, ranges: held };
         if !std::mem::replace(&mut standing.asked, true) {
             standing.resumed_at = held.rows();

@@ -96,16 +96,17 @@ pub fn run(
     let (read, done) = (AtomicU64::new(0), AtomicBool::new(false));
     let started = Instant::now();
     let outcome = std::thread::scope(|scope| {
-        scope.spawn(|| {
+        let shown = scope.spawn(|| {
             let bar = progress::bar(&format!("scanning {}", scan.view.name), rows_total, "rows");
             while !done.load(Ordering::Acquire) {
                 bar.set_position(read.load(Ordering::Relaxed));
-                std::thread::sleep(Duration::from_millis(5));
+                std::thread::park_timeout(Duration::from_millis(50));
             }
             bar.finish_and_clear();
         });
         let outcome = scan.run(parts, engines.workers, engines.on_failure, &read);
         done.store(true, Ordering::Release);
+        shown.thread().unpark();
         outcome
     })?;
     let reading = started.elapsed();
@@ -155,7 +156,7 @@ pub fn folder_parts(snapshot: &Snapshot, scan: &Scan, tail: bool) -> Result<(Vec
     let columns = columns_of(view, scan.truth);
     let mut rows = 0;
     let mut parts: Vec<Part> = Vec::new();
-    for stored in snapshot.ticks(schema, &columns, times(scan))? {
+    for stored in snapshot.ticks_of(schema, &columns, times(scan), &scan.key_selection())? {
         rows += stored.rows() as u64;
         parts.push(Box::new(move |sink: &mut TickSink<'_>| {
             for ticks in stored.read().map_err(read_failed)? {

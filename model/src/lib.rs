@@ -5,6 +5,7 @@ pub mod error;
 pub mod expr;
 pub mod ids;
 pub mod key;
+pub mod key_selection;
 pub mod results;
 pub mod schema;
 pub mod ticks;
@@ -15,6 +16,7 @@ pub mod watermark;
 
 pub use ids::{LogPosition, PublisherId};
 pub use key::Key;
+pub use key_selection::KeySelection;
 pub use schema::{Column, Inexact, StreamSchema};
 pub use ticks::{RejectReason, Rejected, Ticks, ValueColumn};
 pub use units::Scale;

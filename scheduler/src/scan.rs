@@ -9,7 +9,7 @@ use isotick_kernels::{
     CpuEngine, EncodedRows, Engine, EngineError, EngineKind, Results, Truth, Windows,
 };
 use isotick_model::view::View;
-use isotick_model::{Key, StreamSchema, Ticks};
+use isotick_model::{Key, KeySelection, StreamSchema, Ticks};
 
 /// An error of whoever reads the ticks.
 pub type ReadError = Box<dyn std::error::Error + Send + Sync>;
@@ -103,6 +103,11 @@ impl Scan {
         counts.rows_by_engine.sort_unstable();
         let Counts { rows_read, rows_by_engine, fallback } = counts;
         Ok(ScanOutcome { results: Results::of(parts), rows_read, rows_by_engine, fallback })
+    }
+
+    /// The keys that can count: by name, and by the view's filter.
+    pub fn key_selection(&self) -> KeySelection {
+        KeySelection::new(self.schema.keys.len(), &self.keys, self.view.filter.as_ref())
     }
 
     fn windows(&self) -> Windows {

@@ -113,7 +113,7 @@ fn open<'a>(
             Some(name) => files::publisher(name)?,
             None => Source::publisher_default(path)?,
         };
-        let source = files::open(path, &args.fields, definitions, schema, Some(&publisher))?;
+        let source = files::open(path, &args.fields, definitions, schema, Some(&publisher), None)?;
         Ok(Input { path, publisher, source })
     };
     args.files.iter().map(input).collect()

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use isotick_model::results::{ResultSchema, WindowRow};
 use isotick_model::{Key, PublisherId};
 use isotick_scheduler::{Part, Scan};
+use isotick_storage::source::KeysWanted;
 use isotick_storage::{ResultFile, Snapshot};
 
 use crate::cli::{ScanArgs, ScanFormat, TruthChoice};
@@ -64,6 +65,7 @@ pub fn run(args: ScanArgs) -> Result<ExitCode> {
             (parts, Some(rows))
         }
         None => {
+            let now_ns = now_ns();
             let mut parts: Vec<Part> = Vec::new();
             let mut total = Some(0);
             let mut publishers: Vec<(PublisherId, &PathBuf)> = Vec::new();
@@ -71,7 +73,13 @@ pub fn run(args: ScanArgs) -> Result<ExitCode> {
             let alone = (args.file.len() == 1).then(|| files::publisher("file")).transpose()?;
             for path in &args.file {
                 // A file's publisher is its content's hash: the same content is the same ticks.
-                let source = files::open(path, &args.fields, &definitions, schema, alone.as_ref())?;
+                let wanted = KeysWanted {
+                    selection: scan.key_selection(),
+                    latest_ns: files::latest(schema, now_ns),
+                };
+                let (fields, publisher) = (&args.fields, alone.as_ref());
+                let source =
+                    files::open(path, fields, &definitions, schema, publisher, Some(wanted))?;
                 let publisher = source.publisher().clone();
                 if let Some((_, same)) = publishers.iter().find(|(known, _)| *known == publisher) {
                     let (path, same) = (path.display(), same.display());
@@ -80,7 +88,7 @@ pub fn run(args: ScanArgs) -> Result<ExitCode> {
                 }
                 publishers.push((publisher, path));
                 total = total.zip(source.rows_total()).map(|(sum, rows)| sum + rows);
-                parts.extend(files::scan_parts(path, source, &scan.schema, &rejections, now_ns()));
+                parts.extend(files::scan_parts(path, source, &scan.schema, &rejections, now_ns));
             }
             (parts, total)
         }

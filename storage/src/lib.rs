@@ -10,7 +10,8 @@ pub mod log;
 pub mod manifest;
 mod parquet_file;
 pub mod record;
-pub mod snapshot;
+pub mod selected;
+mod snapshot;
 pub mod source;
 pub mod store;
 

@@ -11,7 +11,7 @@ use bytes::{Buf, Bytes, buf};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
-    ParquetRecordBatchReaderBuilder,
+    ParquetRecordBatchReaderBuilder, RowSelection,
 };
 use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
 use parquet::errors::ParquetError;
@@ -169,8 +169,8 @@ impl Stored {
         Error::Damaged { path: self.path.clone(), what: what.to_owned() }
     }
 
-    /// Reads some columns of a row group, given by their indices in ascending order: the chunks
-    /// are read whole and checked, then decoded batch by batch.
+    /// Reads some columns of a row group, given by their indices in ascending order, of all rows
+    /// or some: the chunks are read whole and checked, then decoded batch by batch.
     ///
     /// # Errors
     ///
@@ -179,6 +179,7 @@ impl Stored {
         &self,
         row_group: usize,
         columns: &[usize],
+        rows: Option<RowSelection>,
         batch_rows: usize,
     ) -> Result<ParquetRecordBatchReader> {
         let mut handle = File::open(&self.path).map_err(Error::io("open", &self.path))?;
@@ -198,12 +199,17 @@ impl Stored {
         }
         let mask = ProjectionMask::leaves(self.metadata.parquet_schema(), columns.iter().copied());
         let chunks = Chunks::new(chunks);
-        ParquetRecordBatchReaderBuilder::new_with_metadata(chunks, self.metadata.clone())
-            .with_row_groups(vec![row_group])
-            .with_projection(mask)
-            .with_batch_size(batch_rows)
-            .build()
-            .map_err(Error::parquet("read", &self.path))
+        let builder =
+            ParquetRecordBatchReaderBuilder::new_with_metadata(chunks, self.metadata.clone())
+                .with_row_groups(vec![row_group])
+                .with_projection(mask)
+                .with_batch_size(batch_rows);
+        match rows {
+            Some(rows) => builder.with_row_selection(rows),
+            None => builder,
+        }
+        .build()
+        .map_err(Error::parquet("read", &self.path))
     }
 }
 

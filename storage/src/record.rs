@@ -198,7 +198,7 @@ fn read_file(stored: &Stored, schema: &ResultSchema) -> Result<Vec<WindowRow>> {
     let all: Vec<usize> = (0..fields.len()).collect();
     let mut rows = Vec::new();
     for row_group in 0..stored.metadata().num_row_groups() {
-        for batch in stored.read(row_group, &all, CHUNK_ROWS)? {
+        for batch in stored.read(row_group, &all, None, CHUNK_ROWS)? {
             let batch = batch.map_err(|error| stored.damaged(&error.to_string()))?;
             window_rows(&batch, schema, &mut rows);
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use isotick_model::results::{ResultSchema, WindowRow};
 use isotick_model::view::DefinitionHash;
-use isotick_model::{LogPosition, StreamSchema, Ticks};
+use isotick_model::{KeySelection, LogPosition, StreamSchema, Ticks};
 
 use crate::error::Result;
 use crate::folder::DataFolder;
@@ -75,8 +75,23 @@ impl Snapshot {
         columns: &Columns,
         range: RangeInclusive<i64>,
     ) -> Result<Vec<Part>> {
+        self.ticks_of(schema, columns, range, &KeySelection::default())
+    }
+
+    /// The same, where rows of keys that are not selected may be left out.
+    ///
+    /// # Errors
+    ///
+    /// As [`ticks`](Self::ticks).
+    pub fn ticks_of(
+        &self,
+        schema: &StreamSchema,
+        columns: &Columns,
+        range: RangeInclusive<i64>,
+        keys: &KeySelection,
+    ) -> Result<Vec<Part>> {
         let files = self.manifest.streams.get(&schema.name).map(|stream| stream.files.as_slice());
-        history::plan(&self.folder, schema, files.unwrap_or_default(), columns, &range)
+        history::plan(&self.folder, schema, files.unwrap_or_default(), columns, &range, keys)
     }
 
     /// The log from [`covered`](Self::covered) on. Ends where the log ends when it is read.

@@ -11,8 +11,10 @@ use arrow_array::{Array, ArrayRef, DictionaryArray, RecordBatch};
 use arrow_buffer::ScalarBuffer;
 use arrow_schema::{DataType, Field, Schema};
 use isotick_model::ticks::ON_TIME;
-use isotick_model::{Key, PublisherId, StreamSchema, Ticks, ValueColumn};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
+use isotick_model::{Key, KeySelection, PublisherId, StreamSchema, Ticks, ValueColumn};
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, RowSelection};
+use parquet::data_type::ByteArray;
+use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::statistics::Statistics;
 
 use super::{Columns, DECIMAL_DIGITS, scale_entry};
@@ -20,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::folder::DataFolder;
 use crate::manifest::HistoryFile;
 use crate::parquet_file::Stored;
+use crate::selected;
 
 /// Rows of a batch, at most.
 pub const BATCH_ROWS: usize = 1 << 16;
@@ -34,6 +37,8 @@ pub struct Part {
     range: Option<RangeInclusive<i64>>,
     /// Whether `seen` is wanted and not null throughout.
     seen: bool,
+    /// Rows of other keys may be left out.
+    keys: Arc<KeySelection>,
 }
 
 /// An opened file and where it holds what.
@@ -57,7 +62,7 @@ enum Source {
 }
 
 /// Plans the reading of a stream's files. Parts hold exactly the rows whose `ts_event` lies in
-/// the range, in files' order; rows of a part are sorted by (key, `ts_event`, publisher,
+/// the range, but for some whose keys are not selected, in files' order; rows of a part are sorted by (key, `ts_event`, publisher,
 /// sequence).
 pub(crate) fn plan<'a>(
     folder: &DataFolder,
@@ -65,8 +70,10 @@ pub(crate) fn plan<'a>(
     files: impl IntoIterator<Item = &'a HistoryFile>,
     columns: &Columns,
     range: &RangeInclusive<i64>,
+    keys: &KeySelection,
 ) -> Result<Vec<Part>> {
     let mut parts = Vec::new();
+    let keys = Arc::new(keys.clone());
     for entry in files {
         if entry.ts_max < *range.start() || entry.ts_min > *range.end() {
             continue;
@@ -83,6 +90,10 @@ pub(crate) fn plan<'a>(
             if greatest < *range.start() || least > *range.end() {
                 continue;
             }
+            let key_columns = (0..schema.keys.len()).zip(&group.columns()[1..]);
+            if key_columns.into_iter().any(|(key, column)| !may_meet(&keys, key, column)) {
+                continue;
+            }
             let whole = range.contains(&least) && range.contains(&greatest);
             let rows = group.num_rows() as usize;
             let on_time = group.column(file.publisher + 2).statistics();
@@ -93,10 +104,22 @@ pub(crate) fn plan<'a>(
                 rows,
                 range: (!whole).then(|| range.clone()),
                 seen: columns.seen && !on_time,
+                keys: keys.clone(),
             });
         }
     }
     Ok(parts)
+}
+
+/// Whether a row group may have rows of a selected key, by its statistics.
+fn may_meet(keys: &KeySelection, key: usize, column: &ColumnChunkMetaData) -> bool {
+    let Some(Statistics::ByteArray(span)) = column.statistics() else { return true };
+    // Cut bounds lie outside of what they stand for.
+    let text = |bound: &ByteArray| bound.as_utf8().map(str::to_owned).ok();
+    match (span.min_opt().and_then(text), span.max_opt().and_then(text)) {
+        (Some(least), Some(greatest)) => keys.meets(key, &least, &greatest),
+        _ => true,
+    }
 }
 
 /// The types to read a file's columns as: dictionaries for text, 64-bit integers for decimals.
@@ -210,7 +233,11 @@ impl Part {
         }
         // Batches hold the chosen columns in the file's order, whatever the schema's is.
         columns.sort_unstable();
-        let batches = file.stored.read(self.row_group, &columns, BATCH_ROWS)?;
+        let selection = match self.keys.is_all() {
+            true => None,
+            false => self.selection()?,
+        };
+        let batches = file.stored.read(self.row_group, &columns, selection, BATCH_ROWS)?;
         Ok(PartReader {
             part: self.clone(),
             batches,
@@ -219,6 +246,19 @@ impl Part {
             publishers: Table::default(),
             zeros: vec![0; BATCH_ROWS.min(self.rows)].into(),
         })
+    }
+}
+
+impl Part {
+    /// The rows of selected keys, where they are few.
+    fn selection(&self) -> Result<Option<RowSelection>> {
+        let stored = &self.file.stored;
+        let keys: Vec<usize> = (1..=self.file.keys).collect();
+        let batches = stored.read(self.row_group, &keys, None, BATCH_ROWS)?;
+        let batches = batches.map(|batch| batch.map_err(|e| stored.damaged(&e.to_string())));
+        let places: Vec<usize> = (0..keys.len()).collect();
+        let selected = selected::select(batches, &places, &self.keys)?;
+        Ok(selected.map(|selected| selected.selection))
     }
 }
 

@@ -2,7 +2,9 @@ use std::fs;
 
 use arrow_buffer::NullBuffer;
 use isotick_model::ticks::{NEVER_SEEN, ON_TIME};
-use isotick_model::{Column, Key, LogPosition, Scale, StreamSchema, Ticks, ValueColumn};
+use isotick_model::{
+    Column, Key, KeySelection, LogPosition, Scale, StreamSchema, Ticks, ValueColumn,
+};
 use tempfile::TempDir;
 
 use super::{ALL_TIME, Columns};
@@ -110,6 +112,29 @@ fn extremes_come_back_in_one_mixed_file() {
 }
 
 #[test]
+fn rows_of_other_keys_may_be_left_out() {
+    let schema = schema(&["symbol"]);
+    // Sorted by key, one part of it has the key and most have not.
+    let batches: Vec<Ticks> =
+        (0..8).map(|seed| ticks(&schema, "p", 40_000 * seed, 40_000, seed)).collect();
+    let (_dir, mut store) = store();
+    commit(&mut store, &schema, &batches);
+    let all: Vec<Row> = batches.iter().flat_map(rows).collect();
+    let key = all[7].0.clone();
+    let of_key = |rows: Vec<Row>| sorted(rows.into_iter().filter(|row| row.0 == key).collect());
+    let keys = KeySelection::new(1, std::slice::from_ref(&key), None);
+    let parts =
+        store.snapshot().ticks_of(&schema, &Columns::all(&schema), ALL_TIME, &keys).unwrap();
+    let batches = parts.iter().flat_map(|part| part.read().unwrap());
+    let found: Vec<Row> = batches.flat_map(|batch| rows(&batch.unwrap())).collect();
+    assert!(found.len() < all.len(), "something was left out");
+    assert_eq!(of_key(found), of_key(all));
+    let none = KeySelection::new(1, &[Key::from_components(["~"])], None);
+    let parts = store.snapshot().ticks_of(&schema, &Columns::all(&schema), ALL_TIME, &none);
+    assert!(parts.unwrap().is_empty(), "no row group can have the key");
+}
+
+#[test]
 fn columns_are_read_as_asked() {
     let schema = schema(&["symbol"]);
     let batch = ticks(&schema, "p", 0, 200, 1);
@@ -178,7 +203,7 @@ fn large_files_split_into_row_groups_and_batches() {
     let (_dir, mut store) = store();
     commit(&mut store, &schema, std::slice::from_ref(&batch));
     let parts = store.snapshot().ticks(&schema, &Columns::all(&schema), ALL_TIME).unwrap();
-    assert_eq!(parts.len(), 2);
+    assert_eq!(parts.len(), 9);
     let count = |part: &super::Part| {
         let (mut rows_found, mut sum) = (0, 0);
         for batch in part.read().unwrap().map(Result::unwrap) {

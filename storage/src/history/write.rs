@@ -25,9 +25,9 @@ use crate::folder::DataFolder;
 use crate::manifest::{HistoryFile, Origin};
 use crate::parquet_file::{self, entry};
 
-/// Rows of a row group: large enough to decode at full speed, small enough to prune and to share
-/// among threads.
-const ROW_GROUP_ROWS: usize = 1 << 20;
+/// Rows of a row group: large enough to decode at full speed, small enough that a scan of one key
+/// reads little else.
+const ROW_GROUP_ROWS: usize = 1 << 17;
 /// Rows gathered at a time.
 const CHUNK_ROWS: usize = 1 << 16;
 /// A batch that spans more dates than this goes into one file instead of one per date.

@@ -162,10 +162,11 @@ pub(super) struct Columns {
     pub(super) values: Vec<ValueColumn>,
 }
 
-/// Parts a batch into ticks and refused rows. `lines` is the text line of each row, or empty.
+/// Parts a batch into ticks and refused rows. `ordinals` are the rows' places in the file; `lines`
+/// is the text line of each row, or empty.
 pub(super) fn finish(
     publisher: &PublisherId,
-    first_row: u64,
+    ordinals: ScalarBuffer<u64>,
     columns: Columns,
     mut refusals: Refusals,
     lines: &[u64],
@@ -173,7 +174,7 @@ pub(super) fn finish(
     let rows = columns.time.len();
     let mut ticks = Ticks {
         ts_event: columns.time,
-        sequence: (first_row..first_row + rows as u64).collect(),
+        sequence: ordinals.clone(),
         publishers: vec![publisher.clone()],
         publisher: Vec::new().into(),
         keys: columns.keys,
@@ -192,7 +193,7 @@ pub(super) fn finish(
     for column in &mut ticks.values {
         column.nulls.take_if(|nulls| nulls.null_count() == 0);
     }
-    let sequence = |row: u32| first_row + u64::from(row);
+    let sequence = |row: u32| ordinals[row as usize];
     SourceBatch {
         ticks,
         rejected: refusals
@@ -211,7 +212,7 @@ pub(super) fn finish(
                 text,
             })
             .collect(),
-        first_row,
+        first_row: ordinals.first().copied().unwrap_or(0),
         rows,
     }
 }

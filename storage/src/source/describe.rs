@@ -363,8 +363,15 @@ fn profile_parquet(path: &Path) -> Result<(u64, Vec<Profile>), SourceError> {
         if left == 0 || looked_at.is_empty() {
             break;
         }
-        let mut reader =
-            parquet_file::group_reader(path, &file, &metadata, group, &looked_at, BATCH_ROWS, 0)?;
+        let mut reader = parquet_file::group_reader(
+            path,
+            &file,
+            &metadata,
+            group,
+            &looked_at,
+            BATCH_ROWS,
+            parquet_file::RowsWanted::From(0),
+        )?;
         while left > 0
             && let Some(batch) = parquet_file::next_of(path, &mut reader)?
         {

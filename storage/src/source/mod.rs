@@ -31,7 +31,7 @@ use std::sync::Arc;
 
 use isotick_model::time::TimeUnit;
 use isotick_model::view::Tumbling;
-use isotick_model::{PublisherId, RejectReason, Rejected, StreamSchema, Ticks};
+use isotick_model::{KeySelection, PublisherId, RejectReason, Rejected, StreamSchema, Ticks};
 
 use batch::TimeRange;
 use fields::Bindings;
@@ -61,6 +61,9 @@ pub struct SourceOptions {
     /// rejected whichever columns are wanted: a column that is not wanted is left unread only
     /// where the file's statistics prove that it rejects nothing.
     pub columns: Option<Vec<usize>>,
+    /// The keys that are wanted. Rows of others are left unread where the file's statistics prove
+    /// that each is a tick.
+    pub keys: Option<KeysWanted>,
     /// Windows that every tick must fit: a tick whose window in one of them is not representable
     /// is rejected.
     pub windows: Vec<Tumbling>,
@@ -75,9 +78,20 @@ impl Default for SourceOptions {
             batch_rows: 131_072,
             publisher: None,
             columns: None,
+            keys: None,
             windows: Vec::new(),
         }
     }
+}
+
+/// See [`SourceOptions::keys`].
+#[derive(Clone, Debug)]
+pub struct KeysWanted {
+    /// The keys.
+    pub selection: KeySelection,
+    /// Ticks after this are looked at by the caller, whatever their key: row groups that may have
+    /// some are read whole.
+    pub latest_ns: i64,
 }
 
 /// A file format.
@@ -151,6 +165,7 @@ struct Plan {
     time_unit: TimeUnit,
     range: TimeRange,
     batch_rows: usize,
+    keys: Option<KeysWanted>,
     /// Per value column: whether it is delivered.
     wanted: Vec<bool>,
 }
@@ -251,6 +266,7 @@ impl Source {
             time_unit: options.time_unit.unwrap_or_default(),
             range: TimeRange::of(&options.windows),
             batch_rows: options.batch_rows.max(1),
+            keys: options.keys.clone().filter(|keys| !keys.selection.is_all()),
             wanted: (0..schema.columns.len())
                 .map(|index| options.columns.as_ref().is_none_or(|wanted| wanted.contains(&index)))
                 .collect(),

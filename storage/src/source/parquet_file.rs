@@ -1,6 +1,7 @@
 //! Parquet files: row group by row group, a column at a time.
 
 use std::any::Any;
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
@@ -15,7 +16,7 @@ use isotick_model::{Column, Key, Scale, ValueColumn};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
-    ParquetRecordBatchReaderBuilder,
+    ParquetRecordBatchReaderBuilder, RowSelection,
 };
 use parquet::basic::Type as PhysicalType;
 use parquet::errors::ParquetError;
@@ -29,6 +30,7 @@ use super::batch::{Columns, Refusals, finish, keys_of};
 use super::fields::stated_scale;
 use super::{Plan, Progress, ProgressUnit, SourceBatch, SourceError, open, read_error};
 use crate::parquet_file::Chunks;
+use crate::selected;
 
 /// A Parquet file being read.
 pub(super) struct ParquetFile {
@@ -44,6 +46,10 @@ pub(super) struct ParquetFile {
     /// 64 bits; that they disagree with the seconds shows it.
     seconds: Option<ArrowReaderMetadata>,
     seconds_reader: Option<ParquetRecordBatchReader>,
+    /// Whether statistics prove that every row is a tick, so that unwanted ones may stay unread.
+    all_ticks: bool,
+    /// The places in the file of the rows that the reader gives, where it gives some only.
+    selected: Option<VecDeque<u64>>,
     /// The dictionary of the key column in the batches of that row group.
     keys: Option<KeyDictionary>,
     /// The row group under way, or the next one when there is no reader.
@@ -112,18 +118,28 @@ pub(super) fn group_reader(
     group: usize,
     fields: &[usize],
     batch_rows: usize,
-    skip: usize,
+    rows: RowsWanted,
 ) -> Result<ParquetRecordBatchReader, SourceError> {
     let mask = ProjectionMask::roots(metadata.parquet_schema(), fields.iter().copied());
     let chunks = guard(path, || chunks(file, metadata.metadata(), group, &mask))?;
     guard(path, || {
-        ParquetRecordBatchReaderBuilder::new_with_metadata(chunks, metadata.clone())
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(chunks, metadata.clone())
             .with_row_groups(vec![group])
             .with_projection(mask)
-            .with_batch_size(batch_rows)
-            .with_offset(skip)
-            .build()
+            .with_batch_size(batch_rows);
+        match rows {
+            RowsWanted::From(first) => builder.with_offset(first),
+            RowsWanted::Selected(selection) => builder.with_row_selection(selection),
+        }
+        .build()
     })
+}
+
+/// Which rows of a row group to decode.
+pub(super) enum RowsWanted {
+    /// From this one on.
+    From(usize),
+    Selected(RowSelection),
 }
 
 /// Reads the chosen columns of a row group, each in one piece: pages are many and small.
@@ -180,7 +196,17 @@ impl ParquetFile {
         read.sort_unstable();
         read.dedup();
         let rows = rows_of(&metadata);
+        let all_ticks = plan.keys.as_ref().is_some_and(|wanted| {
+            let values = plan.bindings.values.iter().zip(&plan.schema.columns).zip(&stated);
+            times_are_good(plan, &metadata, wanted.latest_ns)
+                && values.into_iter().all(|((field, column), stated)| match field {
+                    Some(field) => rejects_nothing(&metadata, *field, column, *stated),
+                    None => true,
+                })
+        });
         Ok(Self {
+            all_ticks,
+            selected: None,
             file,
             metadata,
             stated,
@@ -254,39 +280,88 @@ impl ParquetFile {
                 self.pass_group();
                 continue;
             }
-            if self.reader.is_none() {
-                let skip = (self.next_row - self.group_start) as usize;
-                let open = |metadata, fields: &[usize]| {
-                    let (path, rows) = (&plan.path, plan.batch_rows);
-                    group_reader(path, &self.file, metadata, self.group, fields, rows, skip)
-                };
-                let seconds = self.seconds.as_ref();
-                self.seconds_reader =
-                    seconds.map(|metadata| open(metadata, &[plan.bindings.time])).transpose()?;
-                self.reader = Some(open(&self.metadata, &self.read)?);
+            if self.reader.is_none() && !self.open_group(plan)? {
+                self.next_row = group_end;
+                continue;
             }
             let next = |reader: &mut Option<ParquetRecordBatchReader>| match reader {
                 Some(reader) => next_of(&plan.path, reader),
                 None => Ok(None),
             };
             let Some(batch) = next(&mut self.reader)? else {
+                if self.selected.as_ref().is_some_and(VecDeque::is_empty) {
+                    self.next_row = group_end;
+                    continue;
+                }
                 return Err(self.row_count(plan, group_end));
             };
             let seconds = next(&mut self.seconds_reader)?;
-            let rows = (batch.num_rows() as u64).min(self.end_row - self.next_row);
-            if self.next_row + rows > group_end {
-                return Err(self.row_count(plan, group_end));
-            }
-            if rows == 0 {
+            let (batch, ordinals) = match &mut self.selected {
+                Some(selected) => {
+                    if batch.num_rows() > selected.len() {
+                        return Err(self.row_count(plan, group_end));
+                    }
+                    let ordinals = selected.drain(..batch.num_rows()).collect();
+                    (batch, ordinals)
+                }
+                None => {
+                    let rows = (batch.num_rows() as u64).min(self.end_row - self.next_row);
+                    if self.next_row + rows > group_end {
+                        return Err(self.row_count(plan, group_end));
+                    }
+                    let first_row = self.next_row;
+                    self.next_row += rows;
+                    (batch.slice(0, rows as usize), (first_row..first_row + rows).collect())
+                }
+            };
+            if batch.num_rows() == 0 {
                 continue;
             }
-            let batch = batch.slice(0, rows as usize);
-            let first_row = self.next_row;
-            self.next_row += rows;
-            return self.convert(plan, &batch, seconds.as_ref(), first_row).map(Some).map_err(
+            return self.convert(plan, &batch, seconds.as_ref(), ordinals).map(Some).map_err(
                 |source| SourceError::Parquet { path: plan.path.clone(), source: source.into() },
             );
         }
+    }
+
+    /// Opens the reader of the row group; whether there is a row in it that is wanted.
+    fn open_group(&mut self, plan: &Plan) -> Result<bool, SourceError> {
+        let (path, rows) = (&plan.path, plan.batch_rows);
+        let open = |metadata, fields: &[usize], rows_wanted| {
+            group_reader(path, &self.file, metadata, self.group, fields, rows, rows_wanted)
+        };
+        let whole = self.next_row == self.group_start
+            && self.end_row >= self.group_start + self.group_rows(self.group);
+        self.selected = None;
+        if let Some(wanted) = &plan.keys
+            && self.all_ticks
+            && self.seconds.is_none()
+            && whole
+        {
+            let mut fields = plan.bindings.keys.clone();
+            fields.sort_unstable();
+            fields.dedup();
+            let place = |field: &usize| fields.binary_search(field).expect("it is one of them");
+            let columns: Vec<usize> = plan.bindings.keys.iter().map(place).collect();
+            let mut keys = open(&self.metadata, &fields, RowsWanted::From(0))?;
+            let batches = std::iter::from_fn(|| next_of(path, &mut keys).transpose());
+            if let Some(selected) = selected::select(batches, &columns, &wanted.selection)? {
+                let ordinals = selected.rows.iter().map(|&row| self.group_start + u64::from(row));
+                let ordinals: VecDeque<u64> = ordinals.collect();
+                if ordinals.is_empty() {
+                    return Ok(false);
+                }
+                let rows = RowsWanted::Selected(selected.selection);
+                self.reader = Some(open(&self.metadata, &self.read, rows)?);
+                self.selected = Some(ordinals);
+                return Ok(true);
+            }
+        }
+        let skip = || RowsWanted::From((self.next_row - self.group_start) as usize);
+        let seconds = self.seconds.as_ref();
+        self.seconds_reader =
+            seconds.map(|metadata| open(metadata, &[plan.bindings.time], skip())).transpose()?;
+        self.reader = Some(open(&self.metadata, &self.read, skip())?);
+        Ok(true)
     }
 
     fn row_count(&self, plan: &Plan, group_end: u64) -> SourceError {
@@ -300,7 +375,7 @@ impl ParquetFile {
         plan: &Plan,
         batch: &RecordBatch,
         seconds: Option<&RecordBatch>,
-        first_row: u64,
+        ordinals: ScalarBuffer<u64>,
     ) -> Result<SourceBatch, ArrowError> {
         let rows = batch.num_rows();
         let array = |field: usize| -> Option<&ArrayRef> {
@@ -353,7 +428,7 @@ impl ParquetFile {
             })
             .collect::<Result<Vec<_>, ArrowError>>()?;
         let columns = Columns { time, codes, keys, values };
-        Ok(finish(&plan.publisher, first_row, columns, refusals, &[]))
+        Ok(finish(&plan.publisher, ordinals, columns, refusals, &[]))
     }
 }
 
@@ -455,6 +530,33 @@ fn with_dictionary_keys(
         let parquet = Arc::clone(metadata.metadata());
         // A reader that cannot give dictionaries gives the text itself.
         Ok(ArrowReaderMetadata::try_new(parquet, options).unwrap_or(metadata))
+    })
+}
+
+/// Whether the file's statistics prove that every row has a time that is good, and not after
+/// `latest_ns`.
+fn times_are_good(plan: &Plan, metadata: &ArrowReaderMetadata, latest_ns: i64) -> bool {
+    let parquet = metadata.parquet_schema();
+    let field = plan.bindings.time;
+    let nanoseconds = match metadata.schema().field(field).data_type() {
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => true,
+        DataType::Int64 => plan.time_unit == isotick_model::time::TimeUnit::Nanoseconds,
+        _ => false,
+    };
+    let leaf = (0..parquet.num_columns()).find(|&leaf| parquet.get_column_root_idx(leaf) == field);
+    let (true, Some(leaf)) = (nanoseconds, leaf) else { return false };
+    let required = parquet.column(leaf).max_def_level() == 0;
+    metadata.metadata().row_groups().iter().all(|group| {
+        let statistics = group.column(leaf).statistics();
+        let no_nulls = required || statistics.and_then(Statistics::null_count_opt) == Some(0);
+        let span = match statistics {
+            Some(Statistics::Int64(span)) => span.min_opt().copied().zip(span.max_opt().copied()),
+            _ => None,
+        };
+        let good = |(least, greatest): (i64, i64)| {
+            plan.range.holds(least) && plan.range.holds(greatest) && greatest <= latest_ns
+        };
+        no_nulls && span.is_some_and(good)
     })
 }
 

@@ -5,6 +5,7 @@ mod expected;
 mod parquet_types;
 mod real;
 mod rejects;
+mod selected;
 mod text;
 
 use std::fs::File;

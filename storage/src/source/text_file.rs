@@ -222,6 +222,7 @@ impl Rows {
             .collect();
         let columns =
             Columns { time: self.time.into(), codes: self.codes.into(), keys: self.keys, values };
-        finish(&plan.publisher, first_row, columns, self.refusals, &self.lines)
+        let ordinals = first_row..first_row + columns.time.len() as u64;
+        finish(&plan.publisher, ordinals.collect(), columns, self.refusals, &self.lines)
     }
 }

@@ -1,0 +1,66 @@
+use arrow_array::{Int64Array, StringArray};
+
+use super::*;
+
+fn wanted(keys: &[&str], latest_ns: i64) -> SourceOptions {
+    let keys: Vec<_> = keys.iter().map(|key| isotick_model::Key::from_components([key])).collect();
+    let selection = KeySelection::new(1, &keys, None);
+    let keys = Some(KeysWanted { selection, latest_ns });
+    SourceOptions { keys, batch_rows: 700, ..Default::default() }
+}
+
+/// Row groups of 1,000 rows. Every 50th row has the key `rare`, and the last group has no other.
+fn sample(price: impl Fn(i64) -> Option<i64>) -> Sample {
+    let key = |row: i64| if row >= 5_000 || row % 50 == 0 { "rare" } else { "usual" };
+    let columns: [(&str, ArrayRef); 3] = [
+        ("ts", Arc::new(Int64Array::from_iter_values(0..6_000))),
+        ("symbol", Arc::new(StringArray::from_iter_values((0..6_000).map(key)))),
+        ("price", Arc::new((0..6_000).map(price).collect::<Int64Array>())),
+    ];
+    let field = |(name, array): (&str, ArrayRef)| {
+        (Field::new(name, array.data_type().clone(), true), array)
+    };
+    Sample::parquet_with(Default::default(), columns.into_iter().map(field).collect(), 1_000)
+}
+
+fn schema() -> StreamSchema {
+    stream(vec![column("price", 2)])
+}
+
+/// All batches, which leave gaps.
+fn read(sample: &Sample, options: &SourceOptions) -> Flat {
+    let mut source = Source::open(&sample.path, options, &schema()).unwrap();
+    let mut flat = Flat::default();
+    while let Some(batch) = source.next_batch().unwrap() {
+        flat.add(&batch);
+    }
+    flat
+}
+
+#[test]
+fn rows_of_unwanted_keys_stay_unread_and_the_others_keep_their_places() {
+    let sample = sample(|row| Some(row * 3));
+    let whole = sample.read(&schema());
+    for (keys, expected) in [(&["rare"][..], 1_100), (&["none"], 0), (&["rare", "usual"], 6_000)] {
+        let some = read(&sample, &wanted(keys, i64::MAX));
+        let is_wanted = |key: &String| keys.contains(&key.as_str());
+        let of_keys = |ticks: &[Row]| {
+            let ticks = ticks.iter().filter(|row| is_wanted(&row.2));
+            ticks.cloned().collect::<Vec<_>>()
+        };
+        assert_eq!(of_keys(&some.ticks), of_keys(&whole.ticks));
+        assert_eq!(of_keys(&some.ticks).len(), expected);
+        if keys != ["rare", "usual"] {
+            assert!(some.ticks.len() < 2_000, "{keys:?}: {} rows were read", some.ticks.len());
+        }
+    }
+}
+
+#[test]
+fn a_file_that_may_have_bad_rows_is_read_whole() {
+    let bad = sample(|row| (row != 7).then_some(row));
+    assert_eq!(read(&bad, &wanted(&["rare"], i64::MAX)), bad.read(&schema()));
+    let late = sample(Some);
+    assert_eq!(read(&late, &wanted(&["rare"], 5_998)), late.read(&schema()));
+    assert!(read(&late, &wanted(&["rare"], 5_999)).ticks.len() < 2_000);
+}
