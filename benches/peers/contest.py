@@ -1,0 +1,272 @@
+"""Who runs what: every correct form once, then rounds of the fastest ones."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pyarrow.parquet as pq
+
+import check
+from engines import FLOOR, INTERLEAVED, ISOTICK, LAYOUTS, OWN, PEERS, SORTED, Data
+from engines.isotick import Definition, Isotick
+from measure import Failed, Runner, Usage, drop_cache
+from queries import Query
+
+#: The same interleaved file for everyone, and everyone at its best layout.
+IN_PLACE, BEST = "in place", "best layout"
+MODES = {IN_PLACE: (INTERLEAVED,), BEST: (SORTED, OWN)}
+#: Engines slower than the fastest by this factor take part in two rounds only.
+SLOW = 5.0
+SLOW_ROUNDS = 2
+COLD_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One run of one contestant."""
+
+    cold: bool
+    #: The query alone, its result materialised: what ratios are made of.
+    query_s: float
+    #: The whole process, start to end.
+    process_s: float
+    cpu_s: float
+    peak_bytes: int
+    read_bytes: int
+    #: Isotick's own `seconds`: reading and reducing, without the rows' finish.
+    own_s: float | None = None
+    hash: str | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer on disk, until all answers to its query are compared."""
+
+    path: Path
+    digests: dict[str, str]
+
+
+@dataclass
+class Contestant:
+    """One engine's way to answer one query over one layout."""
+
+    query: Query
+    mode: str
+    engine: str
+    layout: str
+    form: str
+    trial_s: float | None = None
+    #: Why it is not in the comparison: it failed, or its answer is wrong.
+    out: str | None = None
+    answer: Answer | None = None
+    samples: list[Sample] = field(default_factory=list)
+
+    @property
+    def label(self) -> str:
+        """For progress lines."""
+        return f"{self.query.name} {self.mode}: {self.engine}, {self.layout}, {self.form}"
+
+    def agrees(self, other: Contestant) -> bool:
+        """Whether all integers that both answers hold are equal."""
+        mine, theirs = self.answer.digests, other.answer.digests
+        shared = [name for name in (*self.query.keys, *self.query.outputs) if name in mine and name in theirs]
+        return all(mine[name] == theirs[name] for name in shared)
+
+    def of(self, cold: bool) -> list[Sample]:
+        """The cold or the warm runs."""
+        return [sample for sample in self.samples if sample.cold == cold]
+
+    def median(self, what: str, cold: bool = False) -> float | None:
+        """The median of one figure over the runs, if there were any."""
+        values = [getattr(sample, what) for sample in self.of(cold)]
+        values = [value for value in values if value is not None]
+        return median(values) if values else None
+
+    def peak_bytes(self) -> int | None:
+        """The greatest peak over the runs that call the query once."""
+        runs = self.of(cold=True) or self.of(cold=False)
+        return max((sample.peak_bytes for sample in runs), default=None)
+
+
+class Contest:
+    """All contestants of the chosen queries over one data set."""
+
+    def __init__(self, data: Data, runner: Runner, isotick: Isotick, probe: Path, answers: Path) -> None:
+        self.data = data
+        self.runner = runner
+        self.isotick = isotick
+        self.probe = probe
+        self.answers = answers
+        self.definitions: dict[str, Definition] = {}
+        self.contestants: list[Contestant] = []
+        #: Queries that the binary cannot answer, and its complaint.
+        self.skipped: dict[str, str] = {}
+        #: What the checks found, in words.
+        self.findings: list[str] = []
+        answers.mkdir(parents=True, exist_ok=True)
+
+    def base(self) -> dict[str, Any]:
+        """What every worker is told."""
+        return {
+            "rows": self.data.rows,
+            "interleaved": str(self.data.interleaved),
+            "sorted": str(self.data.sorted),
+            "stores": str(self.data.stores),
+        }
+
+    def enter(self, queries: Iterable[Query], engines: Iterable[str], modes: Iterable[str]) -> None:
+        """Makes the contestants: every form of every engine over every layout of the modes."""
+        engines = list(engines)
+        for query in queries:
+            if ISOTICK in engines:
+                understood = self.isotick.understood(query, self.probe)
+                if isinstance(understood, str):
+                    self.skipped[query.name] = understood
+                else:
+                    self.definitions[query.name] = understood
+            for mode in modes:
+                for engine in engines:
+                    for layout in MODES[mode]:
+                        if layout in LAYOUTS[engine]:
+                            self._enter(query, mode, engine, layout)
+
+    def _enter(self, query: Query, mode: str, engine: str, layout: str) -> None:
+        if engine == ISOTICK:
+            forms = [self._view_form(query)] if query.name in self.definitions else []
+        else:
+            spec = {"action": "forms", "engine": engine, "layout": layout, "query": query.name}
+            try:
+                forms = self.runner.worker({**self.base(), **spec})[1]["forms"]
+            except Failed as error:
+                self.contestants.append(Contestant(query, mode, engine, layout, "", out=str(error)))
+                return
+        self.contestants += [Contestant(query, mode, engine, layout, form) for form in forms]
+
+    def _view_form(self, query: Query) -> str:
+        missing = [name for name in query.outputs if name not in self.definitions[query.name].outputs]
+        return f"view, vwap for {', '.join(missing)}" if missing else "view"
+
+    def run_once(self, one: Contestant, cold: bool, calls: int, answer: Path | None = None) -> Sample:
+        """One process. A peer's time is the better of its calls, Isotick's its whole process."""
+        files = self.data.files(one.engine, one.layout)
+        if cold:
+            drop_cache(files)
+        if one.engine == ISOTICK:
+            definition = self.definitions[one.query.name]
+            argv = self.isotick.scan(one.query, definition, self.data, one.layout, self.runner.threads, answer)
+            usage = self.runner.run(argv)
+            stats = usage.json_line(usage.stderr)
+            query_s = stats.get("query_seconds", usage.wall_s)
+            return _sample(cold, query_s, usage, usage.cpu_s, stats["seconds"], stats["hash"])
+        spec = {"action": "query", "engine": one.engine, "layout": one.layout, "query": one.query.name}
+        spec |= {"form": one.form, "calls": calls, "answer": None if answer is None else str(answer)}
+        usage, outcome = self.runner.worker({**self.base(), **spec})
+        best = min(outcome["calls"], key=lambda call: call["seconds"])
+        return _sample(cold, best["seconds"], usage, best["cpu_s"])
+
+    def trial(self) -> None:
+        """Runs everyone once, checks the answers, and keeps each engine's fastest correct form."""
+        for name in dict.fromkeys(one.query.name for one in self.contestants):
+            for number, one in enumerate(self.contestants):
+                if one.query.name == name and one.out is None:
+                    self._try(one, self.answers / f"{number}.parquet")
+            self._judge(name)
+            for path in self.answers.glob("*.parquet"):
+                path.unlink()
+
+    def _try(self, one: Contestant, path: Path) -> None:
+        try:
+            one.trial_s = self.run_once(one, cold=False, calls=2, answer=path).query_s
+            if one.engine == ISOTICK:
+                outputs = self.definitions[one.query.name].outputs
+                check.write_answer(check.canonical(pq.read_table(path), one.query, outputs), path)
+            if one.engine != FLOOR:
+                one.answer = Answer(path, check.digests(pq.read_table(path)))
+        except (Failed, ValueError, KeyError) as error:
+            one.out = str(error)
+        progress(f"{one.label}: {one.out or f'{one.trial_s:.3f} s'}")
+
+    def _judge(self, name: str) -> None:
+        """Compares all answers to one query; what most engines say is taken for right."""
+        answered = [one for one in self.contestants if one.query.name == name and one.answer is not None]
+        if not answered:
+            return
+        outputs = answered[0].query.outputs
+        full = [one for one in answered if all(output in one.answer.digests for output in outputs)] or answered
+        reference = max(full, key=lambda one: len({other.engine for other in full if other.agrees(one)}))
+        expected = pq.read_table(reference.answer.path)
+        for one in answered:
+            wrong = None
+            if not one.agrees(reference):
+                wrong = check.difference(pq.read_table(one.answer.path), expected, one.query)
+            elif "vwap" in one.answer.digests and "notional" in reference.answer.digests:
+                wrong = check.wrong_quotients(pq.read_table(one.answer.path), expected)
+            if wrong is not None:
+                one.out = f"WRONG: {wrong}"
+                self.findings.append(f"{one.label}: {one.out}")
+        right = [one for one in answered if one.out is None]
+        engines = ", ".join(dict.fromkeys(one.engine for one in right))
+        self.findings.append(
+            f"{name}: {len(right)} of {len(answered)} answers equal, {expected.num_rows} rows ({engines})"
+        )
+
+    def finalists(self, query: str, mode: str) -> list[Contestant]:
+        """Each engine's fastest correct way."""
+        found: dict[str, Contestant] = {}
+        for one in self.contestants:
+            if one.query.name != query or one.mode != mode or one.out is not None or one.trial_s is None:
+                continue
+            # The floor is shown for each layout, so that none is compared with another's.
+            slot = f"{one.engine} {one.layout}" if one.engine == FLOOR else one.engine
+            if slot not in found or one.trial_s < found[slot].trial_s:
+                found[slot] = one
+        return list(found.values())
+
+    def rounds(self, repeat: int, cold: bool) -> None:
+        """Rounds in which every finalist runs cold, then warm, so that noise falls on all."""
+        pairs = list(dict.fromkeys((one.query.name, one.mode) for one in self.contestants))
+        for query, mode in pairs:
+            finalists = self.finalists(query, mode)
+            fastest = min((one.trial_s for one in finalists if one.engine != FLOOR), default=0.0)
+            for number in range(repeat):
+                # Each round starts with another engine: none always runs after the same one.
+                turn = number % max(1, len(finalists))
+                for one in finalists[turn:] + finalists[:turn]:
+                    if number >= SLOW_ROUNDS and one.trial_s > SLOW * fastest:
+                        continue
+                    try:
+                        if cold and number < COLD_ROUNDS:
+                            one.samples.append(self.run_once(one, cold=True, calls=1))
+                        one.samples.append(self.run_once(one, cold=False, calls=2))
+                    except Failed as error:
+                        one.out = str(error)
+            for one in finalists:
+                time = one.median("query_s")
+                progress(f"{one.label}: {one.out or f'{time:.3f} s, median of {len(one.of(False))}'}")
+        self._check_hashes()
+
+    def _check_hashes(self) -> None:
+        """Isotick prints one hash per query, whatever the layout, the run or the cache."""
+        for name in self.definitions:
+            own = [one for one in self.contestants if one.query.name == name and one.engine == ISOTICK]
+            hashes = {sample.hash for one in own for sample in one.samples}
+            if len(hashes) == 1:
+                self.findings.append(f"{name}: one isotick hash over all layouts and runs, {hashes.pop()}")
+            elif hashes:
+                self.findings.append(f"{name}: WRONG: {len(hashes)} isotick hashes: {sorted(map(str, hashes))}")
+
+
+def _sample(
+    cold: bool, query_s: float, usage: Usage, cpu_s: float, own_s: float | None = None, digest: str | None = None
+) -> Sample:
+    return Sample(cold, query_s, usage.wall_s, cpu_s, usage.peak_bytes, usage.read_bytes, own_s, digest)
+
+
+def progress(text: str) -> None:
+    """A line for whoever waits."""
+    print(text, file=sys.stderr, flush=True)
