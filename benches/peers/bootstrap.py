@@ -35,7 +35,7 @@ def enter(script: Path) -> None:
     """Starts `script` again in the environment, unless this is it already."""
     python = interpreter()
     if Path(sys.prefix).resolve() != python.parent.parent.resolve():
-        os.execv(python, [str(python), str(script), *sys.argv[1:]])
+        os.execv(python, [str(python), "-B", str(script), *sys.argv[1:]])
 
 
 def binary() -> Path:

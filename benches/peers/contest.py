@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 import check
-from engines import FLOOR, INTERLEAVED, ISOTICK, LAYOUTS, OWN, PEERS, SORTED, Data
+from engines import FLOOR, INTERLEAVED, ISOTICK, LAYOUTS, OWN, SORTED, Data
 from engines.isotick import Definition, Isotick
 from measure import Failed, Runner, Usage, drop_cache
 from queries import Query
@@ -120,7 +120,7 @@ class Contest:
         }
 
     def enter(self, queries: Iterable[Query], engines: Iterable[str], modes: Iterable[str]) -> None:
-        """Makes the contestants: every form of every engine over every layout of the modes."""
+        """Makes the contestants, not yet with their forms: every engine over every layout."""
         engines = list(engines)
         for query in queries:
             if ISOTICK in engines:
@@ -131,21 +131,11 @@ class Contest:
                     self.definitions[query.name] = understood
             for mode in modes:
                 for engine in engines:
+                    if engine == ISOTICK and query.name in self.skipped:
+                        continue
                     for layout in MODES[mode]:
                         if layout in LAYOUTS[engine]:
-                            self._enter(query, mode, engine, layout)
-
-    def _enter(self, query: Query, mode: str, engine: str, layout: str) -> None:
-        if engine == ISOTICK:
-            forms = [self._view_form(query)] if query.name in self.definitions else []
-        else:
-            spec = {"action": "forms", "engine": engine, "layout": layout, "query": query.name}
-            try:
-                forms = self.runner.worker({**self.base(), **spec})[1]["forms"]
-            except Failed as error:
-                self.contestants.append(Contestant(query, mode, engine, layout, "", out=str(error)))
-                return
-        self.contestants += [Contestant(query, mode, engine, layout, form) for form in forms]
+                            self.contestants.append(Contestant(query, mode, engine, layout, ""))
 
     def _view_form(self, query: Query) -> str:
         missing = [name for name in query.outputs if name not in self.definitions[query.name].outputs]
@@ -158,38 +148,66 @@ class Contest:
             drop_cache(files)
         if one.engine == ISOTICK:
             definition = self.definitions[one.query.name]
-            argv = self.isotick.scan(one.query, definition, self.data, one.layout, self.runner.threads, answer)
+            argv = self.isotick.scan(
+                one.query, definition, self.data, one.layout, self.runner.threads, answer
+            )
             usage = self.runner.run(argv)
             stats = usage.json_line(usage.stderr)
             query_s = stats.get("query_seconds", usage.wall_s)
             return _sample(cold, query_s, usage, usage.cpu_s, stats["seconds"], stats["hash"])
         spec = {"action": "query", "engine": one.engine, "layout": one.layout, "query": one.query.name}
-        spec |= {"form": one.form, "calls": calls, "answer": None if answer is None else str(answer)}
+        spec |= {"form": one.form, "calls": calls}
         usage, outcome = self.runner.worker({**self.base(), **spec})
         best = min(outcome["calls"], key=lambda call: call["seconds"])
         return _sample(cold, best["seconds"], usage, best["cpu_s"])
 
     def trial(self) -> None:
-        """Runs everyone once, checks the answers, and keeps each engine's fastest correct form."""
-        for name in dict.fromkeys(one.query.name for one in self.contestants):
-            for number, one in enumerate(self.contestants):
-                if one.query.name == name and one.out is None:
-                    self._try(one, self.answers / f"{number}.parquet")
+        """Runs every form once, checks the answers, and leaves one contestant per form."""
+        entered, self.contestants = self.contestants, []
+        for name in dict.fromkeys(one.query.name for one in entered):
+            for number, one in enumerate(entered):
+                if one.query.name != name:
+                    continue
+                prefix = self.answers / str(number)
+                forms = (
+                    self._try_isotick(one, prefix) if one.engine == ISOTICK else self._try_peer(one, prefix)
+                )
+                self.contestants += forms
+                for form in forms:
+                    progress(f"{form.label}: {form.out or f'{form.trial_s:.3f} s'}")
             self._judge(name)
             for path in self.answers.glob("*.parquet"):
                 path.unlink()
 
-    def _try(self, one: Contestant, path: Path) -> None:
+    def _try_isotick(self, one: Contestant, prefix: Path) -> list[Contestant]:
+        path = prefix.with_suffix(".parquet")
+        tried = replace(one, form=self._view_form(one.query))
         try:
-            one.trial_s = self.run_once(one, cold=False, calls=2, answer=path).query_s
-            if one.engine == ISOTICK:
-                outputs = self.definitions[one.query.name].outputs
-                check.write_answer(check.canonical(pq.read_table(path), one.query, outputs), path)
-            if one.engine != FLOOR:
-                one.answer = Answer(path, check.digests(pq.read_table(path)))
+            tried.trial_s = self.run_once(tried, cold=False, calls=1, answer=path).query_s
+            outputs = self.definitions[one.query.name].outputs
+            check.write_answer(check.canonical(pq.read_table(path), one.query, outputs), path)
+            tried.answer = Answer(path, check.digests(pq.read_table(path)))
         except (Failed, ValueError, KeyError) as error:
-            one.out = str(error)
-        progress(f"{one.label}: {one.out or f'{one.trial_s:.3f} s'}")
+            tried.out = str(error)
+        return [tried]
+
+    def _try_peer(self, one: Contestant, prefix: Path) -> list[Contestant]:
+        spec = {"action": "trial", "engine": one.engine, "layout": one.layout, "query": one.query.name}
+        spec |= {"calls": 2, "answers": str(prefix)}
+        try:
+            outcome = self.runner.worker({**self.base(), **spec})[1]["forms"]
+        except Failed as error:
+            return [replace(one, out=str(error))]
+        forms = []
+        for name, found in outcome.items():
+            form = replace(one, form=name, out=found.get("error"), samples=[])
+            if form.out is None:
+                form.trial_s = min(call["seconds"] for call in found["calls"])
+                if found["answer"] is not None:
+                    path = Path(found["answer"])
+                    form.answer = Answer(path, check.digests(pq.read_table(path)))
+            forms.append(form)
+        return forms
 
     def _judge(self, name: str) -> None:
         """Compares all answers to one query; what most engines say is taken for right."""
@@ -197,7 +215,9 @@ class Contest:
         if not answered:
             return
         outputs = answered[0].query.outputs
-        full = [one for one in answered if all(output in one.answer.digests for output in outputs)] or answered
+        full = [
+            one for one in answered if all(output in one.answer.digests for output in outputs)
+        ] or answered
         reference = max(full, key=lambda one: len({other.engine for other in full if other.agrees(one)}))
         expected = pq.read_table(reference.answer.path)
         for one in answered:
@@ -229,6 +249,8 @@ class Contest:
 
     def rounds(self, repeat: int, cold: bool) -> None:
         """Rounds in which every finalist runs cold, then warm, so that noise falls on all."""
+        if repeat == 0:
+            return
         pairs = list(dict.fromkeys((one.query.name, one.mode) for one in self.contestants))
         for query, mode in pairs:
             finalists = self.finalists(query, mode)
@@ -258,11 +280,18 @@ class Contest:
             if len(hashes) == 1:
                 self.findings.append(f"{name}: one isotick hash over all layouts and runs, {hashes.pop()}")
             elif hashes:
-                self.findings.append(f"{name}: WRONG: {len(hashes)} isotick hashes: {sorted(map(str, hashes))}")
+                self.findings.append(
+                    f"{name}: WRONG: {len(hashes)} isotick hashes: {sorted(map(str, hashes))}"
+                )
 
 
 def _sample(
-    cold: bool, query_s: float, usage: Usage, cpu_s: float, own_s: float | None = None, digest: str | None = None
+    cold: bool,
+    query_s: float,
+    usage: Usage,
+    cpu_s: float,
+    own_s: float | None = None,
+    digest: str | None = None,
 ) -> Sample:
     return Sample(cold, query_s, usage.wall_s, cpu_s, usage.peak_bytes, usage.read_bytes, own_s, digest)
 

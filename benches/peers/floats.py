@@ -51,7 +51,13 @@ def _peer(contest: Contest, engine: str, scratch: Path) -> Wobble:
     path = scratch / "floats.npy"
     by_threads: dict[int, np.ndarray] = {}
     for threads in THREADS:
-        spec = {"action": "floats", "engine": engine, "layout": "interleaved", "runs": RUNS, "answer": str(path)}
+        spec = {
+            "action": "floats",
+            "engine": engine,
+            "layout": "interleaved",
+            "runs": RUNS,
+            "answer": str(path),
+        }
         contest.runner.worker({**contest.base(), **spec}, threads)
         by_threads[threads] = np.load(path)
         path.unlink()
@@ -85,5 +91,7 @@ def _isotick(contest: Contest) -> Wobble:
             symbols = stats["windows"]
     every = set().union(*hashes.values())
     each = {threads: 0 if len(found) == 1 else symbols for threads, found in hashes.items()}
-    note = "exact sums, one rounding; one hash over all symbols and runs" if len(every) == 1 else "hashes differ"
+    note = (
+        "exact sums, one rounding; one hash over all symbols and runs" if len(every) == 1 else "hashes differ"
+    )
     return Wobble(ISOTICK, RUNS * len(THREADS), symbols, 0 if len(every) == 1 else symbols, each, 0, note)

@@ -53,7 +53,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     if not rows:
         return ""
     widths = [max(len(str(line[i])) for line in (header, *rows)) for i in range(len(header))]
-    right = [all(str(row[i])[:1].isdigit() or row[i] in ("-", "") for row in rows) for i in range(len(header))]
+    right = [
+        all(str(row[i])[:1].isdigit() or row[i] in ("-", "") for row in rows) for i in range(len(header))
+    ]
 
     def line(cells: Sequence[str]) -> str:
         padded = (c.rjust(w) if r else c.ljust(w) for c, w, r in zip(cells, widths, right))
@@ -153,14 +155,16 @@ def _contests(report: Report) -> list[str]:
             if one.out is None and not one.samples and one.trial_s is not None
         ]
         if tried:
-            parts.append(f"Slower forms, run once: {'; '.join(tried)}.")
+            parts.append(f"Run once, not measured further: {'; '.join(tried)}.")
         parts += [f"Left out: {one.label}: {one.out}" for one in others if one.out is not None]
     return parts
 
 
-def _targets(found: list[Verdict]) -> str:
+def _targets(found: list[Verdict]) -> list[str]:
+    if not found:
+        return []
     rows = [[v.query, v.mode, v.what, v.reached, v.asked, v.verdict] for v in found]
-    return table(("query", "mode", "target", "reached", "asked", "verdict"), rows)
+    return ["### Targets", table(("query", "mode", "target", "reached", "asked", "verdict"), rows)]
 
 
 def _loads(report: Report) -> list[str]:
@@ -185,6 +189,16 @@ def _wobbles(wobbles: list[Wobble]) -> list[str]:
     return [table(header, rows)]
 
 
+def _legend() -> str:
+    return (
+        "Query s: warm median with the result materialised; for isotick the whole process unless it "
+        "states a query time (own s: its reading and reducing alone), for a peer the better of two calls "
+        "in a process with the library loaded. x isotick: query s over isotick's; above 1 isotick is "
+        "faster. Peak: of the process, with one call where cold runs were made. Engines slower than the "
+        f"fastest by {SLOW:g} ran {SLOW_ROUNDS} times."
+    )
+
+
 def markdown(report: Report) -> str:
     """The whole report."""
     pinned = f"cores {report.cores}" if report.cores else "cores not pinned"
@@ -194,14 +208,9 @@ def markdown(report: Report) -> str:
         f"{report.date}; {machine()}; {pinned}.",
         f"{versions(report)}.",
         f"Seed {report.seed}; {sizes}.",
-        "Query s: warm median, result materialised; for isotick the whole process unless it states a "
-        "query time (own s: its reading and reducing alone), for a peer the better of two calls in a "
-        "process with the library loaded. x isotick: query s over isotick's, above 1 isotick is faster. "
-        "Peak: of the process, with one call where cold runs were made. Engines slower than the fastest "
-        f"by {SLOW:g} ran {SLOW_ROUNDS} times.",
+        _legend(),
         *_contests(report),
-        "### Targets",
-        _targets(verdicts(report.contest)),
+        *_targets(verdicts(report.contest)),
     ]
     if report.loads:
         parts += ["### Loading into an engine's own store", *_loads(report)]
@@ -249,7 +258,8 @@ def as_json(report: Report) -> dict[str, Any]:
         "findings": contest.findings,
         "targets": [asdict(verdict) for verdict in verdicts(contest)],
         "loads": {
-            name: loaded if isinstance(loaded, str) else asdict(loaded) for name, loaded in report.loads.items()
+            name: loaded if isinstance(loaded, str) else asdict(loaded)
+            for name, loaded in report.loads.items()
         },
         "floats": [asdict(wobble) for wobble in report.wobbles],
         "range_memory": [asdict(memory) for memory in report.range_memory],

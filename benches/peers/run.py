@@ -8,7 +8,10 @@ import json
 import sys
 from pathlib import Path
 
-import bootstrap
+# The sources' folder stays as it was cloned; set before the first import of one of them.
+sys.dont_write_bytecode = True
+
+import bootstrap  # noqa: E402
 
 UNITS = {"k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
 
@@ -27,12 +30,20 @@ def names(text: str) -> list[str]:
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=count, default=20_000_000, help="ticks, such as 200k or 20m [default: 20m]")
+    parser.add_argument(
+        "--rows", type=count, default=20_000_000, help="ticks, such as 200k or 20m [default: 20m]"
+    )
     parser.add_argument("--queries", type=names, default=None, help="such as q1,q4 [default: all]")
     parser.add_argument("--engines", type=names, default=None, help="such as isotick,duckdb [default: all]")
-    parser.add_argument("--modes", type=names, default=["in-place", "best"], help="in-place, best [default: both]")
-    parser.add_argument("--threads", type=int, default=2, help="threads and cores of every engine [default: 2]")
-    parser.add_argument("--repeat", type=int, default=5, help="measured rounds [default: 5]")
+    parser.add_argument(
+        "--modes", type=names, default=["in-place", "best"], help="in-place, best [default: both]"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=2, help="threads and cores of every engine [default: 2]"
+    )
+    parser.add_argument(
+        "--repeat", type=int, default=5, help="measured rounds; 0 only checks the answers [default: 5]"
+    )
     parser.add_argument("--seed", type=int, default=1, help="of the ticks [default: 1]")
     parser.add_argument("--no-cold", action="store_true", help="leave out the runs with a cold page cache")
     parser.add_argument("--no-floats", action="store_true", help="leave out the double sums")
@@ -48,11 +59,11 @@ def main() -> int:
     args = arguments()
     bootstrap.enter(Path(__file__).resolve())
     # From here on the environment with numpy, pyarrow and the peers runs.
-    import session
+    import benchmark
 
     try:
-        report = session.run(args)
-    except session.BadRequest as error:
+        report = benchmark.run(args)
+    except benchmark.BadRequest as error:
         print(f"run.py: {error}", file=sys.stderr)
         return 2
     import report as reporting

@@ -57,10 +57,16 @@ def verdicts(contest: Contest) -> list[Verdict]:
     found = []
     for query, mode in dict.fromkeys((one.query.name, one.mode) for one in contest.contestants):
         finalists = contest.finalists(query, mode)
+        if not any(one.samples for one in finalists):
+            continue
         own, peer = isotick_of(finalists), fastest_peer(finalists)
         if own is None:
             why = contest.skipped.get(query) or next(
-                (one.out for one in contest.contestants if (one.query.name, one.mode, one.engine) == (query, mode, ISOTICK)),
+                (
+                    one.out
+                    for one in contest.contestants
+                    if (one.query.name, one.mode, one.engine) == (query, mode, ISOTICK)
+                ),
                 "isotick was not asked",
             )
             found.append(Verdict(mode, query, "speed", "-", "-", f"not measured: {why}"))
@@ -88,10 +94,14 @@ def _speed(mode: str, query: str, own: Contestant, peer: Contestant) -> Verdict:
 
 
 def _memory(mode: str, query: str, own: Contestant, finalists: list[Contestant]) -> Verdict:
-    least = min((one for one in finalists if one.engine in PEERS and one.peak_bytes()), key=Contestant.peak_bytes)
+    least = min(
+        (one for one in finalists if one.engine in PEERS and one.peak_bytes()), key=Contestant.peak_bytes
+    )
     reached = f"{own.peak_bytes() / 1e6:.0f} MB against {least.peak_bytes() / 1e6:.0f} MB ({least.engine})"
     met = own.peak_bytes() < least.peak_bytes()
-    return Verdict(mode, query, "peak memory", reached, "below the smallest peer's", "met" if met else "NOT met")
+    return Verdict(
+        mode, query, "peak memory", reached, "below the smallest peer's", "met" if met else "NOT met"
+    )
 
 
 def _decode(mode: str, query: str, own: Contestant, floor: Contestant) -> Verdict:

@@ -1,6 +1,6 @@
-"""One peer, one query, one process: what the runner starts and measures.
+"""One peer in one process: what the runner starts and measures.
 
-`worker.py JSON` prints one line of JSON. Only the calls themselves are timed: the library is
+`worker.py JSON` does one action (trial, query, load or floats) and prints one line of JSON. Only the calls themselves are timed: the library is
 imported and the connection open before.
 """
 
@@ -10,28 +10,43 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import check
 from engines import Data, Peer, peer_class
 from queries import ALL
 
 
-def timed_calls(peer: Peer, spec: dict[str, Any]) -> dict[str, Any]:
-    """Runs one form of a query `calls` times; the last result is written if a path is given."""
-    form = peer.forms(ALL[spec["query"]], spec["layout"])[spec["form"]]
-    calls, result = [], None
-    for _ in range(spec["calls"]):
+def timed_calls(form: Callable[[], Any], calls: int) -> tuple[list[dict[str, float]], Any]:
+    """Runs one form of a query `calls` times: what each call took, and the last result."""
+    taken, result = [], None
+    for _ in range(calls):
         # The result before is let go first, so that two are never held at once.
         result = None
         cpu, began = time.process_time(), time.perf_counter()
         result = form()
-        calls.append({"seconds": time.perf_counter() - began, "cpu_s": time.process_time() - cpu})
-    if spec.get("answer") and result is not None:
-        from check import canonical, write_answer
+        taken.append({"seconds": time.perf_counter() - began, "cpu_s": time.process_time() - cpu})
+    return taken, result
 
-        write_answer(canonical(result, ALL[spec["query"]]), Path(spec["answer"]))
-    return {"calls": calls, "result_rows": None if result is None else result.num_rows}
+
+def trial(peer: Peer, spec: dict[str, Any]) -> dict[str, Any]:
+    """Every form of a query, one after the other; answers go to files, errors do not stop it."""
+    query = ALL[spec["query"]]
+    found: dict[str, Any] = {}
+    for number, (name, form) in enumerate(peer.forms(query, spec["layout"]).items()):
+        try:
+            calls, result = timed_calls(form, spec["calls"])
+            found[name] = {"calls": calls, "answer": None}
+            if result is not None:
+                path = f"{spec['answers']}-{number}.parquet"
+                check.write_answer(check.canonical(result, query), Path(path))
+                found[name]["answer"] = path
+        except Exception as error:  # noqa: BLE001 - whatever an engine raises is its result
+            lines = str(error).strip().splitlines() or [""]
+            found[name] = {"error": f"{type(error).__name__}: {lines[0]}"}
+    return {"forms": found}
 
 
 def float_runs(peer: Peer, spec: dict[str, Any]) -> dict[str, Any]:
@@ -62,14 +77,15 @@ def main() -> int:
     peer = peer_class(spec["engine"])(data, spec["threads"], spec["layout"])
     outcome: dict[str, Any] = {"open_s": time.perf_counter() - began}
     match spec["action"]:
-        case "forms":
-            outcome["forms"] = list(peer.forms(ALL[spec["query"]], spec["layout"]))
+        case "trial":
+            outcome |= trial(peer, spec)
         case "load":
             began = time.perf_counter()
             peer.load()
             outcome["seconds"] = time.perf_counter() - began
         case "query":
-            outcome |= timed_calls(peer, spec)
+            form = peer.forms(ALL[spec["query"]], spec["layout"])[spec["form"]]
+            outcome["calls"], _ = timed_calls(form, spec["calls"])
         case "floats":
             outcome |= float_runs(peer, spec)
     print(json.dumps(outcome), flush=True)

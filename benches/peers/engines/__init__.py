@@ -51,9 +51,6 @@ class Data:
 class Peer(Protocol):
     """One engine in one process, with a connection open and its threads set."""
 
-    #: Layouts in which it can be asked: of INTERLEAVED, SORTED, OWN.
-    layouts: tuple[str, ...]
-
     def __init__(self, data: Data, threads: int, layout: str | None) -> None: ...
 
     def load(self) -> None:
@@ -71,10 +68,10 @@ def peer_class(name: str) -> type[Peer]:
     return importlib.import_module(f"engines.{name}_peer").Engine
 
 
-#: Layouts without importing any library.
+#: The layouts in which each can be asked.
 LAYOUTS = {
     "duckdb": (INTERLEAVED, SORTED, OWN),
-    "polars": (INTERLEAVED, SORTED),
+    "polars": (INTERLEAVED, SORTED, OWN),
     "datafusion": (INTERLEAVED, SORTED),
     "chdb": (INTERLEAVED, SORTED, OWN),
     FLOOR: (INTERLEAVED, SORTED),

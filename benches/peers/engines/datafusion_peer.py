@@ -14,8 +14,6 @@ from queries import Query, sql
 class Engine:
     """See `engines.Peer`."""
 
-    layouts = (INTERLEAVED, SORTED)
-
     def __init__(self, data: Data, threads: int, layout: str | None) -> None:
         self.data = data
         config = datafusion.SessionConfig().with_target_partitions(threads)

@@ -14,8 +14,6 @@ from queries import Quantiles, Query, sql
 class Engine:
     """See `engines.Peer`."""
 
-    layouts = (INTERLEAVED, SORTED, OWN)
-
     def __init__(self, data: Data, threads: int, layout: str | None) -> None:
         self.data = data
         self.path = data.store("duckdb") / "ticks.duckdb"

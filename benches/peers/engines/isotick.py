@@ -38,7 +38,10 @@ def definitions(query: Query) -> list[Definition]:
     """Views for a query, the fullest first; the runner takes the first that the binary knows."""
     match query:
         case Bars():
-            return [_bars(query, notional) for notional in ((True, False) if "notional" in query.outputs else (False,))]
+            return [
+                _bars(query, notional)
+                for notional in ((True, False) if "notional" in query.outputs else (False,))
+            ]
         case Quantiles():
             levels = ", ".join(str(h / 100) for h in query.hundredths)
             aggregates = (f"quantile(size, {levels})",)
@@ -63,7 +66,9 @@ def _bars(query: Bars, notional: bool) -> Definition:
     if vwap:
         aggregates.append("vwap = vwap(price, size)")
     where = None if query.size_above is None else f"size > {query.size_above}"
-    return Definition(outputs, vwap, tuple(aggregates), f"{query.width_ns // 1_000_000_000}s", where, query.symbols)
+    return Definition(
+        outputs, vwap, tuple(aggregates), f"{query.width_ns // 1_000_000_000}s", where, query.symbols
+    )
 
 
 def definition_text(query: Query | None, definition: Definition | None, columns: tuple[str, ...]) -> str:
@@ -105,11 +110,22 @@ class Isotick:
         complaint = "no definition"
         for definition in definitions(query):
             config = self.write_config(query, definition, INTERLEAVED)
-            argv = [str(self.binary), "scan", query.name, "--file", str(probe), "--config", str(config), "--hash"]
+            argv = [
+                str(self.binary),
+                "scan",
+                query.name,
+                "--file",
+                str(probe),
+                "--config",
+                str(config),
+                "--hash",
+            ]
             done = self._run(argv)
             if done.returncode == 0:
                 return definition
-            complaint = done.stderr.strip().splitlines()[0] if done.stderr.strip() else f"exit {done.returncode}"
+            complaint = (
+                done.stderr.strip().splitlines()[0] if done.stderr.strip() else f"exit {done.returncode}"
+            )
         return complaint
 
     def write_config(self, query: Query, definition: Definition, layout: str) -> Path:
@@ -132,7 +148,11 @@ class Isotick:
     ) -> list[str]:
         """The command line of a scan; its result's hash goes to standard output."""
         config = self.write_config(query, definition, layout)
-        source = ["--file", str(data.interleaved)] if layout == INTERLEAVED else ["--data", str(data.store("isotick"))]
+        source = (
+            ["--file", str(data.interleaved)]
+            if layout == INTERLEAVED
+            else ["--data", str(data.store("isotick"))]
+        )
         argv = [str(self.binary), "scan", query.name, *source, "--config", str(config)]
         argv += ["--engine", "cpu", "--threads", str(threads), "--stats", "--hash"]
         for key in definition.keys:
@@ -149,7 +169,19 @@ class Isotick:
         config.write_text(definition_text(None, None, tuple(COLUMNS)))
         store = str(data.store("isotick"))
         binary = str(self.binary)
-        lines = [[binary, "import", "--stream", STREAM, "--data", store, "--config", str(config), str(data.interleaved)]]
+        lines = [
+            [
+                binary,
+                "import",
+                "--stream",
+                STREAM,
+                "--data",
+                store,
+                "--config",
+                str(config),
+                str(data.interleaved),
+            ]
+        ]
         if self.knows("compact"):
             lines.append([binary, "compact", "--data", store])
         return lines

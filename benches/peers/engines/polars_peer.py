@@ -1,14 +1,19 @@
-"""Polars: Parquet in place, lazily, by the streaming and by the in-memory engine."""
+"""Polars, lazily, by the streaming and by the in-memory engine: Parquet in place, and Arrow IPC.
+
+It has no store of its own; a sorted, uncompressed IPC file with the symbols as an Enum is the
+layout it scans fastest.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
 
-from engines import INTERLEAVED, SORTED, Data
+from engines import INTERLEAVED, OWN, Data
 from queries import Bars, Quantiles, Query
 
 MODES = ("streaming", "in-memory")
@@ -16,8 +21,6 @@ MODES = ("streaming", "in-memory")
 
 class Engine:
     """See `engines.Peer`."""
-
-    layouts = (INTERLEAVED, SORTED)
 
     def __init__(self, data: Data, threads: int, layout: str | None) -> None:
         self.data = data
@@ -27,8 +30,11 @@ class Engine:
             raise RuntimeError(f"POLARS_MAX_THREADS is {stated}, not {threads}")
 
     def load(self) -> None:
-        """Nothing to load."""
-        raise NotImplementedError("Polars has no store of its own")
+        """The file, by (symbol, time, row)."""
+        ticks = pl.scan_parquet(self.data.interleaved, row_index_name="row")
+        symbols = ticks.select(pl.col("symbol").unique().sort()).collect().to_series()
+        ticks = ticks.with_columns(pl.col("symbol").cast(pl.Enum(symbols)))
+        ticks.sort("symbol", "ts", "row").drop("row").sink_ipc(self._store(), compression="uncompressed")
 
     def forms(self, query: Query, layout: str) -> dict[str, Callable[[], pa.Table]]:
         """See `engines.Peer`."""
@@ -50,8 +56,14 @@ class Engine:
     def _collect(self, plan: Callable[[], pl.LazyFrame], mode: str) -> Callable[[], pa.Table]:
         return lambda: plan().collect(engine=mode).to_arrow()
 
-    def _path(self, layout: str) -> str:
-        return str(self.data.interleaved if layout == INTERLEAVED else self.data.sorted)
+    def _store(self) -> Path:
+        return self.data.store("polars") / "ticks.arrow"
+
+    def _scan(self, layout: str, row: str | None = None) -> pl.LazyFrame:
+        if layout == OWN:
+            return pl.scan_ipc(self._store())
+        path = self.data.interleaved if layout == INTERLEAVED else self.data.sorted
+        return pl.scan_parquet(path, row_index_name=row)
 
     def _bars(self, query: Bars, layout: str) -> tuple[Callable[[], pl.LazyFrame], str]:
         price, size, time = pl.col("price"), pl.col("size"), pl.col("ts").to_physical()
@@ -77,7 +89,7 @@ class Engine:
         }
 
         def plan() -> pl.LazyFrame:
-            ticks = pl.scan_parquet(self._path(layout), row_index_name="row" if numbered else None)
+            ticks = self._scan(layout, "row" if numbered else None)
             if query.size_above is not None:
                 ticks = ticks.filter(size > query.size_above)
             if len(query.symbols) == 1:
@@ -101,7 +113,7 @@ class Engine:
             pl.col("size").quantile(h / 100, "equiprobable").cast(pl.Int64).alias(name)
             for name, h in zip(query.outputs, query.hundredths)
         ]
-        return lambda: pl.scan_parquet(self._path(layout)).group_by("symbol").agg(picks)
+        return lambda: self._scan(layout).group_by("symbol").agg(picks)
 
     def _quantiles_by_counts(self, query: Quantiles, layout: str) -> Callable[[], pl.LazyFrame]:
         n = pl.col("n").cast(pl.Int64)
@@ -111,7 +123,7 @@ class Engine:
         ]
 
         def plan() -> pl.LazyFrame:
-            counts = pl.scan_parquet(self._path(layout)).group_by("symbol", "size").agg(pl.len().alias("n"))
+            counts = self._scan(layout).group_by("symbol", "size").agg(pl.len().alias("n"))
             return counts.sort("symbol", "size").group_by("symbol").agg(picks)
 
         return plan
@@ -121,7 +133,7 @@ class Engine:
         price, size = pl.col("price") / 10000.0, pl.col("size").cast(pl.Float64)
 
         def plan() -> pl.LazyFrame:
-            ticks = pl.scan_parquet(self._path(INTERLEAVED))
+            ticks = self._scan(INTERLEAVED)
             return ticks.group_by("symbol").agg(((price * size).sum() / size.sum()).alias("vwap"))
 
         return self._collect(plan, "streaming")

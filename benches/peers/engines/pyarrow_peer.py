@@ -8,14 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engines import INTERLEAVED, SORTED, Data
+from engines import INTERLEAVED, Data
 from queries import Query
 
 
 class Engine:
     """Not a peer: computes nothing. See `engines.Peer`."""
-
-    layouts = (INTERLEAVED, SORTED)
 
     def __init__(self, data: Data, threads: int, layout: str | None) -> None:
         self.data = data

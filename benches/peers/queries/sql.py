@@ -90,9 +90,7 @@ def quantiles_by_counts(query: Quantiles, dialect: Dialect) -> str:
     )
 
 
-def forms(
-    query: Query, dialect: Dialect, rows: int, native_quantiles: str | None
-) -> dict[str, str]:
+def forms(query: Query, dialect: Dialect, rows: int, native_quantiles: str | None) -> dict[str, str]:
     """All correct forms of a query worth trying, by what the tables call them."""
     match query:
         case Bars():
