@@ -69,6 +69,7 @@ def run(args: argparse.Namespace) -> Report:
                 except Failed as error:
                     loads[engine] = str(error)
 
+    contest.idle(name for name in engines if name in PEERS)
     contest.enter(queries, engines, modes)
     contest.trial()
     contest.rounds(args.repeat, cold=not args.no_cold)

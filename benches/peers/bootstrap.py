@@ -16,6 +16,8 @@ WORK = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve() / "pe
 
 def interpreter() -> Path:
     """The Python of the benchmark's own environment, which is made if it is not there."""
+    if sys.version_info < (3, 11):
+        sys.exit(f"Python 3.11 or later is needed, this is {sys.version.split()[0]}")
     requirements = HERE / "requirements.txt"
     stamp = hashlib.sha256(requirements.read_bytes()).hexdigest()
     folder = WORK / "venv"

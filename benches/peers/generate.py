@@ -2,7 +2,7 @@
 
 The same seed, row count and numpy version give the same rows on every machine: random bits come
 from PCG64 streams that are seeded per chunk, and every draw passes through integer tables or basic
-IEEE operations. A file of fewer rows is a prefix of one with more.
+IEEE operations. Of two files of whole millions of rows the shorter is the beginning of the longer.
 """
 
 from __future__ import annotations

@@ -191,11 +191,11 @@ def _wobbles(wobbles: list[Wobble]) -> list[str]:
 
 def _legend() -> str:
     return (
-        "Query s: warm median with the result materialised; for isotick the whole process unless it "
-        "states a query time (own s: its reading and reducing alone), for a peer the better of two calls "
-        "in a process with the library loaded. x isotick: query s over isotick's; above 1 isotick is "
-        "faster. Peak: of the process, with one call where cold runs were made. Engines slower than the "
-        f"fastest by {SLOW:g} ran {SLOW_ROUNDS} times."
+        "Query s: warm median with the result materialised; of isotick the whole process unless it states "
+        "a query time (own s: its reading and reducing alone), of a peer the call in a process with the "
+        "library loaded; the better of two in either case. x isotick: query s over isotick's; above 1 "
+        "isotick is faster. Peak: of the process, with one call where cold runs were made. Peers slower "
+        f"than the fastest by {SLOW:g} ran {SLOW_ROUNDS} times."
     )
 
 
@@ -214,6 +214,10 @@ def markdown(report: Report) -> str:
     ]
     if report.loads:
         parts += ["### Loading into an engine's own store", *_loads(report)]
+    if report.contest.idle_bytes:
+        idle = [[name, _megabytes(size)] for name, size in report.contest.idle_bytes.items()]
+        parts += ["### A peer's process before it is asked anything (part of its peak)"]
+        parts += [table(("engine", "idle MB"), idle)]
     if report.range_memory:
         rows = [
             [m.query, m.layout, m.part, _megabytes(m.part_bytes), _megabytes(m.whole_bytes)]
@@ -254,6 +258,7 @@ def as_json(report: Report) -> dict[str, Any]:
             }
             for one in contest.contestants
         ],
+        "idle_bytes": contest.idle_bytes,
         "skipped": contest.skipped,
         "findings": contest.findings,
         "targets": [asdict(verdict) for verdict in verdicts(contest)],

@@ -61,14 +61,9 @@ def verdicts(contest: Contest) -> list[Verdict]:
             continue
         own, peer = isotick_of(finalists), fastest_peer(finalists)
         if own is None:
-            why = contest.skipped.get(query) or next(
-                (
-                    one.out
-                    for one in contest.contestants
-                    if (one.query.name, one.mode, one.engine) == (query, mode, ISOTICK)
-                ),
-                "isotick was not asked",
-            )
+            asked = (query, mode, ISOTICK)
+            others = (one for one in contest.contestants if (one.query.name, one.mode, one.engine) == asked)
+            why = contest.skipped.get(query) or next((one.out for one in others), "isotick was not asked")
             found.append(Verdict(mode, query, "speed", "-", "-", f"not measured: {why}"))
             continue
         if peer is not None:

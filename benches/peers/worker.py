@@ -1,7 +1,7 @@
 """One peer in one process: what the runner starts and measures.
 
-`worker.py JSON` does one action (trial, query, load or floats) and prints one line of JSON. Only the calls themselves are timed: the library is
-imported and the connection open before.
+`worker.py JSON` does one action (idle, trial, query, load, floats) and prints one line of JSON.
+Only the calls themselves are timed: the library is imported and the connection open before.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import check
 from engines import Data, Peer, peer_class
 from queries import ALL
 
@@ -33,6 +32,9 @@ def timed_calls(form: Callable[[], Any], calls: int) -> tuple[list[dict[str, flo
 
 def trial(peer: Peer, spec: dict[str, Any]) -> dict[str, Any]:
     """Every form of a query, one after the other; answers go to files, errors do not stop it."""
+    # Not imported by the processes that are measured: they hold what the engine needs, no more.
+    import check
+
     query = ALL[spec["query"]]
     found: dict[str, Any] = {}
     for number, (name, form) in enumerate(peer.forms(query, spec["layout"]).items()):
@@ -77,6 +79,8 @@ def main() -> int:
     peer = peer_class(spec["engine"])(data, spec["threads"], spec["layout"])
     outcome: dict[str, Any] = {"open_s": time.perf_counter() - began}
     match spec["action"]:
+        case "idle":
+            pass
         case "trial":
             outcome |= trial(peer, spec)
         case "load":

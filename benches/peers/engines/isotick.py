@@ -33,15 +33,17 @@ class Definition:
     where: str | None
     keys: tuple[str, ...]
 
+    def columns(self) -> list[str]:
+        """The result's columns in their order, as the query calls them."""
+        return ["symbol", "window_start", "window_end", *self.outputs, *(("vwap",) if self.vwap else ())]
+
 
 def definitions(query: Query) -> list[Definition]:
     """Views for a query, the fullest first; the runner takes the first that the binary knows."""
     match query:
         case Bars():
-            return [
-                _bars(query, notional)
-                for notional in ((True, False) if "notional" in query.outputs else (False,))
-            ]
+            ways = (True, False) if "notional" in query.outputs else (False,)
+            return [_bars(query, notional) for notional in ways]
         case Quantiles():
             levels = ", ".join(str(h / 100) for h in query.hundredths)
             aggregates = (f"quantile(size, {levels})",)
@@ -109,23 +111,13 @@ class Isotick:
         """The first definition that the binary takes, or its complaint about the last."""
         complaint = "no definition"
         for definition in definitions(query):
-            config = self.write_config(query, definition, INTERLEAVED)
-            argv = [
-                str(self.binary),
-                "scan",
-                query.name,
-                "--file",
-                str(probe),
-                "--config",
-                str(config),
-                "--hash",
-            ]
-            done = self._run(argv)
+            config = str(self.write_config(query, definition, INTERLEAVED))
+            scan = [str(self.binary), "scan", query.name, "--hash"]
+            done = self._run([*scan, "--file", str(probe), "--config", config])
             if done.returncode == 0:
                 return definition
-            complaint = (
-                done.stderr.strip().splitlines()[0] if done.stderr.strip() else f"exit {done.returncode}"
-            )
+            lines = done.stderr.strip().splitlines() or [f"exit {done.returncode}"]
+            complaint = lines[0].replace(f"{self.folder}/", "")
         return complaint
 
     def write_config(self, query: Query, definition: Definition, layout: str) -> Path:
@@ -148,11 +140,9 @@ class Isotick:
     ) -> list[str]:
         """The command line of a scan; its result's hash goes to standard output."""
         config = self.write_config(query, definition, layout)
-        source = (
-            ["--file", str(data.interleaved)]
-            if layout == INTERLEAVED
-            else ["--data", str(data.store("isotick"))]
-        )
+        source = ["--data", str(data.store("isotick"))]
+        if layout == INTERLEAVED:
+            source = ["--file", str(data.interleaved)]
         argv = [str(self.binary), "scan", query.name, *source, "--config", str(config)]
         argv += ["--engine", "cpu", "--threads", str(threads), "--stats", "--hash"]
         for key in definition.keys:
@@ -169,19 +159,8 @@ class Isotick:
         config.write_text(definition_text(None, None, tuple(COLUMNS)))
         store = str(data.store("isotick"))
         binary = str(self.binary)
-        lines = [
-            [
-                binary,
-                "import",
-                "--stream",
-                STREAM,
-                "--data",
-                store,
-                "--config",
-                str(config),
-                str(data.interleaved),
-            ]
-        ]
+        load = [binary, "import", "--stream", STREAM, "--data", store, "--config", str(config)]
+        lines = [[*load, str(data.interleaved)]]
         if self.knows("compact"):
             lines.append([binary, "compact", "--data", store])
         return lines
