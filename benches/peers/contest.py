@@ -24,6 +24,9 @@ MODES = {IN_PLACE: (INTERLEAVED,), BEST: (SORTED, OWN)}
 SLOW = 5.0
 SLOW_ROUNDS = 2
 COLD_ROUNDS = 3
+#: An engine's forms within this factor of its fastest in the trial are all measured: one call
+#: under noise does not choose between them.
+NEAR = 1.3
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,11 @@ class Contestant:
     out: str | None = None
     answer: Answer | None = None
     samples: list[Sample] = field(default_factory=list)
+
+    @property
+    def slot(self) -> str:
+        """Whose fastest way it may be; the floor is shown for each layout."""
+        return f"{self.engine} {self.layout}" if self.engine == FLOOR else self.engine
 
     @property
     def label(self) -> str:
@@ -253,30 +261,41 @@ class Contest:
             f"{name}: {len(right)} of {len(answered)} answers equal, {expected.num_rows} rows ({engines})"
         )
 
+    def close(self, query: str, mode: str) -> list[Contestant]:
+        """What is measured: of each engine the correct ways that came near its fastest at first."""
+        correct = [
+            one
+            for one in self.contestants
+            if (one.query.name, one.mode) == (query, mode) and one.out is None and one.trial_s is not None
+        ]
+        best: dict[str, float] = {}
+        for one in correct:
+            best[one.slot] = min(one.trial_s, best.get(one.slot, one.trial_s))
+        return [one for one in correct if one.trial_s <= NEAR * best[one.slot]]
+
     def finalists(self, query: str, mode: str) -> list[Contestant]:
-        """Each engine's fastest correct way."""
+        """Each engine's fastest correct way, by the median where it was measured."""
         found: dict[str, Contestant] = {}
-        for one in self.contestants:
-            if one.query.name != query or one.mode != mode or one.out is not None or one.trial_s is None:
+        for one in self.close(query, mode):
+            time = one.median("query_s")
+            if time is None:
                 continue
-            # The floor is shown for each layout, so that none is compared with another's.
-            slot = f"{one.engine} {one.layout}" if one.engine == FLOOR else one.engine
-            if slot not in found or one.trial_s < found[slot].trial_s:
-                found[slot] = one
+            if one.slot not in found or time < found[one.slot].median("query_s"):
+                found[one.slot] = one
         return list(found.values())
 
     def rounds(self, repeat: int, cold: bool) -> None:
-        """Rounds in which every finalist runs cold, then warm, so that noise falls on all."""
+        """Rounds in which everyone that came near runs cold, then warm, so that noise falls on all."""
         if repeat == 0:
             return
         pairs = list(dict.fromkeys((one.query.name, one.mode) for one in self.contestants))
         for query, mode in pairs:
-            finalists = self.finalists(query, mode)
-            fastest = min((one.trial_s for one in finalists if one.engine in PEERS), default=0.0)
+            running = self.close(query, mode)
+            fastest = min((one.trial_s for one in running if one.engine in PEERS), default=0.0)
             for number in range(repeat):
                 # Each round starts with another engine: none always runs after the same one.
-                turn = number % max(1, len(finalists))
-                for one in finalists[turn:] + finalists[:turn]:
+                turn = number % max(1, len(running))
+                for one in running[turn:] + running[:turn]:
                     slow = one.engine in PEERS and one.trial_s > SLOW * fastest
                     if slow and number >= SLOW_ROUNDS:
                         continue
@@ -286,7 +305,7 @@ class Contest:
                         one.samples.append(self.run_once(one, cold=False, calls=2))
                     except Failed as error:
                         one.out = str(error)
-            for one in finalists:
+            for one in running:
                 time = one.median("query_s")
                 progress(f"{one.label}: {one.out or f'{time:.3f} s, median of {len(one.of(False))}'}")
         self._check_hashes()

@@ -94,10 +94,12 @@ def _megabytes(value: float | None) -> str:
     return "-" if value is None else f"{value / 1e6:.0f}"
 
 
-def _row(one: Contestant, own_s: float | None) -> list[str]:
+def _row(one: Contestant, own: Contestant | None) -> list[str]:
     warm, time = one.of(cold=False), seconds_of(one)
     spread = f"{min(s.query_s for s in warm):.3f}..{max(s.query_s for s in warm):.3f}"
-    ratio = "-" if own_s is None or time is None else f"{time / own_s:.2f}"
+    ratios = ["-", "-"]
+    if own is not None:
+        ratios = [f"{one.median(what) / max(own.median(what), 1e-9):.2f}" for what in ("query_s", "cpu_s")]
     engine = f"{one.engine} (decodes only)" if one.engine == FLOOR else one.engine
     return [
         f"**{engine}**" if one.engine == ISOTICK else engine,
@@ -105,10 +107,11 @@ def _row(one: Contestant, own_s: float | None) -> list[str]:
         one.form,
         _seconds(time),
         spread,
-        ratio,
+        ratios[0],
         _seconds(one.median("own_s")),
         _seconds(one.median("process_s")),
         _seconds(one.median("cpu_s")),
+        ratios[1],
         _seconds(one.median("query_s", cold=True)),
         _megabytes(one.median("read_bytes", cold=True)),
         _megabytes(one.peak_bytes()),
@@ -126,6 +129,7 @@ HEADER = (
     "own s",
     "process s",
     "CPU s",
+    "x CPU",
     "cold s",
     "cold MB read",
     "peak MB",
@@ -141,21 +145,21 @@ def _contests(report: Report) -> list[str]:
         if query in contest.skipped:
             parts.append(f"isotick skipped: {contest.skipped[query]}")
         for mode in (IN_PLACE, BEST):
-            finalists = [one for one in contest.finalists(query, mode) if one.of(cold=False)]
+            finalists = contest.finalists(query, mode)
             if not finalists:
                 continue
             own = isotick_of(finalists)
-            own_s = None if own is None else seconds_of(own)
             finalists.sort(key=seconds_of)
-            parts += [f"{mode}:", table(HEADER, [_row(one, own_s) for one in finalists])]
+            parts += [f"{mode}:", table(HEADER, [_row(one, own) for one in finalists])]
         others = [one for one in contest.contestants if one.query.name == query]
-        tried = [
-            f"{one.engine} {one.layout} ({one.form}) {one.trial_s:.3f} s"
+        shown = {id(one) for mode in (IN_PLACE, BEST) for one in contest.finalists(query, mode)}
+        slower = [
+            f"{one.engine} {one.layout} ({one.form}) {seconds_of(one) or one.trial_s:.3f} s"
             for one in others
-            if one.out is None and not one.samples and one.trial_s is not None
+            if one.out is None and one.trial_s is not None and id(one) not in shown
         ]
-        if tried:
-            parts.append(f"Run once, not measured further: {'; '.join(tried)}.")
+        if slower:
+            parts.append(f"Other forms: {'; '.join(slower)}.")
         parts += [f"Left out: {one.label}: {one.out}" for one in others if one.out is not None]
     return parts
 
@@ -193,9 +197,9 @@ def _legend() -> str:
     return (
         "Query s: warm median with the result materialised; of isotick the whole process unless it states "
         "a query time (own s: its reading and reducing alone), of a peer the call in a process with the "
-        "library loaded; the better of two in either case. x isotick: query s over isotick's; above 1 "
-        "isotick is faster. Peak: of the process, with one call where cold runs were made. Peers slower "
-        f"than the fastest by {SLOW:g} ran {SLOW_ROUNDS} times."
+        "library loaded; the better of two in either case. x isotick, x CPU: query s and CPU s over "
+        "isotick's; above 1 isotick is faster. Peak: of the process, with one call where cold runs were "
+        f"made. Peers slower than the fastest by {SLOW:g} ran {SLOW_ROUNDS} times."
     )
 
 

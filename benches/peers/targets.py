@@ -57,7 +57,7 @@ def verdicts(contest: Contest) -> list[Verdict]:
     found = []
     for query, mode in dict.fromkeys((one.query.name, one.mode) for one in contest.contestants):
         finalists = contest.finalists(query, mode)
-        if not any(one.samples for one in finalists):
+        if not finalists:
             continue
         own, peer = isotick_of(finalists), fastest_peer(finalists)
         if own is None:
