@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 import check
+import reference
 from engines import FLOOR, INTERLEAVED, ISOTICK, LAYOUTS, OWN, PEERS, SORTED, Data
 from engines.isotick import Definition, Isotick
 from measure import Failed, Runner, Usage, drop_cache
@@ -78,12 +79,6 @@ class Contestant:
     def label(self) -> str:
         """For progress lines."""
         return f"{self.query.name} {self.mode}: {self.engine}, {self.layout}, {self.form}"
-
-    def agrees(self, other: Contestant) -> bool:
-        """Whether all integers that both answers hold are equal."""
-        mine, theirs = self.answer.digests, other.answer.digests
-        shared = [name for name in (*self.query.keys, *self.query.outputs) if name in mine and name in theirs]
-        return all(mine[name] == theirs[name] for name in shared)
 
     def of(self, cold: bool) -> list[Sample]:
         """The cold or the warm runs."""
@@ -236,21 +231,21 @@ class Contest:
         return forms
 
     def _judge(self, name: str) -> None:
-        """Compares all answers to one query; what most engines say is taken for right."""
+        """Compares all answers to one query with the reference, and so with each other."""
         answered = [one for one in self.contestants if one.query.name == name and one.answer is not None]
         if not answered:
             return
-        outputs = answered[0].query.outputs
-        full = [
-            one for one in answered if all(output in one.answer.digests for output in outputs)
-        ] or answered
-        reference = max(full, key=lambda one: len({other.engine for other in full if other.agrees(one)}))
-        expected = pq.read_table(reference.answer.path)
+        expected = reference.answer(answered[0].query, self.data.sorted)
+        digests = check.digests(expected)
         for one in answered:
             wrong = None
-            if not one.agrees(reference):
+            if any(
+                digests[column] != one.answer.digests[column]
+                for column in digests
+                if column in one.answer.digests
+            ):
                 wrong = check.difference(pq.read_table(one.answer.path), expected, one.query)
-            elif "vwap" in one.answer.digests and "notional" in reference.answer.digests:
+            elif "vwap" in one.answer.digests:
                 wrong = check.wrong_quotients(pq.read_table(one.answer.path), expected)
             if wrong is not None:
                 one.out = f"WRONG: {wrong}"
@@ -258,7 +253,8 @@ class Contest:
         right = [one for one in answered if one.out is None]
         engines = ", ".join(dict.fromkeys(one.engine for one in right))
         self.findings.append(
-            f"{name}: {len(right)} of {len(answered)} answers equal, {expected.num_rows} rows ({engines})"
+            f"{name}: {len(right)} of {len(answered)} answers equal to the reference in all "
+            f"{expected.num_rows} rows ({engines})"
         )
 
     def close(self, query: str, mode: str) -> list[Contestant]:

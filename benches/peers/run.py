@@ -55,7 +55,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Exit code 0: all answers are equal; 1: some engine's answer is wrong; 2: a bad request."""
+    """Exit code 0: all answers are right; 1: an engine failed or was wrong; 2: a bad request."""
     args = arguments()
     bootstrap.enter(Path(__file__).resolve())
     # From here on the environment with numpy, pyarrow and the peers runs.
@@ -74,7 +74,9 @@ def main() -> int:
         args.markdown.write_text(text)
     if args.json is not None:
         args.json.write_text(json.dumps(reporting.as_json(report), indent=1) + "\n")
-    return 1 if any("WRONG" in finding for finding in report.contest.findings) else 0
+    wrong = any("WRONG" in finding for finding in report.contest.findings)
+    failed = any(one.out is not None for one in report.contest.contestants)
+    return 1 if wrong or failed else 0
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ from __future__ import annotations
 import tempfile
 import unittest
 from decimal import Decimal
-from math import inf, nextafter
+from fractions import Fraction
+from math import ceil, inf, nextafter
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,9 @@ import pyarrow.parquet as pq
 import check
 import floats
 import generate
+import reference
 from engines.isotick import definition_text, definitions
-from queries import ALL, SECOND_NS
+from queries import ALL, SECOND_NS, Bars, Query
 from queries.sql import Dialect, place
 
 ROWS = 300_000
@@ -32,6 +34,40 @@ def ticks(path: Path) -> dict[str, np.ndarray]:
     columns["ts"] = table.column("ts").cast(pa.int64()).to_numpy()
     columns["rank"] = np.array([int(name[1:]) for name in table.column("symbol").to_pylist()])
     return columns
+
+
+def plain_answer(query: Query, columns: dict[str, np.ndarray]) -> list[dict]:
+    """A query over the interleaved rows, tick by tick."""
+    groups: dict[tuple, list[tuple[int, int, int, int]]] = {}
+    rows = zip(*(columns[name].tolist() for name in ("rank", "ts", "price", "size")), strict=True)
+    for row, (rank, ts, price, size) in enumerate(rows):
+        symbol = f"S{rank:04d}"
+        key: tuple = (symbol,)
+        if isinstance(query, Bars):
+            if query.symbols and symbol not in query.symbols:
+                continue
+            if query.size_above is not None and size <= query.size_above:
+                continue
+            key = (symbol, ts // query.width_ns * query.width_ns)
+        groups.setdefault(key, []).append((ts, row, price, size))
+    answers = []
+    for key, ticks in sorted(groups.items()):
+        ticks.sort()
+        prices, sizes = [tick[2] for tick in ticks], [tick[3] for tick in ticks]
+        every = {
+            "open": prices[0],
+            "high": max(prices),
+            "low": min(prices),
+            "close": prices[-1],
+            "volume": sum(sizes),
+            "notional": sum(price * size for price, size in zip(prices, sizes, strict=True)),
+            "trades": len(ticks),
+            "p50": sorted(sizes)[ceil(Fraction(50, 100) * len(sizes)) - 1],
+            "p99": sorted(sizes)[ceil(Fraction(99, 100) * len(sizes)) - 1],
+        }
+        outputs = {name: every[name] for name in query.outputs}
+        answers.append({**dict(zip(query.keys, key, strict=True)), **outputs})
+    return answers
 
 
 class Generated(unittest.TestCase):
@@ -77,6 +113,12 @@ class Generated(unittest.TestCase):
         ends = np.append(starts[1:], ROWS) - 1
         for edge in (starts, ends):
             self.assertTrue((by_row[edge] != by_time[edge]).any())
+
+    def test_the_reference_is_what_a_plain_loop_gives(self) -> None:
+        for name, query in ALL.items():
+            found = reference.answer(query, self.path / "sorted.parquet").to_pylist()
+            self.assertEqual(found, plain_answer(query, self.ticks), name)
+            self.assertGreater(len(found), 10, name)
 
     def test_symbols_are_skewed_and_values_in_bounds(self) -> None:
         counts = np.bincount(self.ticks["rank"], minlength=generate.SYMBOLS)
