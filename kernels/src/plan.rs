@@ -1,5 +1,6 @@
 //! The plan of a view: which exact sums, extremes and ends its aggregates need.
 
+use isotick_model::StreamSchema;
 use isotick_model::view::{Aggregate, View};
 
 /// One state in a partial. Column indices are those of the stream's schema.
@@ -48,24 +49,48 @@ impl Term {
 pub struct Plan {
     terms: Vec<(Term, usize)>,
     words: usize,
+    /// Per column of the schema that was given, whether it is never null.
+    required: Vec<bool>,
 }
 
 impl Plan {
-    /// The plan of a view. [`Term::Rows`] always comes first.
+    /// The plan of a view, whatever columns are null. [`Term::Rows`] always comes first.
     pub fn of(view: &View) -> Self {
-        Self::of_terms(view.aggregates.iter().flat_map(|aggregate| terms_of(aggregate.aggregate)))
+        Self::with_required(terms_of_view(view), Vec::new())
+    }
+
+    /// The plan of a view over a stream with this schema: a column that is not optional has as
+    /// many values as there are rows, so that some terms are one.
+    pub fn over(view: &View, schema: &StreamSchema) -> Self {
+        let required = schema.columns.iter().map(|column| !column.optional).collect();
+        Self::with_required(terms_of_view(view), required)
     }
 
     /// A plan of given terms, each kept once, after [`Term::Rows`].
     pub fn of_terms(terms: impl IntoIterator<Item = Term>) -> Self {
-        let mut plan = Self { terms: vec![(Term::Rows, 0)], words: Term::Rows.words() };
+        Self::with_required(terms, Vec::new())
+    }
+
+    fn with_required(terms: impl IntoIterator<Item = Term>, required: Vec<bool>) -> Self {
+        let mut plan = Self { terms: vec![(Term::Rows, 0)], words: Term::Rows.words(), required };
         for term in terms {
+            let term = plan.plain(term);
             if plan.offset(term).is_none() {
                 plan.terms.push((term, plan.words));
                 plan.words += term.words();
             }
         }
         plan
+    }
+
+    /// The term that stands for another one where no value is null.
+    fn plain(&self, term: Term) -> Term {
+        let required = |column: usize| self.required.get(column) == Some(&true);
+        match term {
+            Term::Count(c) if required(c) => Term::Rows,
+            Term::SumPaired { of, with } if required(of) && required(with) => Term::Sum(of),
+            term => term,
+        }
     }
 
     /// The terms, each with the index of its first word in a partial.
@@ -78,8 +103,9 @@ impl Plan {
         self.words
     }
 
-    /// Where a term's words start.
+    /// Where a term's words start, or those of the one that stands for it.
     pub fn offset(&self, term: Term) -> Option<usize> {
+        let term = self.plain(term);
         self.terms.iter().find(|(other, _)| *other == term).map(|(_, offset)| *offset)
     }
 
@@ -103,6 +129,10 @@ impl Plan {
         columns.dedup();
         columns
     }
+}
+
+fn terms_of_view(view: &View) -> impl Iterator<Item = Term> {
+    view.aggregates.iter().flat_map(|aggregate| terms_of(aggregate.aggregate))
 }
 
 /// The terms an aggregate is finished from.

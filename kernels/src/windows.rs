@@ -64,7 +64,7 @@ impl Windows {
     /// # Panics
     /// When the view reads columns that the schema does not have.
     pub fn new(view: Arc<View>, schema: &StreamSchema) -> Self {
-        let plan = Plan::of(&view);
+        let plan = Plan::over(&view, schema);
         Self {
             lower: Lower::new(&view, schema, &plan),
             partitioner: Partitioner::new(&view, &plan),
