@@ -40,12 +40,12 @@ impl Faults {
 }
 
 impl Device {
-    /// Opens the adapter that is chosen, with core features and the limits that it offers.
+    /// Opens the adapter that is chosen, with the limits and the optional features that it offers.
     pub fn open(choice: &Choice) -> Result<Self, GpuError> {
         let (adapter, info) = choose(choice)?;
         let request = adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("isotick"),
-            required_features: wgpu::Features::empty(),
+            required_features: info.offered,
             required_limits: adapter.limits(),
             experimental_features: wgpu::ExperimentalFeatures::disabled(),
             memory_hints: wgpu::MemoryHints::Performance,
@@ -198,6 +198,22 @@ impl Pool {
     pub fn upload(&mut self, device: &Device, data: &[u8], usage: BufferUsages) -> wgpu::Buffer {
         let buffer = self.take(device, data.len() as u64, usage);
         device.queue.write_buffer(&buffer, 0, data);
+        buffer
+    }
+
+    /// Takes a buffer and fills its front with u32 deltas from a base, in the device's memory where
+    /// it can be written directly. Values that differ by more than 32 bits are cut: they must be
+    /// null.
+    pub fn upload_deltas(&mut self, device: &Device, values: &[i64], base: i64) -> wgpu::Buffer {
+        let bytes = values.len() as u64 * 4;
+        let buffer = self.take(device, bytes, Self::INPUT);
+        let deltas = values.iter().map(|value| (value.wrapping_sub(base) as u32).to_le_bytes());
+        let size = wgpu::BufferSize::new(bytes);
+        if let Some(mut view) =
+            size.and_then(|size| device.queue.write_buffer_with(&buffer, 0, size))
+        {
+            view.slice(..).into_chunks::<4>().0.write_iter(deltas);
+        }
         buffer
     }
 

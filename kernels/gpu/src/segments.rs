@@ -7,14 +7,12 @@ use isotick_shaders::layout::Segment;
 
 use crate::error::GpuError;
 
-/// The most rows of a segment. Measured: longer segments leave invocations idle at the end of a
-/// dispatch, shorter ones make more partials to read back.
-pub(crate) const SEGMENT_ROWS_MAX: u32 = 512;
-
 /// How large one chunk may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ChunkLimits {
-    /// Rows, at least [`SEGMENT_ROWS_MAX`].
+    /// Rows of a segment.
+    pub segment_rows_max: u32,
+    /// Rows, at least `segment_rows_max`.
     pub rows_max: u32,
     /// Segments, at least 1.
     pub segments_max: u32,
@@ -69,7 +67,7 @@ impl Iterator for Chunks<'_> {
         let (mut segments, mut run_of) = (Vec::new(), Vec::new());
         while let Some(run) = self.runs.runs.get(self.run) {
             let start_row = run.start + self.done_rows - base;
-            let len_rows = (run.len - self.done_rows).min(SEGMENT_ROWS_MAX);
+            let len_rows = (run.len - self.done_rows).min(self.limits.segment_rows_max);
             let fits = u64::from(start_row) + u64::from(len_rows) <= self.limits.rows_max.into();
             if !segments.is_empty()
                 && (!fits || segments.len() as u64 == u64::from(self.limits.segments_max))

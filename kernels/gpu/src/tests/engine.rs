@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use isotick_kernels::{Engine, EngineKind, Plan, Run, Runs, Term};
+use isotick_kernels::{Engine, EngineKind, Partials, Plan, Run, Runs, Term};
 use isotick_model::{Key, PublisherId, Ticks, ValueColumn};
 use num_bigint::BigInt;
 
@@ -96,8 +96,24 @@ fn words(value: BigInt) -> Vec<u64> {
     words
 }
 
+/// Every variant that the adapter can run against the reference.
 fn assert_reduces(engine: &mut GpuEngine, plan: &Plan, runs: &Runs, what: &str) {
-    let partials = engine.reduce(plan, runs).unwrap();
+    let mut first: Option<Partials> = None;
+    for variant in engine.variants() {
+        engine.force(Some(variant)).unwrap();
+        let partials = engine.reduce(plan, runs).unwrap();
+        match &first {
+            Some(first) => assert!(*first == partials, "{what}: {variant} differs"),
+            None => {
+                assert_partials(&partials, plan, runs, &format!("{what}, {variant}"));
+                first = Some(partials);
+            }
+        }
+    }
+    engine.force(None).unwrap();
+}
+
+fn assert_partials(partials: &Partials, plan: &Plan, runs: &Runs, what: &str) {
     assert_eq!(partials.stride, plan.words(), "{what}");
     assert_eq!(partials.words.len(), plan.words() * runs.runs.len(), "{what}");
     for (index, run) in runs.runs.iter().enumerate() {

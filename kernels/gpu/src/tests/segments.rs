@@ -3,6 +3,8 @@ use isotick_model::{Key, PublisherId, Ticks};
 
 use super::*;
 
+const SEGMENT_ROWS_MAX: u32 = 512;
+
 fn runs(spans: &[(u32, u32)], rows: usize) -> Runs {
     let ticks = Ticks {
         ts_event: vec![0; rows].into(),
@@ -33,7 +35,7 @@ fn segments_cover_the_runs() {
         .collect();
     for rows_max in [512, 513, 1000, 1 << 20] {
         for segments_max in [1, 2, 7, 1000] {
-            let limits = ChunkLimits { rows_max, segments_max };
+            let limits = ChunkLimits { segment_rows_max: SEGMENT_ROWS_MAX, rows_max, segments_max };
             let mut covered = Vec::new();
             for chunk in chunks(&runs, limits) {
                 assert!(chunk.rows.len() as u32 <= rows_max);
@@ -55,7 +57,7 @@ fn segments_cover_the_runs() {
 
 #[test]
 fn no_runs_make_no_chunks() {
-    let limits = ChunkLimits { rows_max: 512, segments_max: 1 };
+    let limits = ChunkLimits { segment_rows_max: SEGMENT_ROWS_MAX, rows_max: 512, segments_max: 1 };
     assert_eq!(chunks(&runs(&[], 0), limits).count(), 0);
 }
 
