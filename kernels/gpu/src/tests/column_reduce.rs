@@ -1,7 +1,7 @@
 use isotick_shaders::layout::ColumnPartial;
 
 use super::dispatch::{
-    Case, assert_malformed, assert_noticed, first_difference, permutations, sound,
+    Case, Numbers, assert_malformed, assert_noticed, first_difference, permutations, sound,
 };
 
 /// What a segment comes to, in plain Rust.
@@ -35,16 +35,16 @@ fn every_permutation_equals_the_reference() {
 #[test]
 fn a_lost_carry_is_noticed_in_every_variant() {
     let Some(device) = super::device() else { return };
+    use Numbers::{Any, Frame, Wide};
     let plants = [
         // The second limb's carry, as the first one's.
-        ("a.z + b.z + y_carry", "a.z + b.z"),
-        ("a.y + b.y + carry_of(x, b.x)", "a.y + b.y"),
+        ("a.z + b.z + y_carry", "a.z + b.z", Wide),
+        ("a.y + b.y + carry_of(x, b.x)", "a.y + b.y", Frame),
         // 64-bit integers: the carry of the low word, where rows and where states are added.
-        ("sign_word(number) + carry_of(low, addend)", "sign_word(number)"),
-        ("return sum + u64(number);", "return u64(u32(sum)) + u64(number);"),
+        ("sign_word(number) + carry_of(low, addend)", "sign_word(number)", Wide),
+        ("return sum + u64(number);", "return u64(u32(sum)) + u64(number);", Frame),
         // A state of another lane that is lost.
-        ("states[lane], states[lane + half]", "states[lane], states[lane]"),
-        ("max(a.last_row, b.last_row)", "b.last_row"),
+        ("states[lane], states[lane + half]", "states[lane], states[lane]", Any),
     ];
     assert_noticed(&device, false, &plants, reference);
 }

@@ -297,20 +297,44 @@ pub(crate) fn assert_malformed<P: Pod + PartialEq + std::fmt::Debug>(
     }
 }
 
+/// Which permutations execute a text of theirs.
+#[derive(Clone, Copy)]
+pub(crate) enum Numbers {
+    /// Those that add 64-bit values.
+    Wide,
+    /// Those that add nothing but deltas.
+    Frame,
+    /// All.
+    Any,
+}
+
+impl Numbers {
+    fn are_in(self, permutation: &Permutation) -> bool {
+        let [first, second] = permutation.framed;
+        let only_deltas = first && (second || !permutation.is_pair);
+        match self {
+            Self::Wide => !only_deltas,
+            Self::Frame => only_deltas,
+            Self::Any => true,
+        }
+    }
+}
+
 /// Each planted fault — a text and what replaces it — is noticed in every permutation whose source
 /// holds the text, and each is in some.
 pub(crate) fn assert_noticed<P: Pod + PartialEq>(
     device: &Device,
     is_pair: bool,
-    plants: &[(&str, &str)],
+    plants: &[(&str, &str, Numbers)],
     reference: impl Fn(&Case, usize) -> P,
 ) {
     let mut spoiled = std::collections::BTreeSet::new();
-    for (sound, faulty) in plants {
+    for (sound, faulty, numbers) in plants {
         let kernels = permutations(device, is_pair, |permutation| {
             let source = permutation.source();
             // One of the two suffices; nullness does not touch the arithmetic.
-            (!permutation.nullable && source.contains(sound)).then(|| source.replace(sound, faulty))
+            let concerned = numbers.are_in(permutation) && source.contains(sound);
+            (concerned && !permutation.nullable).then(|| source.replace(sound, faulty))
         });
         assert!(!kernels.is_empty(), "no source holds '{sound}'");
         for compiled in &kernels {

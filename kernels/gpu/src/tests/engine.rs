@@ -9,6 +9,7 @@ use super::random::Random;
 use crate::adapters::Choice;
 use crate::device::Pool;
 use crate::engine::GpuEngine;
+use crate::variant::{Shape, Variant};
 
 /// Every kind of term over three columns: 0 without nulls, 1 and 2 with.
 fn every_term() -> Plan {
@@ -146,7 +147,7 @@ fn every_term_equals_the_reference() {
         let runs = runs(&mut random, lens, Random::value);
         assert_reduces(&mut engine, &plan, &runs, &format!("{lens:?}"));
     }
-    for round in 0..20 {
+    for round in 0..8 {
         let lens: Vec<u32> = (0..random.below(300))
             .map(|_| 1 + random.below([2, 20, 700][round % 3]) as u32)
             .collect();
@@ -201,10 +202,17 @@ fn chunks_do_not_matter() {
         Term::SumProduct(0, 1),
     ]);
     let mut random = Random(7);
+    let group = Variant { shape: Shape::Workgroup, ..Variant::BASE };
     let long = runs(&mut random, &[3, 5 << 20, 70_000], Random::value);
-    assert_reduces(&mut engine, &plan, &long, "long runs");
-    let short = runs(&mut random, &vec![1; 1 << 20], Random::value);
-    assert_reduces(&mut engine, &plan, &short, "short runs");
+    // More segments than a chunk of invocations holds, and more than a dispatch of workgroups.
+    let short = runs(&mut random, &vec![1; 270_000], Random::value);
+    let fewer = runs(&mut random, &vec![1; 66_000], Random::value);
+    let cases = [(Variant::BASE, &long), (group, &long), (Variant::BASE, &short), (group, &fewer)];
+    for (variant, runs) in cases {
+        engine.force(Some(variant)).unwrap();
+        let partials = engine.reduce(&plan, runs).unwrap();
+        assert_partials(&partials, &plan, runs, &format!("{variant}, {} runs", runs.runs.len()));
+    }
 }
 
 #[test]
