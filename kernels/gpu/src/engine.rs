@@ -4,13 +4,16 @@ use isotick_kernels::{Engine, EngineError, EngineKind, Partials, Plan, Runs, Ter
 use isotick_shaders::layout::{ColumnPartial, ProductPartial, ReduceStatus};
 
 use crate::adapters::{AdapterInfo, Choice};
+use crate::calibrate::{self, Calibrate, Calibration, Origin, Refused};
 use crate::device::{Device, Pool};
 use crate::error::GpuError;
-use crate::inputs::Inputs;
+use crate::inputs::Uploader;
 use crate::kernel::{Kernels, Part};
+use crate::resident::{self, BatchId, Resident, ResidentStats};
 use crate::segments::{self, Chunk, ChunkLimits};
-use crate::select::Selection;
-use crate::variant::Variant;
+use crate::select::{RunClass, Selection};
+use crate::timing::{self, Bandwidth, Stamps, Timing};
+use crate::variant::{Encoding, Variant};
 use crate::work::{self, Input, Job};
 
 /// Rows of a chunk: few enough that one chunk's upload and dispatch stay short, enough to fill a
@@ -30,6 +33,23 @@ pub struct GpuEngine {
     kernels: Kernels,
     pub(crate) pool: Pool,
     pub(crate) selection: Selection,
+    pub(crate) resident: Resident,
+    /// Of the last reduction, where it is asked for.
+    timing: Option<Timing>,
+    origin: Origin,
+    refused: Refused,
+}
+
+/// How to open an engine.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// The adapter.
+    pub choice: Choice,
+    /// Whether variants are measured.
+    pub calibrate: Calibrate,
+    /// Bytes of columns that may stay on the device; by default a quarter of the largest buffer
+    /// that the adapter allows, 256 MiB to 16 GiB, and 256 MiB on software.
+    pub resident_bytes_max: Option<u64>,
 }
 
 /// A chunk on its way through the device.
@@ -40,6 +60,7 @@ struct InFlight {
     /// Of each job, what its columns' values are counted from.
     bases: Vec<[i64; 2]>,
     buffers: Vec<wgpu::Buffer>,
+    stamps: Option<Stamps>,
 }
 
 impl GpuEngine {
@@ -50,14 +71,119 @@ impl GpuEngine {
     /// No adapter of the choice, or one that lacks what is needed, cannot be opened or computes
     /// wrongly: the text says what to install or choose.
     pub fn open(choice: Choice) -> Result<Self, EngineError> {
-        let mut engine = Self::compile(Device::open(&choice)?)?;
+        Self::open_with(Settings { choice, ..Settings::default() })
+    }
+
+    /// The same with everything that can be chosen. The first opening with
+    /// [`Calibrate::Cached`] takes up to a third of a second longer, a second on software.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with(settings: Settings) -> Result<Self, EngineError> {
+        let mut engine = Self::compile(Device::open(&settings.choice)?)?;
+        if let Some(bytes) = settings.resident_bytes_max {
+            engine.resident = Resident::new(bytes);
+        }
+        engine.calibrate(&settings.calibrate)?;
         engine.warm_up()?;
         Ok(engine)
+    }
+
+    /// What is known of the variants here, and which are used.
+    pub fn calibration(&self) -> Calibration {
+        let mut skipped = self.skipped();
+        skipped.extend(self.refused.iter().cloned());
+        Calibration {
+            origin: self.origin,
+            ns_per_row: self.selection.ns_per_row.clone(),
+            skipped,
+            chosen: RunClass::ALL.map(|class| self.selection.of_class(class)),
+        }
+    }
+
+    /// Finds out which variants are best.
+    fn calibrate(&mut self, how: &Calibrate) -> Result<(), GpuError> {
+        let file = match how {
+            Calibrate::Off => return Ok(()),
+            Calibrate::Always => None,
+            Calibrate::Cached(folder) => {
+                Some(calibrate::file(folder, &calibrate::identity(&self.device.info)))
+            }
+        };
+        if let Some(mut selection) = file.as_deref().and_then(calibrate::read) {
+            let info = &self.device.info;
+            selection.ns_per_row.retain(|variant, _| variant.lacking(info).is_none());
+            (self.selection, self.origin) = (selection, Origin::Cached);
+            return Ok(());
+        }
+        (self.selection, self.refused) = calibrate::measure(self)?;
+        self.origin = Origin::Measured;
+        if let Some(file) = file {
+            calibrate::write(&file, &self.device.info, &self.selection);
+        }
+        Ok(())
     }
 
     /// The adapter it runs on.
     pub fn adapter(&self) -> &AdapterInfo {
         &self.device.info
+    }
+
+    /// Reduces as [`Engine::reduce`] does, and keeps the columns of the batch on the device, in
+    /// their compact form, so that reducing it again uploads nothing. `id` stands for the rows: the
+    /// same id must come with the same ticks, while plan and runs may differ. Batches that were
+    /// not reduced for longest make room; what does not fit is uploaded as ever.
+    ///
+    /// # Errors
+    /// As [`Engine::reduce`]; after one, nothing stays on the device.
+    pub fn reduce_resident(
+        &mut self,
+        id: BatchId,
+        plan: &Plan,
+        runs: &Runs,
+    ) -> Result<Partials, EngineError> {
+        let chosen = self.selection.choose(runs);
+        // What stays is read often and costs its bytes: always the compact form.
+        let variant = Variant { encoding: Encoding::Frame, ..chosen };
+        self.resident.start(id, runs.ticks.len());
+        Ok(self.reduce_batch(variant, plan, runs, Some(id))?)
+    }
+
+    /// Takes a batch off the device.
+    pub fn evict(&mut self, id: BatchId) {
+        self.resident.evict(id);
+    }
+
+    /// What stays on the device, and how often that helped.
+    pub fn resident(&self) -> ResidentStats {
+        self.resident.stats()
+    }
+
+    /// Takes the time of the reductions from here on, or no longer. That costs each chunk another
+    /// submission. Whether this adapter can.
+    pub fn take_time(&mut self, on: bool) -> bool {
+        let can = self.device.info.has(wgpu::Features::TIMESTAMP_QUERY);
+        self.timing = (on && can).then(Timing::default);
+        can
+    }
+
+    /// The device's time of the last reduction; `None` unless [`Self::take_time`] asked for it.
+    pub fn last_timing(&self) -> Option<Timing> {
+        self.timing
+    }
+
+    /// Measures how fast this device copies, takes and gives back bytes. Takes some hundred
+    /// milliseconds and up to 512 MiB on the device, for as long.
+    ///
+    /// # Errors
+    /// The device fails or is lost.
+    pub fn measure_bandwidth(&mut self) -> Result<Bandwidth, EngineError> {
+        Ok(timing::measure_bandwidth(&self.device)?)
+    }
+
+    /// Bytes that the host has written to the device since it was opened.
+    pub fn uploaded_bytes(&self) -> u64 {
+        self.pool.uploaded_bytes
     }
 
     /// The variants that this adapter can run, in the order of [`Variant::all`].
@@ -90,16 +216,39 @@ impl GpuEngine {
 
     pub(crate) fn compile(device: Device) -> Result<Self, GpuError> {
         let selection = Selection::of_kind(&device.info);
-        Ok(Self { device, kernels: Kernels::default(), pool: Pool::default(), selection })
+        let resident = Resident::new(resident::bytes_max(&device.info));
+        Ok(Self {
+            device,
+            kernels: Kernels::default(),
+            pool: Pool::default(),
+            selection,
+            resident,
+            timing: None,
+            origin: Origin::Assumed,
+            refused: Refused::default(),
+        })
     }
 
     /// Runs the chosen variants once on rows with a known answer, through every kernel that they
     /// may need.
     pub(crate) fn warm_up(&mut self) -> Result<(), GpuError> {
-        for variant in self.selection.chosen() {
-            self.check_known(variant)?;
+        loop {
+            let mut faults = 0;
+            for variant in self.selection.chosen() {
+                match self.check_known(variant) {
+                    // The others may do: this one is not used, and the choice made again.
+                    Err(GpuError::WrongAnswer { .. }) if variant != Variant::BASE => {
+                        self.selection.ns_per_row.remove(&variant);
+                        self.refused.push((variant, "it computes wrong sums here".into()));
+                        faults += 1;
+                    }
+                    checked => checked?,
+                }
+            }
+            if faults == 0 {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     /// Checks that a variant computes what is known.
@@ -119,7 +268,37 @@ impl GpuEngine {
         plan: &Plan,
         runs: &Runs,
     ) -> Result<Partials, GpuError> {
+        self.reduce_batch(variant, plan, runs, None)
+    }
+
+    /// What an error leaves in an unknown state is given up: what is free and what stays on the
+    /// device, so that the next call starts with all its memory.
+    fn reduce_batch(
+        &mut self,
+        variant: Variant,
+        plan: &Plan,
+        runs: &Runs,
+        id: Option<BatchId>,
+    ) -> Result<Partials, GpuError> {
+        let result = self.reduce_chunks(variant, plan, runs, id);
+        if result.is_err() {
+            self.pool.free.clear();
+            self.resident.clear();
+        }
+        result
+    }
+
+    fn reduce_chunks(
+        &mut self,
+        variant: Variant,
+        plan: &Plan,
+        runs: &Runs,
+        id: Option<BatchId>,
+    ) -> Result<Partials, GpuError> {
         self.device.begin()?;
+        if let Some(timing) = &mut self.timing {
+            *timing = Timing::default();
+        }
         let jobs = work::jobs(plan);
         segments::check(runs)?;
         work::check_columns(&jobs, runs)?;
@@ -137,8 +316,8 @@ impl GpuEngine {
 
         // While the device reduces one chunk, the next is uploaded and the one before folded.
         let mut in_flight = None;
-        for chunk in segments::chunks(runs, self.chunk_limits(variant)) {
-            let next = self.submit(variant, &jobs, runs, chunk)?;
+        for chunk in segments::chunks(runs, self.chunk_limits(variant, id.is_some())) {
+            let next = self.submit(variant, &jobs, runs, id, chunk)?;
             if let Some(previous) = in_flight.replace(next) {
                 self.fold(&jobs, runs, previous, &mut partials)?;
             }
@@ -149,7 +328,7 @@ impl GpuEngine {
         Ok(partials)
     }
 
-    fn chunk_limits(&self, variant: Variant) -> ChunkLimits {
+    fn chunk_limits(&self, variant: Variant, blocks: bool) -> ChunkLimits {
         let limits = &self.device.info.limits;
         let binding = limits.storage_binding_bytes.min(limits.buffer_bytes);
         let dispatched = u64::from(limits.workgroups_per_dimension)
@@ -161,6 +340,7 @@ impl GpuEngine {
             // Both fit 32 bits: they are at most CHUNK_ROWS_MAX and CHUNK_SEGMENTS_MAX.
             rows_max: (binding / 8).min(CHUNK_ROWS_MAX) as u32,
             segments_max: segments_max as u32,
+            blocks,
         }
     }
 
@@ -170,10 +350,13 @@ impl GpuEngine {
         variant: Variant,
         jobs: &[Job],
         runs: &Runs,
+        id: Option<BatchId>,
         chunk: Chunk,
     ) -> Result<InFlight, GpuError> {
         let (device, pool) = (&self.device, &mut self.pool);
-        let inputs = Inputs::upload(device, pool, variant, jobs, runs, &chunk);
+        let stamps = self.timing.is_some().then(|| Stamps::begin(device)).flatten();
+        let resident = id.map(|id| (&mut self.resident, id));
+        let inputs = Uploader::new(device, pool, resident).upload(variant, jobs, runs, &chunk);
         let segments = chunk.segments.len() as u64;
         let staging_bytes = staging_bytes(jobs, &chunk);
         let staging = pool.take(device, staging_bytes, Pool::STAGING);
@@ -188,7 +371,7 @@ impl GpuEngine {
         }
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
             label: Some("reduce"),
-            timestamp_writes: None,
+            timestamp_writes: stamps.as_ref().map(Stamps::around_compute),
         });
         for (job, (partials, status)) in jobs.iter().zip(&outputs) {
             let partials = Part::front(partials, job.input.partial_bytes() * segments);
@@ -204,11 +387,14 @@ impl GpuEngine {
             encoder.copy_buffer_to_buffer(partials, 0, &staging, offset + STATUS_BYTES, bytes);
             offset += STATUS_BYTES + bytes;
         }
+        if let Some(stamps) = &stamps {
+            stamps.end(&mut encoder);
+        }
         let submission = device.submit(encoder, &staging, staging_bytes)?;
         let bases = jobs.iter().map(|job| inputs.bases(job.input)).collect();
         let mut buffers = inputs.into_buffers();
         buffers.extend(outputs.into_iter().flat_map(|(partials, status)| [partials, status]));
-        Ok(InFlight { chunk, submission, staging, bases, buffers })
+        Ok(InFlight { chunk, submission, staging, bases, buffers, stamps })
     }
 
     /// Waits for a chunk and adds its segments' partials to their runs.
@@ -219,8 +405,11 @@ impl GpuEngine {
         done: InFlight,
         partials: &mut Partials,
     ) -> Result<(), GpuError> {
-        let InFlight { chunk, submission, staging, bases, buffers } = done;
+        let InFlight { chunk, submission, staging, bases, buffers, stamps } = done;
         self.device.wait(submission)?;
+        if let (Some(stamps), Some(timing)) = (stamps, &mut self.timing) {
+            timing.add(stamps.read(&self.device)?);
+        }
         let view = staging.get_mapped_range(..staging_bytes(jobs, &chunk)).map_err(|error| {
             GpuError::Failed { adapter: self.device.info.name.clone(), message: error.to_string() }
         })?;

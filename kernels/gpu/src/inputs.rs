@@ -8,6 +8,7 @@ use isotick_shaders::layout::ReduceHeader;
 
 use crate::device::{Device, Pool};
 use crate::kernel::{Kernels, Part, Permutation};
+use crate::resident::{BatchId, Item, Resident, What};
 use crate::segments::Chunk;
 use crate::variant::{Encoding, Variant};
 use crate::work::{Input, Job};
@@ -36,47 +37,149 @@ pub(crate) struct Inputs {
     pub columns: BTreeMap<usize, DeviceColumn>,
     /// Validity words of the columns that a job reads together, where one of them has nulls.
     validity: BTreeMap<Vec<usize>, wgpu::Buffer>,
+    /// The buffers that are the pool's.
+    pooled: Vec<wgpu::Buffer>,
 }
 
-impl Inputs {
-    pub fn upload(
-        device: &Device,
-        pool: &mut Pool,
-        variant: Variant,
-        jobs: &[Job],
-        runs: &Runs,
-        chunk: &Chunk,
+/// Where inputs come from and go to.
+pub(crate) struct Uploader<'a> {
+    pub device: &'a Device,
+    pub pool: &'a mut Pool,
+    /// What stays on the device, and the batch that is reduced, where it may stay.
+    pub resident: Option<(&'a mut Resident, BatchId)>,
+    pooled: Vec<wgpu::Buffer>,
+}
+
+impl<'a> Uploader<'a> {
+    pub fn new(
+        device: &'a Device,
+        pool: &'a mut Pool,
+        resident: Option<(&'a mut Resident, BatchId)>,
     ) -> Self {
+        Self { device, pool, resident, pooled: Vec::new() }
+    }
+
+    /// Uploads what the jobs read of a chunk, but for what is there.
+    pub fn upload(mut self, variant: Variant, jobs: &[Job], runs: &Runs, chunk: &Chunk) -> Inputs {
         let (rows, segments) = (chunk.rows.len(), chunk.segments.len() as u32);
-        let header = ReduceHeader { segment_count: segments, row_count: rows as u32 };
-        let mut inputs = Self {
-            rows,
-            segments,
-            header: pool.upload(device, bytemuck::bytes_of(&header), Pool::HEADER),
-            segment_table: pool.upload(device, bytemuck::cast_slice(&chunk.segments), Pool::INPUT),
-            columns: BTreeMap::new(),
-            validity: BTreeMap::new(),
-        };
+        let (header, segment_table) = self.segments(chunk);
+        let (mut columns, mut validity) = (BTreeMap::new(), BTreeMap::new());
         let values = &runs.ticks.values;
         for job in jobs {
             for column in job.input.columns() {
-                inputs.columns.entry(column).or_insert_with(|| {
-                    upload_column(device, pool, variant.encoding, &values[column], chunk)
+                columns.entry(column).or_insert_with(|| {
+                    self.column(variant.encoding, column, &values[column], chunk)
                 });
             }
             let key = validity_key(job.input);
-            if inputs.validity.contains_key(&key) {
-                continue;
-            }
-            let together = key.iter().map(|&column| &values[column]);
-            if let Some(words) = validity_words(together, chunk) {
-                let words = pool.upload(device, bytemuck::cast_slice(&words), Pool::INPUT);
-                inputs.validity.insert(key, words);
+            if !validity.contains_key(&key)
+                && let Some(words) = self.validity(&key, values, chunk)
+            {
+                validity.insert(key, words);
             }
         }
-        inputs
+        let pooled = self.pooled;
+        Inputs { rows, segments, header, segment_table, columns, validity, pooled }
     }
 
+    /// The header and the table of segments.
+    fn segments(&mut self, chunk: &Chunk) -> (wgpu::Buffer, wgpu::Buffer) {
+        let first = chunk.segments.first().map_or(0, |segment| segment.start_row);
+        let what = What::Segments { block: chunk.rows.start, first };
+        if let Some(Item::Segments { header, table, segments }) = self.held(&what)
+            && segments == chunk.segments
+        {
+            return (header, table);
+        }
+        let (rows, segments) = (chunk.rows.len() as u32, chunk.segments.len() as u32);
+        let header = ReduceHeader { segment_count: segments, row_count: rows };
+        let header_bytes: &[u8] = bytemuck::bytes_of(&header);
+        let table_bytes: &[u8] = bytemuck::cast_slice(&chunk.segments);
+        // The host keeps the segments too, to compare them.
+        let together = (header_bytes.len() + 2 * table_bytes.len()) as u64;
+        let stays = self.make_room(together);
+        let header = self.buffer(stays, header_bytes.len() as u64, Pool::HEADER);
+        self.pool.write(self.device, &header, header_bytes);
+        let table = self.buffer(stays, table_bytes.len() as u64, Pool::INPUT);
+        self.pool.write(self.device, &table, table_bytes);
+        let (h, t, segments) = (header.clone(), table.clone(), chunk.segments.clone());
+        self.keep(stays, what, Item::Segments { header: h, table: t, segments }, together);
+        (header, table)
+    }
+
+    fn column(
+        &mut self,
+        encoding: Encoding,
+        column: usize,
+        values: &ValueColumn,
+        chunk: &Chunk,
+    ) -> DeviceColumn {
+        let what = What::Column { block: chunk.rows.start, column };
+        if let Some(Item::Column(held)) = self.held(&what) {
+            return held;
+        }
+        let base = match encoding {
+            Encoding::Frame => frame_base(values, chunk),
+            Encoding::Wide => None,
+        };
+        let values = &values.values[chunk.rows.clone()];
+        let bytes = values.len() as u64 * if base.is_some() { 4 } else { 8 };
+        let stays = self.make_room(bytes);
+        let buffer = self.buffer(stays, bytes, Pool::INPUT);
+        match base {
+            Some(base) => self.pool.write_deltas(self.device, &buffer, values, base),
+            None => self.pool.write(self.device, &buffer, bytemuck::cast_slice(values)),
+        }
+        let column = DeviceColumn { buffer, base };
+        self.keep(stays, what, Item::Column(column.clone()), bytes);
+        column
+    }
+
+    fn validity(
+        &mut self,
+        key: &[usize],
+        values: &[ValueColumn],
+        chunk: &Chunk,
+    ) -> Option<wgpu::Buffer> {
+        let what = What::Validity { block: chunk.rows.start, columns: key.to_vec() };
+        if let Some(Item::Validity(held)) = self.held(&what) {
+            return Some(held);
+        }
+        let words = validity_words(key.iter().map(|&column| &values[column]), chunk)?;
+        let words: &[u8] = bytemuck::cast_slice(&words);
+        let stays = self.make_room(words.len() as u64);
+        let buffer = self.buffer(stays, words.len() as u64, Pool::INPUT);
+        self.pool.write(self.device, &buffer, words);
+        self.keep(stays, what, Item::Validity(buffer.clone()), words.len() as u64);
+        Some(buffer)
+    }
+
+    fn held(&mut self, what: &What) -> Option<Item> {
+        let (resident, id) = self.resident.as_mut()?;
+        resident.get(*id, what)
+    }
+
+    fn make_room(&mut self, bytes: u64) -> bool {
+        self.resident.as_mut().is_some_and(|(resident, id)| resident.make_room(*id, bytes))
+    }
+
+    fn buffer(&mut self, stays: bool, bytes: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
+        if stays {
+            return Pool::apart(self.device, bytes, usage);
+        }
+        let buffer = self.pool.take(self.device, bytes, usage);
+        self.pooled.push(buffer.clone());
+        buffer
+    }
+
+    fn keep(&mut self, stays: bool, what: What, item: Item, bytes: u64) {
+        if let Some((resident, id)) = self.resident.as_mut().filter(|_| stays) {
+            resident.put(*id, what, item, bytes);
+        }
+    }
+}
+
+impl Inputs {
     /// The bases of the columns of an input; 0 where a column holds 64-bit values.
     pub fn bases(&self, input: Input) -> [i64; 2] {
         let mut bases = input.columns().map(|c| self.columns[&c].base.unwrap_or(0));
@@ -119,30 +222,8 @@ impl Inputs {
 
     /// What goes back to the pool when the chunk is done.
     pub fn into_buffers(self) -> Vec<wgpu::Buffer> {
-        let mut buffers = vec![self.header, self.segment_table];
-        buffers.extend(self.columns.into_values().map(|column| column.buffer));
-        buffers.extend(self.validity.into_values());
-        buffers
+        self.pooled
     }
-}
-
-fn upload_column(
-    device: &Device,
-    pool: &mut Pool,
-    encoding: Encoding,
-    column: &ValueColumn,
-    chunk: &Chunk,
-) -> DeviceColumn {
-    let values = &column.values[chunk.rows.clone()];
-    let base = match encoding {
-        Encoding::Frame => frame_base(column, chunk),
-        Encoding::Wide => None,
-    };
-    let buffer = match base {
-        Some(base) => pool.upload_deltas(device, values, base),
-        None => pool.upload(device, bytemuck::cast_slice(values), Pool::INPUT),
-    };
-    DeviceColumn { buffer, base }
 }
 
 /// The least value of a chunk's rows, where no value is 2^32 or more above it.

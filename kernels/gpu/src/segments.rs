@@ -16,6 +16,9 @@ pub(crate) struct ChunkLimits {
     pub rows_max: u32,
     /// Segments, at least 1.
     pub segments_max: u32,
+    /// Whether chunks keep to blocks of `rows_max` rows that start at row 0, so that their rows are
+    /// the same whatever the runs.
+    pub blocks: bool,
 }
 
 /// What is uploaded and dispatched together: segments over consecutive rows.
@@ -62,12 +65,26 @@ impl Iterator for Chunks<'_> {
 
     fn next(&mut self) -> Option<Chunk> {
         let first = self.runs.runs.get(self.run)?;
-        let base = first.start + self.done_rows;
+        let first_row = first.start + self.done_rows;
+        let rows = self.runs.ticks.len();
+        let (base, block_end) = match self.limits.blocks {
+            true => {
+                let base = first_row - first_row % self.limits.rows_max;
+                (base, (base as usize + self.limits.rows_max as usize).min(rows))
+            }
+            false => (first_row, rows),
+        };
         let mut end = base as usize;
         let (mut segments, mut run_of) = (Vec::new(), Vec::new());
         while let Some(run) = self.runs.runs.get(self.run) {
-            let start_row = run.start + self.done_rows - base;
-            let len_rows = (run.len - self.done_rows).min(self.limits.segment_rows_max);
+            let row = run.start + self.done_rows;
+            if row as usize >= block_end {
+                break;
+            }
+            let start_row = row - base;
+            // Both are below 2^32: rows of a run are.
+            let left = (block_end - row as usize).min((run.len - self.done_rows) as usize) as u32;
+            let len_rows = left.min(self.limits.segment_rows_max);
             let fits = u64::from(start_row) + u64::from(len_rows) <= self.limits.rows_max.into();
             if !segments.is_empty()
                 && (!fits || segments.len() as u64 == u64::from(self.limits.segments_max))
@@ -82,6 +99,9 @@ impl Iterator for Chunks<'_> {
                 self.run += 1;
                 self.done_rows = 0;
             }
+        }
+        if self.limits.blocks {
+            end = block_end;
         }
         Some(Chunk { rows: base as usize..end, segments, run_of })
     }

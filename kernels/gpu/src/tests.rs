@@ -3,9 +3,9 @@
 
 mod column_reduce;
 mod dispatch;
-mod engine;
+pub(crate) mod engine;
 mod product_reduce;
-mod random;
+pub(crate) mod random;
 
 use std::io::Write as _;
 

@@ -12,7 +12,7 @@ use crate::engine::GpuEngine;
 use crate::variant::{Shape, Variant};
 
 /// Every kind of term over three columns: 0 without nulls, 1 and 2 with.
-fn every_term() -> Plan {
+pub(crate) fn every_term() -> Plan {
     let single = [Term::Count, Term::Sum, Term::Min, Term::Max, Term::First, Term::Last];
     let mut terms: Vec<Term> = (0..3).flat_map(|c| single.map(|term| term(c))).collect();
     terms.extend([
@@ -28,7 +28,7 @@ fn every_term() -> Plan {
 }
 
 /// Runs of the given lengths, with gaps between some of them, from three publishers.
-fn runs(random: &mut Random, lens: &[u32], values: impl Fn(&mut Random) -> i64) -> Runs {
+pub(crate) fn runs(random: &mut Random, lens: &[u32], values: impl Fn(&mut Random) -> i64) -> Runs {
     let mut list = Vec::new();
     let mut rows = 0;
     for (index, &len) in lens.iter().enumerate() {
