@@ -1,6 +1,7 @@
 //! Measures the variants on an adapter, and keeps what was measured in a file.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,28 @@ pub enum Calibrate {
     Cached(PathBuf),
     /// Yes, at every opening.
     Always,
+}
+
+impl Calibrate {
+    /// The variable that overrides the folder, or with `off` switches measuring off.
+    pub const VARIABLE: &'static str = "ISOTICK_GPU_CALIBRATION";
+
+    /// What an environment means, asked by variable's name: [`Self::VARIABLE`], else the folder
+    /// `isotick` in the user's cache folder (`XDG_CACHE_HOME`, `LOCALAPPDATA` on Windows, else
+    /// `.cache` or on macOS `Library/Caches` in the home folder). Without any of them each opening
+    /// measures.
+    pub fn of_environment(variable: impl Fn(&str) -> Option<OsString>) -> Self {
+        // The standard tells to ignore relative folders.
+        let absolute = |name| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        if let Some(wanted) = variable(Self::VARIABLE).filter(|wanted| !wanted.is_empty()) {
+            return if wanted == "off" { Self::Off } else { Self::Cached(wanted.into()) };
+        }
+        let in_home = if cfg!(target_os = "macos") { "Library/Caches" } else { ".cache" };
+        let caches =
+            if cfg!(windows) { absolute("LOCALAPPDATA") } else { absolute("XDG_CACHE_HOME") }
+                .or_else(|| absolute("HOME").map(|home| home.join(in_home)));
+        caches.map_or(Self::Always, |folder| Self::Cached(folder.join("isotick")))
+    }
 }
 
 /// Where a choice of variants comes from.

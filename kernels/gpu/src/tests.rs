@@ -23,6 +23,16 @@ pub(crate) fn device() -> Option<Device> {
     }
 }
 
+/// A device of every adapter that can be opened; none (said on stderr) where there is none.
+pub(crate) fn devices() -> Vec<Device> {
+    let adapters = crate::devices();
+    let usable = adapters.iter().filter(|adapter| adapter.usage != crate::AdapterUsage::Never);
+    let open =
+        |index| Device::open(&Choice::Index(index)).unwrap_or_else(|error| panic!("{error}"));
+    let devices: Vec<_> = usable.map(|adapter| open(adapter.index)).collect();
+    if devices.is_empty() { device().into_iter().collect() } else { devices }
+}
+
 /// An engine, or `None` (said on stderr) where the machine has no adapter.
 pub(crate) fn engine() -> Option<GpuEngine> {
     let mut engine = GpuEngine::compile(device()?).unwrap_or_else(|error| panic!("{error}"));

@@ -68,3 +68,28 @@ fn a_new_driver_is_measured_anew() {
     new.driver = "test 2".into();
     assert_ne!(identity(&old), identity(&new));
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_folder_follows_the_environment() {
+    let of = |variables: &[(&str, &str)]| {
+        Calibrate::of_environment(|name| {
+            variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into())
+        })
+    };
+    let cached = |path: &str| Calibrate::Cached(path.into());
+    assert_eq!(of(&[]), Calibrate::Always);
+    assert_eq!(of(&[("HOME", "/home/a")]), cached("/home/a/.cache/isotick"));
+    let both = [("HOME", "/home/a"), ("XDG_CACHE_HOME", "/c")];
+    assert_eq!(of(&both), cached("/c/isotick"));
+    assert_eq!(
+        of(&[("HOME", "/home/a"), ("XDG_CACHE_HOME", "c")]),
+        cached("/home/a/.cache/isotick")
+    );
+    assert_eq!(of(&[("HOME", "/home/a"), (Calibrate::VARIABLE, "off")]), Calibrate::Off);
+    assert_eq!(of(&[("HOME", "/home/a"), (Calibrate::VARIABLE, "/x")]), cached("/x"));
+    assert_eq!(
+        of(&[("HOME", "/home/a"), (Calibrate::VARIABLE, "")]),
+        cached("/home/a/.cache/isotick")
+    );
+}
