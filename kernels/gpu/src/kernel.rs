@@ -127,7 +127,6 @@ impl Kernel {
                 ],
                 // Workgroup memory is written before it is read.
                 zero_initialize_workgroup_memory: false,
-                ..Default::default()
             },
             cache: None,
         });
