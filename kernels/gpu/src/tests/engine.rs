@@ -237,6 +237,29 @@ fn a_driver_error_concerns_one_call_only() {
     assert_reduces(&mut engine, &every_term(), &runs, "after a driver error");
 }
 
+/// A dispatch beyond what the device allows fails in the middle of a reduction.
+#[test]
+fn a_validation_error_gives_up_the_call_and_its_memory() {
+    let Some(mut engine) = super::engine() else { return };
+    let allowed = engine.device.info.limits.workgroups_per_dimension;
+    if allowed > 1 << 17 {
+        return;
+    }
+    let group = Variant { shape: Shape::Workgroup, ..Variant::BASE };
+    engine.force(Some(group)).unwrap();
+    let plan = Plan::of_terms([Term::Sum(0)]);
+    let runs = runs(&mut Random(12), &vec![1; allowed as usize + 1], Random::value);
+    engine.device.info.limits.workgroups_per_dimension = u32::MAX;
+    for _ in 0..2 {
+        let error = engine.reduce(&plan, &runs).unwrap_err();
+        assert!(error.reason.contains("failed"), "{error}");
+        assert!(engine.pool.free.is_empty());
+    }
+    engine.device.info.limits.workgroups_per_dimension = allowed;
+    let partials = engine.reduce(&plan, &runs).unwrap();
+    assert_partials(&partials, &plan, &runs, "after a validation error");
+}
+
 #[test]
 fn buffers_are_used_again() {
     let Some(mut engine) = super::engine() else { return };
