@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::{env, fs};
 
-use naga::valid::{Capabilities, ValidationFlags, Validator};
+use naga::valid::{Capabilities, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, ShaderStage, StorageAccess, TypeInner};
 
 #[path = "src/import.rs"]
@@ -33,18 +33,48 @@ fn build() -> Result<(), String> {
         }
     }
     let (mut shaders, mut checks) = (String::new(), String::new());
+    let mut names = Vec::new();
     for (name, text) in read_folder(Path::new("."))? {
         let file = format!("{name}.wgsl");
-        let source = import::expand(&file, &text, &includes)?;
-        let module = validate(&file, &source)?;
-        match module.entry_points.as_slice() {
-            [entry] if entry.name == name && entry.stage == ShaderStage::Compute => {}
-            _ => return Err(format!("{file}: must hold one compute entry point, '{name}'")),
+        let flags = import::permuted_flags(&text);
+        let (mut bindings, mut permutations) = (None, String::new());
+        // Every combination of the flags, by the bits of a number.
+        for bits in 0..1_u32 << flags.len() {
+            let on = flags.iter().enumerate().filter(|(bit, _)| bits >> bit & 1 == 1);
+            let on: Vec<&str> = on.map(|(_, flag)| flag.as_str()).collect();
+            let source = import::expand(&file, &text, &includes, &on)?;
+            let module = validate(&format!("{file} {on:?}"), &source, &on)?;
+            match module.entry_points.as_slice() {
+                [entry] if entry.name == name && entry.stage == ShaderStage::Compute => {}
+                _ => return Err(format!("{file}: must hold one compute entry point, '{name}'")),
+            }
+            let reflected = reflect(&name, &module)?;
+            if *bindings.get_or_insert_with(|| reflected.clone()) != reflected {
+                return Err(format!("{file}: {on:?} has other bindings"));
+            }
+            let expanded = format!("{name}.{bits}.wgsl");
+            fs::write(out.join(&expanded), source).map_err(|error| format!("{file}: {error}"))?;
+            _ = writeln!(
+                permutations,
+                "        Permutation {{ flags: &{on:?}, \
+                 source: include_str!(concat!(env!(\"OUT_DIR\"), \"/{expanded}\")) }},"
+            );
+            check_layouts(&module, &mut checks);
         }
-        fs::write(out.join(&file), source).map_err(|error| format!("{file}: {error}"))?;
-        describe(&name, &module, &mut shaders)?;
-        check_layouts(&module, &mut checks);
+        let constant = name.to_uppercase();
+        _ = writeln!(
+            shaders,
+            "/// `{name}.wgsl`.\npub const {constant}: Shader = Shader {{\n    name: \"{name}\",\n    \
+             permutations: &[\n{permutations}    ],\n    bindings: &[\n{}    ],\n}};",
+            bindings.unwrap_or_default()
+        );
+        names.push(constant);
     }
+    _ = writeln!(
+        shaders,
+        "/// Every shader, by name.\npub const ALL: &[Shader] = &[{}];",
+        names.join(", ")
+    );
     fs::write(out.join("shaders.rs"), shaders).map_err(|error| error.to_string())?;
     fs::write(out.join("layout_checks.rs"), checks).map_err(|error| error.to_string())
 }
@@ -63,18 +93,23 @@ fn read_folder(folder: &Path) -> Result<BTreeMap<String, String>, String> {
     Ok(files)
 }
 
-/// Core WGSL only: no capability is granted.
-fn validate(file: &str, source: &str) -> Result<Module, String> {
+/// Core WGSL, and what the flags stand for.
+fn validate(file: &str, source: &str, flags: &[&str]) -> Result<Module, String> {
+    let mut capabilities = Capabilities::empty();
+    capabilities.set(Capabilities::SHADER_INT64, flags.contains(&"INT64"));
+    capabilities.set(Capabilities::SUBGROUP, flags.contains(&"SUBGROUP"));
     let module = naga::front::wgsl::parse_str(source)
         .map_err(|error| format!("{file}: {}", error.emit_to_string_with_path(source, file)))?;
-    Validator::new(ValidationFlags::all(), Capabilities::empty())
+    Validator::new(ValidationFlags::all(), capabilities)
+        .subgroup_stages(ShaderStages::COMPUTE)
+        .subgroup_operations(SubgroupOperationSet::all())
         .validate(&module)
         .map_err(|error| format!("{file}: {}", error.emit_to_string_with_path(source, file)))?;
     Ok(module)
 }
 
-/// The `Shader` constant of one file.
-fn describe(name: &str, module: &Module, shaders: &mut String) -> Result<(), String> {
+/// The bindings of a shader, as the text of its constant's entries.
+fn reflect(name: &str, module: &Module) -> Result<String, String> {
     let mut bindings = BTreeMap::new();
     for (_, variable) in module.global_variables.iter() {
         let (Some(resource), Some(binding)) = (&variable.name, variable.binding) else { continue };
@@ -91,25 +126,22 @@ fn describe(name: &str, module: &Module, shaders: &mut String) -> Result<(), Str
         }
         bindings.insert(binding.binding, (resource, access));
     }
-    let constant = name.to_uppercase();
-    let mut text = format!(
-        "/// `{name}.wgsl`.\npub const {constant}: Shader = Shader {{\n    name: \"{name}\",\n    \
-         source: include_str!(concat!(env!(\"OUT_DIR\"), \"/{name}.wgsl\")),\n    bindings: &[\n"
-    );
+    let mut text = String::new();
     for (index, (resource, access)) in &bindings {
         _ = writeln!(
             text,
             "        Binding {{ index: {index}, name: \"{resource}\", access: Access::{access} }},"
         );
     }
-    _ = writeln!(text, "    ],\n}};");
-    shaders.push_str(&text);
-    Ok(())
+    Ok(text)
 }
 
 /// For every struct behind a binding: size and member offsets of the host's struct of that name.
 fn check_layouts(module: &Module, checks: &mut String) {
     for (_, variable) in module.global_variables.iter() {
+        if variable.binding.is_none() {
+            continue;
+        }
         let bound = match module.types[variable.ty].inner {
             TypeInner::Array { base, .. } => &module.types[base],
             _ => &module.types[variable.ty],

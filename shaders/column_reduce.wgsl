@@ -1,11 +1,11 @@
 // Reduces one value column to count, sum, least, greatest, first and last per segment of rows.
 //
-// Reads:    header; segments; values, 64-bit signed, low word first; validity, bit r%32 of word
-//           r/32 set where row r is not null.
-// Writes:   partials, one per segment; status, by one atomic per segment.
+// Reads:    header; segments; values, 64-bit signed, low word first, or under FRAME u32 deltas from
+//           a base; validity, bit r%32 of word r/32 set where row r is not null.
+// Writes:   partials, one per segment, under FRAME of the deltas; status, by one atomic per segment.
 // Dispatch: ceil(segment_count / WORKGROUP_SIZE) workgroups in x; one invocation per segment.
-// Requires: core WGSL. values holds row_count entries; validity holds ceil(row_count / 32) words
-//           where NULLABLE; status is zero.
+// Requires: core WGSL; under INT64 64-bit integers. values holds row_count entries; validity holds
+//           ceil(row_count / 32) words where NULLABLE; status is zero.
 // Ensures:  partials[s] is exact over the valid rows of segment s: |sum| < 2^63 * 2^32 fits 96
 //           bits. With no valid row every member is 0. segments_done + segments_malformed equals
 //           segment_count.
@@ -13,23 +13,13 @@
 //           row numbers, and one invocation walks its segment in row order.
 // Source:   schoolbook multi-word addition (Knuth, TAOCP 2, 4.3.1).
 
+#permute FRAME INT64
 #import segment
-#import wide
-
-struct ColumnPartial {
-    // Valid rows.
-    count: u32,
-    // The first and last valid row, counted as `Segment.start_row` is.
-    first_row: u32,
-    last_row: u32,
-    sum: array<u32, 3>,
-    least: array<u32, 2>,
-    greatest: array<u32, 2>,
-}
+#import column_state
 
 @group(0) @binding(0) var<uniform> header: ReduceHeader;
 @group(0) @binding(1) var<storage, read> segments: array<Segment>;
-@group(0) @binding(2) var<storage, read> values: array<vec2<u32>>;
+@group(0) @binding(2) var<storage, read> values: array<Number>;
 @group(0) @binding(3) var<storage, read> validity: array<u32>;
 @group(0) @binding(4) var<storage, read_write> partials: array<ColumnPartial>;
 @group(0) @binding(5) var<storage, read_write> status: ReduceStatus;
@@ -47,12 +37,7 @@ fn column_reduce(@builtin(global_invocation_id) invocation: vec3<u32>) {
         return;
     }
 
-    var count = 0u;
-    var first_row = 0u;
-    var last_row = 0u;
-    var sum = vec3<u32>();
-    var least = vec2<u32>();
-    var greatest = vec2<u32>();
+    var state = ColumnState();
     let end_row = segment.start_row + segment.len_rows;
     for (var row = segment.start_row; row < end_row; row++) {
         if NULLABLE {
@@ -60,23 +45,9 @@ fn column_reduce(@builtin(global_invocation_id) invocation: vec3<u32>) {
                 continue;
             }
         }
-        let value = values[row];
-        let is_first = count == 0u;
-        first_row = select(first_row, row, is_first);
-        least = select(least, value, is_first || less_64(value, least));
-        greatest = select(greatest, value, is_first || less_64(greatest, value));
-        sum = add_96_64(sum, value);
-        last_row = row;
-        count++;
+        state = column_add(state, row, values[row]);
     }
 
-    partials[index] = ColumnPartial(
-        count,
-        first_row,
-        last_row,
-        array<u32, 3>(sum.x, sum.y, sum.z),
-        array<u32, 2>(least.x, least.y),
-        array<u32, 2>(greatest.x, greatest.y),
-    );
+    partials[index] = column_partial(state);
     atomicAdd(&status.segments_done, 1u);
 }

@@ -1,34 +1,55 @@
-// Reduces a pair of value columns (a, b) to count, sum of a*b and sum of b per segment of rows.
+// Reduces a pair of value columns (a, b) to count and the sums of a*b, a and b per segment of rows.
 //
-// Reads:    header; segments; a_values and b_values, 64-bit signed, low word first; validity, bit
-//           r%32 of word r/32 set where neither a nor b is null in row r.
-// Writes:   partials, one per segment; status, by one atomic per segment.
+// Reads:    header; segments; a_values and b_values, 64-bit signed, low word first, or under A_FRAME
+//           and B_FRAME u32 deltas from a base; validity, bit r%32 of word r/32 set where neither a
+//           nor b is null in row r.
+// Writes:   partials, one per segment, of the deltas where there are some; status, by one atomic per
+//           segment.
 // Dispatch: ceil(segment_count / WORKGROUP_SIZE) workgroups in x; one invocation per segment.
-// Requires: core WGSL. a_values and b_values hold row_count entries (one buffer may be both);
-//           validity holds ceil(row_count / 32) words where NULLABLE; status is zero.
+// Requires: core WGSL; under INT64 64-bit integers. a_values and b_values hold row_count entries
+//           (one buffer may be both); validity holds ceil(row_count / 32) words where NULLABLE;
+//           status is zero.
 // Ensures:  partials[s] is exact over the valid rows of segment s: |product_sum| <= 2^126 * 2^32
-//           fits 160 bits, |b_sum| < 2^63 * 2^32 fits 96. With no valid row every member is 0.
-//           segments_done + segments_malformed equals segment_count.
+//           fits 160 bits, |a_sum| and |b_sum| < 2^63 * 2^32 fit 96. With no valid row every member
+//           is 0. segments_done + segments_malformed equals segment_count.
 // Order:    the sums are commutative monoids over integers.
 // Source:   schoolbook multi-word arithmetic (Knuth, TAOCP 2, 4.3.1).
 
+#permute A_FRAME B_FRAME INT64
 #import segment
-#import wide
-
-struct ProductPartial {
-    // Valid rows.
-    count: u32,
-    product_sum: array<u32, 5>,
-    b_sum: array<u32, 3>,
-}
+#import product_state
 
 @group(0) @binding(0) var<uniform> header: ReduceHeader;
 @group(0) @binding(1) var<storage, read> segments: array<Segment>;
-@group(0) @binding(2) var<storage, read> a_values: array<vec2<u32>>;
-@group(0) @binding(3) var<storage, read> b_values: array<vec2<u32>>;
+#if A_FRAME
+@group(0) @binding(2) var<storage, read> a_values: array<u32>;
+#else
+@group(0) @binding(2) var<storage, read> a_values: array<Number>;
+#endif
+#if B_FRAME
+@group(0) @binding(3) var<storage, read> b_values: array<u32>;
+#else
+@group(0) @binding(3) var<storage, read> b_values: array<Number>;
+#endif
 @group(0) @binding(4) var<storage, read> validity: array<u32>;
 @group(0) @binding(5) var<storage, read_write> partials: array<ProductPartial>;
 @group(0) @binding(6) var<storage, read_write> status: ReduceStatus;
+
+fn a_number(row: u32) -> Number {
+#if A_FRAME && !B_FRAME
+    return number_of_delta(a_values[row]);
+#else
+    return a_values[row];
+#endif
+}
+
+fn b_number(row: u32) -> Number {
+#if B_FRAME && !A_FRAME
+    return number_of_delta(b_values[row]);
+#else
+    return b_values[row];
+#endif
+}
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn product_reduce(@builtin(global_invocation_id) invocation: vec3<u32>) {
@@ -43,9 +64,7 @@ fn product_reduce(@builtin(global_invocation_id) invocation: vec3<u32>) {
         return;
     }
 
-    var count = 0u;
-    var product_sum = Int160(vec4<u32>(), 0u);
-    var b_sum = vec3<u32>();
+    var state = ProductState();
     let end_row = segment.start_row + segment.len_rows;
     for (var row = segment.start_row; row < end_row; row++) {
         if NULLABLE {
@@ -53,17 +72,9 @@ fn product_reduce(@builtin(global_invocation_id) invocation: vec3<u32>) {
                 continue;
             }
         }
-        let b = b_values[row];
-        product_sum = add_160_128(product_sum, mul_64(a_values[row], b));
-        b_sum = add_96_64(b_sum, b);
-        count++;
+        state = product_state_add(state, a_number(row), b_number(row));
     }
 
-    let low = product_sum.low;
-    partials[index] = ProductPartial(
-        count,
-        array<u32, 5>(low.x, low.y, low.z, low.w, product_sum.high),
-        array<u32, 3>(b_sum.x, b_sum.y, b_sum.z),
-    );
+    partials[index] = product_partial(state);
     atomicAdd(&status.segments_done, 1u);
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
-use isotick_gpu::{Choice, GpuEngine};
+use isotick_gpu::{Calibrate, Choice, GpuEngine, Settings};
 use isotick_kernels::{CpuEngine, Engine, EngineError, EngineKind, Partials, Plan, Runs};
 use isotick_scheduler::OnFailure;
 
@@ -28,9 +28,9 @@ pub fn open(choice: EngineChoice, threads: Option<std::num::NonZeroUsize>) -> Re
     let threads = threads.map_or(1, |threads| threads.get());
     let gpu = match choice {
         EngineChoice::Cpu => None,
-        EngineChoice::Auto => GpuEngine::open(Choice::HardwareOnly).ok(),
+        EngineChoice::Auto => open_gpu(Choice::HardwareOnly).ok(),
         EngineChoice::Gpu => Some(
-            GpuEngine::open(Choice::Any)
+            open_gpu(Choice::Any)
                 .context("--engine gpu was asked for; --engine auto or cpu runs without one")?,
         ),
     };
@@ -47,6 +47,12 @@ pub fn open(choice: EngineChoice, threads: Option<std::num::NonZeroUsize>) -> Re
     };
     let description = workers[0].describe();
     Ok(Engines { workers, on_failure, description })
+}
+
+/// A GPU engine whose variants are measured at the first opening on this adapter.
+fn open_gpu(choice: Choice) -> Result<GpuEngine, EngineError> {
+    let calibrate = Calibrate::of_environment(|name| std::env::var_os(name));
+    GpuEngine::open_with(Settings { choice, calibrate, ..Settings::default() })
 }
 
 /// One engine used by several threads in turn.

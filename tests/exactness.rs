@@ -1,8 +1,9 @@
 //! Nothing that must not matter matters: random ticks under random views, with everything varied
 //! that the contract says is of no account, against the oracle, value for value and by hash.
 
+use isotick_gpu::{BatchId, GpuEngine};
 use isotick_kernels::windows::Windows;
-use isotick_kernels::{CpuEngine, Engine, Results};
+use isotick_kernels::{CpuEngine, Engine, EngineError, EngineKind, Partials, Plan, Results, Runs};
 
 use crate::gpu;
 use crate::oracle::{self, Truth};
@@ -87,6 +88,78 @@ fn the_engine_does_not_matter() {
             }
             subject.check(truth, "gpu and cpu by turns", &expected, &mixed);
         }
+    }
+}
+
+/// Every variant of the kernels on every adapter, by itself and by turns within one result.
+#[test]
+fn the_variant_does_not_matter() {
+    for mut gpu in gpu::engines() {
+        let variants = gpu.variants();
+        for (variant, why) in gpu.skipped() {
+            println!("{}: {variant} skipped: it lacks {why}", gpu.describe());
+        }
+        assert!(!variants.is_empty(), "{}: no variant runs", gpu.describe());
+        for mut subject in Subject::all(1) {
+            let rows = subject.rows();
+            let expected = subject.expected(Truth::Now);
+            let (whole, cut) = ([subject.batch(&rows)], subject.cut(&rows, 2 * variants.len()));
+            for &variant in &variants {
+                gpu.force(Some(variant)).expect("it is one of the adapter's");
+                let windows = subject.product.run(Truth::Now, &whole, &mut gpu);
+                subject.check(Truth::Now, &variant.to_string(), &expected, &windows);
+            }
+            let mut mixed = subject.product.windows(Truth::Now);
+            for (batch, &variant) in cut.iter().zip(variants.iter().cycle()) {
+                gpu.force(Some(variant)).expect("it is one of the adapter's");
+                mixed.update(batch, &|_| true, &mut gpu).expect("the engine reduces");
+            }
+            subject.check(Truth::Now, "variants by turns", &expected, &mixed);
+        }
+    }
+}
+
+/// An engine whose batches stay on the device: the second time nothing is uploaded, and what comes
+/// out is the same.
+#[test]
+fn what_stays_on_the_device_does_not_matter() {
+    for gpu in gpu::engines() {
+        let mut resident = Resident { gpu, next: 0 };
+        for mut subject in Subject::all(SEEDS / 15) {
+            let rows = subject.rows();
+            let expected = subject.expected(Truth::Now);
+            let batches = subject.cut(&rows, 3);
+            let windows = subject.product.run(Truth::Now, &batches, &mut resident);
+            subject.check(Truth::Now, "resident", &expected, &windows);
+        }
+        let stats = resident.gpu.resident();
+        assert!(stats.hits > 0 && stats.bytes <= stats.bytes_max, "{stats:?}");
+    }
+}
+
+/// Reduces each batch twice under an id of its own, and gives what the second reduction gave.
+struct Resident {
+    gpu: GpuEngine,
+    next: u64,
+}
+
+impl Engine for Resident {
+    fn kind(&self) -> EngineKind {
+        self.gpu.kind()
+    }
+
+    fn describe(&self) -> String {
+        self.gpu.describe()
+    }
+
+    fn reduce(&mut self, plan: &Plan, runs: &Runs) -> Result<Partials, EngineError> {
+        let id = BatchId(self.next);
+        self.next += 1;
+        self.gpu.reduce_resident(id, plan, runs)?;
+        let uploaded = self.gpu.uploaded_bytes();
+        let partials = self.gpu.reduce_resident(id, plan, runs)?;
+        assert_eq!(self.gpu.uploaded_bytes(), uploaded, "the second time nothing is uploaded");
+        Ok(partials)
     }
 }
 

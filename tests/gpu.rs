@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use isotick_gpu::{Choice, GpuEngine};
+use isotick_gpu::{AdapterUsage, Choice, GpuEngine};
 
 /// An engine on any adapter, also a software one. Without one: nothing after a line that says
 /// why, or with `ISOTICK_REQUIRE_GPU=1` a failure.
@@ -16,6 +16,15 @@ pub fn engine() -> Option<GpuEngine> {
             None
         }
     }
+}
+
+/// An engine on every adapter that can be used; none, as [`engine`] says it, where there is none.
+pub fn engines() -> Vec<GpuEngine> {
+    let adapters = isotick_gpu::devices();
+    let usable = adapters.iter().filter(|adapter| adapter.usage != AdapterUsage::Never);
+    let open = |index| GpuEngine::open(Choice::Index(index)).expect("a usable adapter opens");
+    let engines: Vec<_> = usable.map(|adapter| open(adapter.index)).collect();
+    if engines.is_empty() { engine().into_iter().collect() } else { engines }
 }
 
 /// Whether there is an adapter; asked once.

@@ -2,7 +2,7 @@
 
 // The most rows of a segment.
 override SEGMENT_ROWS_MAX: u32 = 512u;
-// Invocations of a workgroup; one invocation reduces one segment.
+// Invocations of a workgroup, a power of two.
 override WORKGROUP_SIZE: u32 = 64u;
 // False where every row is valid: validity words are not read then.
 override NULLABLE: bool = true;

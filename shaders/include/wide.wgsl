@@ -22,15 +22,21 @@ fn sub_64(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> {
     return vec2<u32>(a.x - b.x, a.y - b.y - select(0u, 1u, a.x < b.x));
 }
 
-// sum + v modulo 2^96, v signed.
-fn add_96_64(sum: vec3<u32>, v: vec2<u32>) -> vec3<u32> {
-    let x = sum.x + v.x;
-    let x_carry = carry_of(x, v.x);
-    let y_part = sum.y + v.y;
+// a + b modulo 2^64.
+fn add_64(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> {
+    let x = a.x + b.x;
+    return vec2<u32>(x, a.y + b.y + carry_of(x, b.x));
+}
+
+// a + b modulo 2^96.
+fn add_96(a: vec3<u32>, b: vec3<u32>) -> vec3<u32> {
+    let x = a.x + b.x;
+    let x_carry = carry_of(x, b.x);
+    let y_part = a.y + b.y;
     let y = y_part + x_carry;
     // Both carries are never 1: a wrapped y_part is at most 2^32 - 2.
-    let y_carry = carry_of(y_part, v.y) + carry_of(y, x_carry);
-    return vec3<u32>(x, y, sum.z + sign_limb(v.y) + y_carry);
+    let y_carry = carry_of(y_part, b.y) + carry_of(y, x_carry);
+    return vec3<u32>(x, y, a.z + b.z + y_carry);
 }
 
 struct Int160 {
@@ -38,20 +44,20 @@ struct Int160 {
     high: u32,
 }
 
-// sum + v modulo 2^160, v signed.
-fn add_160_128(sum: Int160, v: vec4<u32>) -> Int160 {
-    let x = sum.low.x + v.x;
-    let x_carry = carry_of(x, v.x);
-    let y_part = sum.low.y + v.y;
+// a + b modulo 2^160.
+fn add_160(a: Int160, b: Int160) -> Int160 {
+    let x = a.low.x + b.low.x;
+    let x_carry = carry_of(x, b.low.x);
+    let y_part = a.low.y + b.low.y;
     let y = y_part + x_carry;
-    let y_carry = carry_of(y_part, v.y) + carry_of(y, x_carry);
-    let z_part = sum.low.z + v.z;
+    let y_carry = carry_of(y_part, b.low.y) + carry_of(y, x_carry);
+    let z_part = a.low.z + b.low.z;
     let z = z_part + y_carry;
-    let z_carry = carry_of(z_part, v.z) + carry_of(z, y_carry);
-    let w_part = sum.low.w + v.w;
+    let z_carry = carry_of(z_part, b.low.z) + carry_of(z, y_carry);
+    let w_part = a.low.w + b.low.w;
     let w = w_part + z_carry;
-    let w_carry = carry_of(w_part, v.w) + carry_of(w, z_carry);
-    return Int160(vec4<u32>(x, y, z, w), sum.high + sign_limb(v.w) + w_carry);
+    let w_carry = carry_of(w_part, b.low.w) + carry_of(w, z_carry);
+    return Int160(vec4<u32>(x, y, z, w), a.high + b.high + w_carry);
 }
 
 // The whole product of two unsigned numbers, from 16-bit halves: core WGSL has no high product.

@@ -35,7 +35,7 @@ pub struct ReduceStatus {
     pub malformed_end: u32,
 }
 
-/// What `column_reduce` writes per segment: all 0 when no row is valid.
+/// What `column_reduce` and `column_reduce_group` write per segment: all 0 when no row is valid.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct ColumnPartial {
@@ -53,7 +53,7 @@ pub struct ColumnPartial {
     pub greatest: [u32; 2],
 }
 
-/// What `product_reduce` writes per segment: all 0 when no row is valid.
+/// What `product_reduce` and `product_reduce_group` write per segment: all 0 when no row is valid.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct ProductPartial {
@@ -61,6 +61,8 @@ pub struct ProductPartial {
     pub count: u32,
     /// Σab, two's complement, low word first.
     pub product_sum: [u32; 5],
+    /// Σa, two's complement, low word first.
+    pub a_sum: [u32; 3],
     /// Σb, two's complement, low word first.
     pub b_sum: [u32; 3],
 }

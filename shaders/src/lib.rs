@@ -12,10 +12,46 @@ mod tests;
 pub struct Shader {
     /// The file's name without extension, and the entry point.
     pub name: &'static str,
-    /// WGSL, imports resolved.
-    pub source: &'static str,
-    /// The resources of group 0, by index, as reflected from the source.
+    /// Every combination of its flags.
+    pub permutations: &'static [Permutation],
+    /// The resources of group 0, by index, as reflected from the source: the same in every
+    /// permutation.
     pub bindings: &'static [Binding],
+}
+
+impl Shader {
+    /// The permutation with those of `flags` that this shader knows; it ignores the others.
+    pub fn permutation(&self, flags: &[&str]) -> &'static Permutation {
+        let most = self.permutations.last().expect("there is one without flags");
+        let wanted = |flag: &&str| flags.contains(flag);
+        let is_wanted = |permutation: &&Permutation| {
+            most.flags.iter().all(|flag| wanted(flag) == permutation.flags.contains(flag))
+        };
+        self.permutations.iter().find(is_wanted).expect("every combination is built")
+    }
+}
+
+/// One combination of a shader's flags.
+#[derive(Clone, Copy, Debug)]
+pub struct Permutation {
+    /// The [`flags`] that are set.
+    pub flags: &'static [&'static str],
+    /// WGSL, directives resolved.
+    pub source: &'static str,
+}
+
+/// The flags that shaders are permuted by.
+pub mod flags {
+    /// The column holds u32 deltas from a base.
+    pub const FRAME: &str = "FRAME";
+    /// Column a of a pair holds u32 deltas from a base.
+    pub const A_FRAME: &str = "A_FRAME";
+    /// Column b of a pair holds u32 deltas from a base.
+    pub const B_FRAME: &str = "B_FRAME";
+    /// 64-bit integers instead of limbs.
+    pub const INT64: &str = "INT64";
+    /// Subgroup shuffles before workgroup memory.
+    pub const SUBGROUP: &str = "SUBGROUP";
 }
 
 /// One resource of a shader.
@@ -44,13 +80,10 @@ pub enum Access {
 pub mod overrides {
     /// The most rows of a segment.
     pub const SEGMENT_ROWS_MAX: &str = "SEGMENT_ROWS_MAX";
-    /// Invocations of a workgroup, one segment each.
+    /// Invocations of a workgroup, a power of two.
     pub const WORKGROUP_SIZE: &str = "WORKGROUP_SIZE";
     /// 0 where every row is valid and validity words are not read, else 1.
     pub const NULLABLE: &str = "NULLABLE";
 }
 
 include!(concat!(env!("OUT_DIR"), "/shaders.rs"));
-
-/// Every shader, by name.
-pub const ALL: &[Shader] = &[COLUMN_REDUCE, PRODUCT_REDUCE];

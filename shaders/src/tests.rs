@@ -1,10 +1,11 @@
-use crate::{ALL, Access, overrides};
+use crate::{ALL, Access, flags, overrides};
 
 #[test]
 fn headers_have_their_parts_in_order() {
     let parts = ["Reads:", "Writes:", "Dispatch:", "Requires:", "Ensures:", "Order:", "Source:"];
     for shader in ALL {
-        let header = shader.source.lines().take_while(|line| line.starts_with("//"));
+        let header =
+            shader.permutations[0].source.lines().take_while(|line| line.starts_with("//"));
         let found: Vec<_> = header
             .skip(1)
             .filter_map(|line| line.trim_start_matches('/').split_whitespace().next())
@@ -23,7 +24,10 @@ fn every_shader_is_listed_and_shares_the_shape_of_a_reduction() {
     assert_eq!(shaders.count(), ALL.len());
     for shader in ALL {
         for name in [overrides::SEGMENT_ROWS_MAX, overrides::WORKGROUP_SIZE, overrides::NULLABLE] {
-            assert!(shader.source.contains(&format!("override {name}:")), "{}", shader.name);
+            for permutation in shader.permutations {
+                let declared = permutation.source.contains(&format!("override {name}:"));
+                assert!(declared, "{} {:?}", shader.name, permutation.flags);
+            }
         }
         let resources: Vec<_> = shader.bindings.iter().map(|b| (b.name, b.access)).collect();
         assert_eq!(resources[..2], [("header", Access::Uniform), ("segments", Access::Read)]);
@@ -35,5 +39,21 @@ fn every_shader_is_listed_and_shares_the_shape_of_a_reduction() {
                 ("status", Access::ReadWrite)
             ]
         );
+    }
+}
+
+#[test]
+fn permutations_are_found_by_the_flags_that_a_shader_knows() {
+    for shader in ALL {
+        for permutation in shader.permutations {
+            let mut flags = permutation.flags.to_vec();
+            assert_eq!(shader.permutation(&flags).source, permutation.source);
+            flags.push("unknown");
+            assert_eq!(shader.permutation(&flags).source, permutation.source);
+        }
+        let plain = shader.permutation(&[]);
+        assert!(plain.flags.is_empty() && !plain.source.contains("u64"), "{}", shader.name);
+        let words = shader.permutation(&[flags::INT64]);
+        assert!(words.source.contains("u64") && !words.source.contains("subgroupShuffle"));
     }
 }

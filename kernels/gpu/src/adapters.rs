@@ -5,11 +5,17 @@ use std::fmt;
 use isotick_shaders::ALL;
 
 use crate::error::GpuError;
+use crate::variant::Variant;
 
 /// The interfaces this build asks for adapters.
 const BACKENDS: &str = "Vulkan, Metal or DirectX 12";
 /// Storage bindings below this would cut inputs into needlessly small chunks; the WebGPU minimum.
 const BINDING_BYTES_MIN: u64 = 128 << 20;
+
+/// What kernel variants and timings may use.
+const OPTIONAL: wgpu::Features = wgpu::Features::SHADER_INT64
+    .union(wgpu::Features::SUBGROUP)
+    .union(wgpu::Features::TIMESTAMP_QUERY);
 
 /// Which adapter to open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,6 +58,10 @@ pub struct AdapterInfo {
     /// Optional features that kernel variants may use, and whether this adapter has them. The
     /// base path needs none.
     pub features: Vec<(&'static str, bool)>,
+    /// Invocations of a subgroup, the fewest and the most that the driver may choose.
+    pub subgroup_sizes: (u32, u32),
+    /// What the device is opened with, of what it offers.
+    pub(crate) offered: wgpu::Features,
     /// The limits that size chunks and workgroups.
     pub limits: AdapterLimits,
     /// When it would be used.
@@ -64,6 +74,10 @@ impl AdapterInfo {
     /// Whether it computes on the CPU.
     pub fn is_software(&self) -> bool {
         self.kind == AdapterKind::Software
+    }
+
+    pub(crate) fn has(&self, features: wgpu::Features) -> bool {
+        self.offered.contains(features)
     }
 }
 
@@ -195,6 +209,8 @@ fn describe(adapter: &wgpu::Adapter) -> AdapterInfo {
         ]
         .map(|(name, feature)| (name, features.contains(feature)))
         .to_vec(),
+        subgroup_sizes: (info.subgroup_min_size, info.subgroup_max_size),
+        offered: features.intersection(OPTIONAL),
         usage: AdapterUsage::Never,
         reason: lacking(&limits, flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS)),
         limits,
@@ -216,8 +232,8 @@ fn lacking(limits: &AdapterLimits, compute: bool) -> String {
         format!("{storage_buffers} storage buffers per shader (it has {})", limits.storage_buffers)
     } else if limits.storage_binding_bytes.min(limits.buffer_bytes) < BINDING_BYTES_MIN {
         format!("storage bindings of {} MiB", BINDING_BYTES_MIN >> 20)
-    } else if limits.workgroup_invocations < crate::kernel::WORKGROUP_SIZE {
-        format!("workgroups of {} invocations", crate::kernel::WORKGROUP_SIZE)
+    } else if limits.workgroup_invocations < Variant::BASE.shape.workgroup_size() {
+        format!("workgroups of {} invocations", Variant::BASE.shape.workgroup_size())
     } else {
         String::new()
     }
@@ -295,4 +311,4 @@ fn unsupported(info: &AdapterInfo) -> GpuError {
 
 #[cfg(test)]
 #[path = "tests/adapters.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -40,12 +40,12 @@ impl Faults {
 }
 
 impl Device {
-    /// Opens the adapter that is chosen, with core features and the limits that it offers.
+    /// Opens the adapter that is chosen, with the limits and the optional features that it offers.
     pub fn open(choice: &Choice) -> Result<Self, GpuError> {
         let (adapter, info) = choose(choice)?;
         let request = adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("isotick"),
-            required_features: wgpu::Features::empty(),
+            required_features: info.offered,
             required_limits: adapter.limits(),
             experimental_features: wgpu::ExperimentalFeatures::disabled(),
             memory_hints: wgpu::MemoryHints::Performance,
@@ -161,6 +161,8 @@ fn lock(faults: &Mutex<Faults>) -> MutexGuard<'_, Faults> {
 #[derive(Default)]
 pub(crate) struct Pool {
     pub free: Vec<wgpu::Buffer>,
+    /// Bytes that the host has written so far.
+    pub uploaded_bytes: u64,
 }
 
 impl Pool {
@@ -194,11 +196,49 @@ impl Pool {
         })
     }
 
+    /// A buffer of just this size that never comes to the pool.
+    pub fn apart(device: &Device, bytes: u64, usage: BufferUsages) -> wgpu::Buffer {
+        device.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("resident"),
+            size: bytes.next_multiple_of(4),
+            usage,
+            mapped_at_creation: false,
+        })
+    }
+
     /// Takes a buffer and fills its front. `data` is a multiple of 4 bytes long.
+    #[cfg(test)]
     pub fn upload(&mut self, device: &Device, data: &[u8], usage: BufferUsages) -> wgpu::Buffer {
         let buffer = self.take(device, data.len() as u64, usage);
-        device.queue.write_buffer(&buffer, 0, data);
+        self.write(device, &buffer, data);
         buffer
+    }
+
+    /// Fills the front of a buffer. `data` is a multiple of 4 bytes long.
+    pub fn write(&mut self, device: &Device, buffer: &wgpu::Buffer, data: &[u8]) {
+        self.uploaded_bytes += data.len() as u64;
+        device.queue.write_buffer(buffer, 0, data);
+    }
+
+    /// Fills the front of a buffer with u32 deltas from a base, without a copy in between. Values
+    /// that differ by more than 32 bits are cut: they must be null.
+    pub fn write_deltas(
+        &mut self,
+        device: &Device,
+        buffer: &wgpu::Buffer,
+        values: &[i64],
+        base: i64,
+    ) {
+        let bytes = values.len() as u64 * 4;
+        self.uploaded_bytes += bytes;
+        let deltas = values.iter().map(|value| (value.wrapping_sub(base) as u32).to_le_bytes());
+        let size = wgpu::BufferSize::new(bytes);
+        // Without a view the device is lost or out of memory, and has said so.
+        if let Some(mut view) =
+            size.and_then(|size| device.queue.write_buffer_with(buffer, 0, size))
+        {
+            view.slice(..).into_chunks::<4>().0.write_iter(deltas);
+        }
     }
 
     /// Gives buffers back, unmapped, once the device is done with them.

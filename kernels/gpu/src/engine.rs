@@ -1,24 +1,26 @@
 //! The engine: uploads chunks, dispatches the plan's jobs, folds segment partials into runs.
 
-use std::collections::BTreeMap;
-
 use isotick_kernels::{Engine, EngineError, EngineKind, Partials, Plan, Runs, Term};
-use isotick_model::ValueColumn;
-use isotick_shaders::layout::{ColumnPartial, ProductPartial, ReduceHeader, ReduceStatus};
-use isotick_shaders::{COLUMN_REDUCE, PRODUCT_REDUCE};
+use isotick_shaders::layout::{ColumnPartial, ProductPartial, ReduceStatus};
 
 use crate::adapters::{AdapterInfo, Choice};
+use crate::calibrate::{self, Calibrate, Calibration, Origin, Refused};
 use crate::device::{Device, Pool};
 use crate::error::GpuError;
-use crate::kernel::{Kernel, WORKGROUP_SIZE};
+use crate::inputs::Uploader;
+use crate::kernel::{Kernels, Part};
+use crate::resident::{self, BatchId, Resident, ResidentStats};
 use crate::segments::{self, Chunk, ChunkLimits};
+use crate::select::{RunClass, Selection};
+use crate::timing::{self, Bandwidth, Stamps, Timing};
+use crate::variant::{Encoding, Variant};
 use crate::work::{self, Input, Job};
 
 /// Rows of a chunk: few enough that one chunk's upload and dispatch stay short, enough to fill a
 /// large GPU.
 const CHUNK_ROWS_MAX: u64 = 4 << 20;
-/// Bytes read back per chunk.
-const CHUNK_READBACK_BYTES_MAX: u64 = 64 << 20;
+/// Segments of a chunk: bounds what each job reads back to 12 MiB.
+const CHUNK_SEGMENTS_MAX: u64 = 256 << 10;
 /// Bytes between a job's status block and its partials in the staging buffer.
 const STATUS_BYTES: u64 = 16;
 
@@ -30,12 +32,24 @@ pub struct GpuEngine {
     pub(crate) device: Device,
     kernels: Kernels,
     pub(crate) pool: Pool,
+    pub(crate) selection: Selection,
+    pub(crate) resident: Resident,
+    /// Of the last reduction, where it is asked for.
+    timing: Option<Timing>,
+    origin: Origin,
+    refused: Refused,
 }
 
-/// The permutations, by whether rows may be null.
-struct Kernels {
-    column: [Kernel; 2],
-    product: [Kernel; 2],
+/// How to open an engine.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// The adapter.
+    pub choice: Choice,
+    /// Whether variants are measured.
+    pub calibrate: Calibrate,
+    /// Bytes of columns that may stay on the device; by default a quarter of the largest buffer
+    /// that the adapter allows, 256 MiB to 16 GiB, and 256 MiB on software.
+    pub resident_bytes_max: Option<u64>,
 }
 
 /// A chunk on its way through the device.
@@ -43,7 +57,10 @@ struct InFlight {
     chunk: Chunk,
     submission: wgpu::SubmissionIndex,
     staging: wgpu::Buffer,
+    /// Of each job, what its columns' values are counted from.
+    bases: Vec<[i64; 2]>,
     buffers: Vec<wgpu::Buffer>,
+    stamps: Option<Stamps>,
 }
 
 impl GpuEngine {
@@ -54,9 +71,57 @@ impl GpuEngine {
     /// No adapter of the choice, or one that lacks what is needed, cannot be opened or computes
     /// wrongly: the text says what to install or choose.
     pub fn open(choice: Choice) -> Result<Self, EngineError> {
-        let mut engine = Self::compile(Device::open(&choice)?)?;
+        Self::open_with(Settings { choice, ..Settings::default() })
+    }
+
+    /// The same with everything that can be chosen. The first opening with
+    /// [`Calibrate::Cached`] takes up to a third of a second longer, a second on software.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with(settings: Settings) -> Result<Self, EngineError> {
+        let mut engine = Self::compile(Device::open(&settings.choice)?)?;
+        if let Some(bytes) = settings.resident_bytes_max {
+            engine.resident = Resident::new(bytes);
+        }
+        engine.calibrate(&settings.calibrate)?;
         engine.warm_up()?;
         Ok(engine)
+    }
+
+    /// What is known of the variants here, and which are used.
+    pub fn calibration(&self) -> Calibration {
+        let mut skipped = self.skipped();
+        skipped.extend(self.refused.iter().cloned());
+        Calibration {
+            origin: self.origin,
+            ns_per_row: self.selection.ns_per_row.clone(),
+            skipped,
+            chosen: RunClass::ALL.map(|class| self.selection.of_class(class)),
+        }
+    }
+
+    /// Finds out which variants are best.
+    fn calibrate(&mut self, how: &Calibrate) -> Result<(), GpuError> {
+        let file = match how {
+            Calibrate::Off => return Ok(()),
+            Calibrate::Always => None,
+            Calibrate::Cached(folder) => {
+                Some(calibrate::file(folder, &calibrate::identity(&self.device.info)))
+            }
+        };
+        if let Some(mut selection) = file.as_deref().and_then(calibrate::read) {
+            let info = &self.device.info;
+            selection.ns_per_row.retain(|variant, _| variant.lacking(info).is_none());
+            (self.selection, self.origin) = (selection, Origin::Cached);
+            return Ok(());
+        }
+        (self.selection, self.refused) = calibrate::measure(self)?;
+        self.origin = Origin::Measured;
+        if let Some(file) = file {
+            calibrate::write(&file, &self.device.info, &self.selection);
+        }
+        Ok(())
     }
 
     /// The adapter it runs on.
@@ -64,27 +129,176 @@ impl GpuEngine {
         &self.device.info
     }
 
-    pub(crate) fn compile(device: Device) -> Result<Self, GpuError> {
-        device.begin()?;
-        let permutations = |shader| [false, true].map(|null| Kernel::new(&device, shader, null));
-        let kernels =
-            Kernels { column: permutations(COLUMN_REDUCE), product: permutations(PRODUCT_REDUCE) };
-        device.check()?;
-        Ok(Self { device, kernels, pool: Pool::default() })
+    /// Reduces as [`Engine::reduce`] does, and keeps the columns of the batch on the device, in
+    /// their compact form, so that reducing it again uploads nothing. `id` stands for the rows: the
+    /// same id must come with the same ticks, while plan and runs may differ. Batches that were
+    /// not reduced for longest make room; what does not fit is uploaded as ever.
+    ///
+    /// # Errors
+    /// As [`Engine::reduce`]; after one, nothing stays on the device.
+    pub fn reduce_resident(
+        &mut self,
+        id: BatchId,
+        plan: &Plan,
+        runs: &Runs,
+    ) -> Result<Partials, EngineError> {
+        let chosen = self.selection.choose(runs);
+        // What stays is read often and costs its bytes: always the compact form.
+        let variant = Variant { encoding: Encoding::Frame, ..chosen };
+        self.resident.start(id, runs.ticks.len());
+        Ok(self.reduce_batch(variant, plan, runs, Some(id))?)
     }
 
-    /// Runs every permutation once on rows with a known answer.
+    /// Takes a batch off the device.
+    pub fn evict(&mut self, id: BatchId) {
+        self.resident.evict(id);
+    }
+
+    /// What stays on the device, and how often that helped.
+    pub fn resident(&self) -> ResidentStats {
+        self.resident.stats()
+    }
+
+    /// Takes the time of the reductions from here on, or no longer. That costs each chunk another
+    /// submission. Whether this adapter can.
+    pub fn take_time(&mut self, on: bool) -> bool {
+        let can = self.device.info.has(wgpu::Features::TIMESTAMP_QUERY);
+        self.timing = (on && can).then(Timing::default);
+        can
+    }
+
+    /// The device's time of the last reduction; `None` unless [`Self::take_time`] asked for it.
+    pub fn last_timing(&self) -> Option<Timing> {
+        self.timing
+    }
+
+    /// Measures how fast this device copies, takes and gives back bytes. Takes some hundred
+    /// milliseconds and up to 512 MiB on the device, for as long.
+    ///
+    /// # Errors
+    /// The device fails or is lost.
+    pub fn measure_bandwidth(&mut self) -> Result<Bandwidth, EngineError> {
+        Ok(timing::measure_bandwidth(&self.device)?)
+    }
+
+    /// Bytes that the host has written to the device since it was opened.
+    pub fn uploaded_bytes(&self) -> u64 {
+        self.pool.uploaded_bytes
+    }
+
+    /// The variants that this adapter can run, in the order of [`Variant::all`].
+    pub fn variants(&self) -> Vec<Variant> {
+        Variant::all().filter(|variant| variant.lacking(&self.device.info).is_none()).collect()
+    }
+
+    /// The variants that this adapter cannot run, each with what it lacks.
+    pub fn skipped(&self) -> Vec<(Variant, String)> {
+        Variant::all()
+            .filter_map(|variant| Some((variant, variant.lacking(&self.device.info)?)))
+            .collect()
+    }
+
+    /// Uses one variant for everything, or with `None` again the one that is thought best. The
+    /// partials are the same either way.
+    ///
+    /// # Errors
+    /// The adapter lacks what the variant needs; nothing is changed then.
+    pub fn force(&mut self, variant: Option<Variant>) -> Result<(), EngineError> {
+        if let Some(variant) = variant
+            && let Some(lacking) = variant.lacking(&self.device.info)
+        {
+            let adapter = self.device.info.name.clone();
+            return Err(GpuError::Variant { adapter, variant, lacking }.into());
+        }
+        self.selection.forced = variant;
+        Ok(())
+    }
+
+    pub(crate) fn compile(device: Device) -> Result<Self, GpuError> {
+        let selection = Selection::of_kind(&device.info);
+        let resident = Resident::new(resident::bytes_max(&device.info));
+        Ok(Self {
+            device,
+            kernels: Kernels::default(),
+            pool: Pool::default(),
+            selection,
+            resident,
+            timing: None,
+            origin: Origin::Assumed,
+            refused: Refused::default(),
+        })
+    }
+
+    /// Runs the chosen variants once on rows with a known answer, through every kernel that they
+    /// may need.
     pub(crate) fn warm_up(&mut self) -> Result<(), GpuError> {
+        loop {
+            let mut faults = 0;
+            for variant in self.selection.chosen() {
+                match self.check_known(variant) {
+                    // The others may do: this one is not used, and the choice made again.
+                    Err(GpuError::WrongAnswer { .. }) if variant != Variant::BASE => {
+                        self.selection.ns_per_row.remove(&variant);
+                        self.refused.push((variant, "it computes wrong sums here".into()));
+                        faults += 1;
+                    }
+                    checked => checked?,
+                }
+            }
+            if faults == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Checks that a variant computes what is known.
+    pub(crate) fn check_known(&mut self, variant: Variant) -> Result<(), GpuError> {
         for known in crate::known::answers() {
-            if self.reduce_runs(&known.plan, &known.runs)? != known.partials {
-                return Err(GpuError::WrongAnswer { adapter: self.device.info.name.clone() });
+            if self.reduce_runs(variant, &known.plan, &known.runs)? != known.partials {
+                let adapter = self.device.info.name.clone();
+                return Err(GpuError::WrongAnswer { adapter, variant });
             }
         }
         Ok(())
     }
 
-    fn reduce_runs(&mut self, plan: &Plan, runs: &Runs) -> Result<Partials, GpuError> {
+    pub(crate) fn reduce_runs(
+        &mut self,
+        variant: Variant,
+        plan: &Plan,
+        runs: &Runs,
+    ) -> Result<Partials, GpuError> {
+        self.reduce_batch(variant, plan, runs, None)
+    }
+
+    /// What an error leaves in an unknown state is given up: what is free and what stays on the
+    /// device, so that the next call starts with all its memory.
+    fn reduce_batch(
+        &mut self,
+        variant: Variant,
+        plan: &Plan,
+        runs: &Runs,
+        id: Option<BatchId>,
+    ) -> Result<Partials, GpuError> {
+        let result = self.reduce_chunks(variant, plan, runs, id);
+        if result.is_err() {
+            self.pool.free.clear();
+            self.resident.clear();
+        }
+        result
+    }
+
+    fn reduce_chunks(
+        &mut self,
+        variant: Variant,
+        plan: &Plan,
+        runs: &Runs,
+        id: Option<BatchId>,
+    ) -> Result<Partials, GpuError> {
         self.device.begin()?;
+        if let Some(timing) = &mut self.timing {
+            *timing = Timing::default();
+        }
         let jobs = work::jobs(plan);
         segments::check(runs)?;
         work::check_columns(&jobs, runs)?;
@@ -102,8 +316,8 @@ impl GpuEngine {
 
         // While the device reduces one chunk, the next is uploaded and the one before folded.
         let mut in_flight = None;
-        for chunk in segments::chunks(runs, self.chunk_limits(&jobs)) {
-            let next = self.submit(&jobs, runs, chunk)?;
+        for chunk in segments::chunks(runs, self.chunk_limits(variant, id.is_some())) {
+            let next = self.submit(variant, &jobs, runs, id, chunk)?;
             if let Some(previous) = in_flight.replace(next) {
                 self.fold(&jobs, runs, previous, &mut partials)?;
             }
@@ -114,47 +328,73 @@ impl GpuEngine {
         Ok(partials)
     }
 
-    fn chunk_limits(&self, jobs: &[Job]) -> ChunkLimits {
+    fn chunk_limits(&self, variant: Variant, blocks: bool) -> ChunkLimits {
         let limits = &self.device.info.limits;
         let binding = limits.storage_binding_bytes.min(limits.buffer_bytes);
-        let largest = jobs.iter().map(|job| job.input.partial_bytes()).max().unwrap_or(1);
-        let together: u64 = jobs.iter().map(|job| job.input.partial_bytes()).sum();
-        let invocations = u64::from(limits.workgroups_per_dimension) * u64::from(WORKGROUP_SIZE);
-        let segments_max = invocations
-            .min(binding / largest)
-            .min((CHUNK_READBACK_BYTES_MAX / together.max(1)).max(1));
+        let dispatched = u64::from(limits.workgroups_per_dimension)
+            * u64::from(variant.shape.segments_per_workgroup());
+        let segments_max =
+            dispatched.min(binding / Input::PARTIAL_BYTES_MAX).min(CHUNK_SEGMENTS_MAX);
         ChunkLimits {
-            // Both fit 32 bits: they are at most CHUNK_ROWS_MAX and CHUNK_READBACK_BYTES_MAX.
+            segment_rows_max: variant.shape.segment_rows_max(),
+            // Both fit 32 bits: they are at most CHUNK_ROWS_MAX and CHUNK_SEGMENTS_MAX.
             rows_max: (binding / 8).min(CHUNK_ROWS_MAX) as u32,
             segments_max: segments_max as u32,
+            blocks,
         }
     }
 
     /// Uploads what the jobs read of a chunk and dispatches them.
-    fn submit(&mut self, jobs: &[Job], runs: &Runs, chunk: Chunk) -> Result<InFlight, GpuError> {
+    fn submit(
+        &mut self,
+        variant: Variant,
+        jobs: &[Job],
+        runs: &Runs,
+        id: Option<BatchId>,
+        chunk: Chunk,
+    ) -> Result<InFlight, GpuError> {
         let (device, pool) = (&self.device, &mut self.pool);
-        let mut inputs = Inputs::upload(device, pool, jobs, runs, &chunk);
+        let stamps = self.timing.is_some().then(|| Stamps::begin(device)).flatten();
+        let resident = id.map(|id| (&mut self.resident, id));
+        let inputs = Uploader::new(device, pool, resident).upload(variant, jobs, runs, &chunk);
+        let segments = chunk.segments.len() as u64;
         let staging_bytes = staging_bytes(jobs, &chunk);
         let staging = pool.take(device, staging_bytes, Pool::STAGING);
 
-        let mut encoder = device.device.create_command_encoder(&Default::default());
         let mut outputs = Vec::new();
-        let mut offset = 0;
+        let mut encoder = device.device.create_command_encoder(&Default::default());
         for job in jobs {
-            let bytes = job_bytes(job.input, &chunk);
+            let partials = pool.take(device, job.input.partial_bytes() * segments, Pool::OUTPUT);
             let status = pool.take(device, STATUS_BYTES, Pool::OUTPUT);
-            let partials = pool.take(device, bytes, Pool::OUTPUT);
             encoder.clear_buffer(&status, 0, Some(STATUS_BYTES));
-            inputs.dispatch(device, &self.kernels, &mut encoder, job.input, (&partials, &status));
-            encoder.copy_buffer_to_buffer(&status, 0, &staging, offset, STATUS_BYTES);
-            encoder.copy_buffer_to_buffer(&partials, 0, &staging, offset + STATUS_BYTES, bytes);
+            outputs.push((partials, status));
+        }
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+            label: Some("reduce"),
+            timestamp_writes: stamps.as_ref().map(Stamps::around_compute),
+        });
+        for (job, (partials, status)) in jobs.iter().zip(&outputs) {
+            let partials = Part::front(partials, job.input.partial_bytes() * segments);
+            let status = Part::front(status, size_of::<ReduceStatus>() as u64);
+            let outputs = (partials, status);
+            inputs.dispatch(device, &mut self.kernels, variant, &mut pass, job.input, outputs);
+        }
+        drop(pass);
+        let mut offset = 0;
+        for (job, (partials, status)) in jobs.iter().zip(&outputs) {
+            let bytes = job_bytes(job.input, &chunk);
+            encoder.copy_buffer_to_buffer(status, 0, &staging, offset, STATUS_BYTES);
+            encoder.copy_buffer_to_buffer(partials, 0, &staging, offset + STATUS_BYTES, bytes);
             offset += STATUS_BYTES + bytes;
-            outputs.extend([status, partials]);
+        }
+        if let Some(stamps) = &stamps {
+            stamps.end(&mut encoder);
         }
         let submission = device.submit(encoder, &staging, staging_bytes)?;
+        let bases = jobs.iter().map(|job| inputs.bases(job.input)).collect();
         let mut buffers = inputs.into_buffers();
-        buffers.extend(outputs);
-        Ok(InFlight { chunk, submission, staging, buffers })
+        buffers.extend(outputs.into_iter().flat_map(|(partials, status)| [partials, status]));
+        Ok(InFlight { chunk, submission, staging, bases, buffers, stamps })
     }
 
     /// Waits for a chunk and adds its segments' partials to their runs.
@@ -165,13 +405,16 @@ impl GpuEngine {
         done: InFlight,
         partials: &mut Partials,
     ) -> Result<(), GpuError> {
-        let InFlight { chunk, submission, staging, buffers } = done;
+        let InFlight { chunk, submission, staging, bases, buffers, stamps } = done;
         self.device.wait(submission)?;
+        if let (Some(stamps), Some(timing)) = (stamps, &mut self.timing) {
+            timing.add(stamps.read(&self.device)?);
+        }
         let view = staging.get_mapped_range(..staging_bytes(jobs, &chunk)).map_err(|error| {
             GpuError::Failed { adapter: self.device.info.name.clone(), message: error.to_string() }
         })?;
         let mut rest: &[u8] = &view;
-        for job in jobs {
+        for (job, bases) in jobs.iter().zip(bases) {
             let (status, after) = rest.split_at(STATUS_BYTES as usize);
             let (segments, after) = after.split_at(job_bytes(job.input, &chunk) as usize);
             rest = after;
@@ -181,14 +424,15 @@ impl GpuEngine {
                     let segments: &[ColumnPartial] = bytemuck::cast_slice(segments);
                     for (&run, segment) in chunk.run_of.iter().zip(segments) {
                         let words = run_words(partials, run);
-                        work::add_column(words, &job.terms, segment, runs, chunk.rows.start);
+                        let start_row = chunk.rows.start;
+                        work::add_column(words, &job.terms, segment, runs, start_row, bases[0]);
                     }
                 }
                 Input::Pair(..) => {
                     let segments: &[ProductPartial] = bytemuck::cast_slice(segments);
                     for (&run, segment) in chunk.run_of.iter().zip(segments) {
                         let words = run_words(partials, run);
-                        work::add_product(words, &job.terms, segment);
+                        work::add_product(words, job, segment, bases);
                     }
                 }
             }
@@ -209,7 +453,7 @@ impl GpuEngine {
         }
         Err(GpuError::Unaccounted {
             adapter: self.device.info.name.clone(),
-            kernel: self.kernels.of(input, false).shader.name,
+            kernel: Variant::BASE.shader(input).name,
             done: status.segments_done,
             malformed: status.segments_malformed,
             segments,
@@ -229,124 +473,9 @@ impl Engine for GpuEngine {
 
     /// After a lost device every call fails; other errors concern this call only.
     fn reduce(&mut self, plan: &Plan, runs: &Runs) -> Result<Partials, EngineError> {
-        Ok(self.reduce_runs(plan, runs)?)
+        let variant = self.selection.choose(runs);
+        Ok(self.reduce_runs(variant, plan, runs)?)
     }
-}
-
-impl Kernels {
-    fn of(&self, input: Input, nullable: bool) -> &Kernel {
-        match input {
-            Input::Column(_) => &self.column[usize::from(nullable)],
-            Input::Pair(..) => &self.product[usize::from(nullable)],
-        }
-    }
-}
-
-/// What the jobs of a chunk read, on the device.
-struct Inputs {
-    rows: usize,
-    segments: u32,
-    header: wgpu::Buffer,
-    segment_table: wgpu::Buffer,
-    columns: BTreeMap<usize, wgpu::Buffer>,
-    /// Validity words of the columns that a job reads together, where one of them has nulls.
-    validity: BTreeMap<Vec<usize>, wgpu::Buffer>,
-}
-
-impl Inputs {
-    fn upload(device: &Device, pool: &mut Pool, jobs: &[Job], runs: &Runs, chunk: &Chunk) -> Self {
-        let (rows, segments) = (chunk.rows.len(), chunk.segments.len() as u32);
-        let header = ReduceHeader { segment_count: segments, row_count: rows as u32 };
-        let mut inputs = Self {
-            rows,
-            segments,
-            header: pool.upload(device, bytemuck::bytes_of(&header), Pool::HEADER),
-            segment_table: pool.upload(device, bytemuck::cast_slice(&chunk.segments), Pool::INPUT),
-            columns: BTreeMap::new(),
-            validity: BTreeMap::new(),
-        };
-        let values = &runs.ticks.values;
-        for job in jobs {
-            for column in job.input.columns() {
-                inputs.columns.entry(column).or_insert_with(|| {
-                    let slice = &values[column].values[chunk.rows.clone()];
-                    pool.upload(device, bytemuck::cast_slice(slice), Pool::INPUT)
-                });
-            }
-            let key = validity_key(job.input);
-            if inputs.validity.contains_key(&key) {
-                continue;
-            }
-            let together = key.iter().map(|&column| &values[column]);
-            if let Some(words) = validity_words(together, chunk) {
-                let words = pool.upload(device, bytemuck::cast_slice(&words), Pool::INPUT);
-                inputs.validity.insert(key, words);
-            }
-        }
-        inputs
-    }
-
-    fn dispatch(
-        &mut self,
-        device: &Device,
-        kernels: &Kernels,
-        encoder: &mut wgpu::CommandEncoder,
-        input: Input,
-        (partials, status): (&wgpu::Buffer, &wgpu::Buffer),
-    ) {
-        let validity = self.validity.get(&validity_key(input));
-        let kernel = kernels.of(input, validity.is_some());
-        let mut buffers = vec![
-            (&self.header, size_of::<ReduceHeader>() as u64),
-            (&self.segment_table, u64::from(self.segments) * 8),
-        ];
-        buffers.extend(input.columns().map(|c| (&self.columns[&c], self.rows as u64 * 8)));
-        // Without nulls the shader reads no validity; the binding must hold something.
-        buffers.push(match validity {
-            Some(words) => (words, self.rows.div_ceil(32) as u64 * 4),
-            None => (&self.segment_table, 4),
-        });
-        buffers.push((partials, u64::from(self.segments) * input.partial_bytes()));
-        buffers.push((status, size_of::<ReduceStatus>() as u64));
-        kernel.record(device, encoder, &buffers, self.segments);
-    }
-
-    fn into_buffers(self) -> Vec<wgpu::Buffer> {
-        let mut buffers = vec![self.header, self.segment_table];
-        buffers.extend(self.columns.into_values());
-        buffers.extend(self.validity.into_values());
-        buffers
-    }
-}
-
-fn validity_key(input: Input) -> Vec<usize> {
-    let mut columns: Vec<_> = input.columns().collect();
-    columns.sort_unstable();
-    columns.dedup();
-    columns
-}
-
-/// One bit per row of the chunk, set where every column has a value; `None` where all have.
-fn validity_words<'a>(
-    columns: impl Iterator<Item = &'a ValueColumn>,
-    chunk: &Chunk,
-) -> Option<Vec<u32>> {
-    let (start, rows) = (chunk.rows.start, chunk.rows.len());
-    let mut words: Option<Vec<u32>> = None;
-    for nulls in columns.filter_map(|column| column.nulls.as_ref()) {
-        let nulls = nulls.slice(start, rows);
-        if nulls.null_count() == 0 {
-            continue;
-        }
-        let bits = nulls.inner().bit_chunks();
-        let halves = bits.iter_padded().flat_map(|bits| [bits as u32, (bits >> 32) as u32]);
-        let halves = halves.take(rows.div_ceil(32));
-        match &mut words {
-            None => words = Some(halves.collect()),
-            Some(words) => words.iter_mut().zip(halves).for_each(|(word, bits)| *word &= bits),
-        }
-    }
-    words
 }
 
 fn job_bytes(input: Input, chunk: &Chunk) -> u64 {

@@ -2,6 +2,8 @@
 
 use isotick_kernels::{EngineError, EngineKind};
 
+use crate::variant::Variant;
+
 /// Errors of this crate. [`EngineError`] carries their text to the caller.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -40,6 +42,16 @@ pub enum GpuError {
         /// What it lacks.
         lacking: String,
     },
+    /// A variant was asked for that the adapter cannot run.
+    #[error("{adapter} cannot run {variant}: it lacks {lacking}; choose another variant")]
+    Variant {
+        /// The adapter.
+        adapter: String,
+        /// The variant.
+        variant: Variant,
+        /// What the adapter lacks.
+        lacking: String,
+    },
     /// The driver refused to open the device.
     #[error("{adapter} could not be opened: check its driver, or use `--engine cpu`")]
     Open {
@@ -49,10 +61,12 @@ pub enum GpuError {
         source: wgpu::RequestDeviceError,
     },
     /// A known sum came out wrong when the device was opened.
-    #[error("{adapter} computes wrong sums: update its driver, or use `--engine cpu`")]
+    #[error("{adapter} computes wrong sums ({variant}): update its driver, or use `--engine cpu`")]
     WrongAnswer {
         /// The adapter.
         adapter: String,
+        /// The variant that did.
+        variant: Variant,
     },
     /// The device is gone; this engine answers every further call with this error.
     #[error("{adapter} was lost ({message}): open the engine again, or use `--engine cpu`")]

@@ -1,25 +1,87 @@
 //! Shaders as compute pipelines, laid out as reflection says.
 
-use isotick_shaders::{Access, Shader, overrides};
+use std::collections::HashMap;
+
+use isotick_shaders::{Access, Shader, flags, overrides};
 
 use crate::device::Device;
-use crate::segments::SEGMENT_ROWS_MAX;
-
-/// Invocations of a workgroup. 64 suits every vendor's subgroup size; software adapters are
-/// indifferent.
-pub(crate) const WORKGROUP_SIZE: u32 = 64;
+use crate::variant::{Arithmetic, Shape, Variant};
+use crate::work::Input;
 
 /// One compiled permutation of a shader.
 pub(crate) struct Kernel {
     /// The shader.
-    pub shader: Shader,
+    pub shader: &'static Shader,
+    shape: Shape,
     pipeline: wgpu::ComputePipeline,
     layout: wgpu::BindGroupLayout,
 }
 
+/// A part of a buffer, in bytes.
+pub(crate) struct Part<'a> {
+    pub buffer: &'a wgpu::Buffer,
+    pub offset: u64,
+    pub bytes: u64,
+}
+
+impl<'a> Part<'a> {
+    /// The front of a buffer.
+    pub fn front(buffer: &'a wgpu::Buffer, bytes: u64) -> Self {
+        Self { buffer, offset: 0, bytes }
+    }
+}
+
+/// What tells the kernels of one shader apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Permutation {
+    pub variant: Variant,
+    /// Whether it reduces a pair of columns.
+    pub is_pair: bool,
+    /// Which of the (at most two) columns hold deltas.
+    pub framed: [bool; 2],
+    /// Whether rows may be null.
+    pub nullable: bool,
+}
+
+impl Permutation {
+    pub fn shader(&self) -> &'static Shader {
+        // The columns' numbers are of no account to the choice.
+        self.variant.shader(if self.is_pair { Input::Pair(0, 0) } else { Input::Column(0) })
+    }
+
+    /// The WGSL source.
+    pub fn source(&self) -> &'static str {
+        let [first, second] = self.framed;
+        let all = [
+            (flags::FRAME, !self.is_pair && first),
+            (flags::A_FRAME, first),
+            (flags::B_FRAME, second),
+            (flags::INT64, self.variant.arithmetic == Arithmetic::Int64),
+            (flags::SUBGROUP, self.variant.subgroups),
+        ];
+        let set: Vec<_> = all.iter().filter(|(_, on)| *on).map(|(flag, _)| *flag).collect();
+        self.shader().permutation(&set).source
+    }
+}
+
+/// The kernels compiled so far.
+#[derive(Default)]
+pub(crate) struct Kernels(HashMap<Permutation, Kernel>);
+
+impl Kernels {
+    /// The kernel, compiled where it is new. Errors are reported through the device.
+    pub fn get(&mut self, device: &Device, permutation: Permutation) -> &Kernel {
+        self.0
+            .entry(permutation)
+            .or_insert_with(|| Kernel::new(device, permutation, permutation.source()))
+    }
+}
+
 impl Kernel {
-    /// Compiles a permutation. Errors are reported through the device.
-    pub fn new(device: &Device, shader: Shader, nullable: bool) -> Self {
+    /// Compiles a permutation from its source, or from one that a test has spoiled. Errors are
+    /// reported through the device.
+    pub fn new(device: &Device, permutation: Permutation, source: &str) -> Self {
+        let (shader, shape) = (permutation.shader(), permutation.variant.shape);
         let entries: Vec<_> = shader
             .bindings
             .iter()
@@ -45,7 +107,7 @@ impl Kernel {
         });
         let module = wgpu_device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: Some(shader.name),
-            source: wgpu::ShaderSource::Wgsl(shader.source.into()),
+            source: wgpu::ShaderSource::Wgsl(source.into()),
         });
         let pipeline_layout = wgpu_device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label: Some(shader.name),
@@ -59,38 +121,39 @@ impl Kernel {
             entry_point: Some(shader.name),
             compilation_options: wgpu::PipelineCompilationOptions {
                 constants: &[
-                    (overrides::SEGMENT_ROWS_MAX, f64::from(SEGMENT_ROWS_MAX)),
-                    (overrides::WORKGROUP_SIZE, f64::from(WORKGROUP_SIZE)),
-                    (overrides::NULLABLE, f64::from(u8::from(nullable))),
+                    (overrides::SEGMENT_ROWS_MAX, f64::from(shape.segment_rows_max())),
+                    (overrides::WORKGROUP_SIZE, f64::from(shape.workgroup_size())),
+                    (overrides::NULLABLE, f64::from(u8::from(permutation.nullable))),
                 ],
-                ..Default::default()
+                // Workgroup memory is written before it is read.
+                zero_initialize_workgroup_memory: false,
             },
             cache: None,
         });
-        Self { shader, pipeline, layout }
+        Self { shader, shape, pipeline, layout }
     }
 
-    /// Records a dispatch over `segments` segments. `buffers` are the front parts, in bytes, of
-    /// the buffers to bind, in the order of the shader's bindings.
+    /// Records a dispatch over `segments` segments into a pass. `parts` are what to bind, in the
+    /// order of the shader's bindings.
     pub fn record(
         &self,
         device: &Device,
-        encoder: &mut wgpu::CommandEncoder,
-        buffers: &[(&wgpu::Buffer, u64)],
+        pass: &mut wgpu::ComputePass<'_>,
+        parts: &[Part<'_>],
         segments: u32,
     ) {
-        assert_eq!(buffers.len(), self.shader.bindings.len(), "{} bindings", self.shader.name);
+        assert_eq!(parts.len(), self.shader.bindings.len(), "{} bindings", self.shader.name);
         let entries: Vec<_> = self
             .shader
             .bindings
             .iter()
-            .zip(buffers)
-            .map(|(binding, &(buffer, bytes))| wgpu::BindGroupEntry {
+            .zip(parts)
+            .map(|(binding, part)| wgpu::BindGroupEntry {
                 binding: binding.index,
                 resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                    buffer,
-                    offset: 0,
-                    size: wgpu::BufferSize::new(bytes),
+                    buffer: part.buffer,
+                    offset: part.offset,
+                    size: wgpu::BufferSize::new(part.bytes),
                 }),
             })
             .collect();
@@ -99,12 +162,8 @@ impl Kernel {
             layout: &self.layout,
             entries: &entries,
         });
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-            label: Some(self.shader.name),
-            timestamp_writes: None,
-        });
         pass.set_pipeline(&self.pipeline);
         pass.set_bind_group(0, &group, &[]);
-        pass.dispatch_workgroups(segments.div_ceil(WORKGROUP_SIZE), 1, 1);
+        pass.dispatch_workgroups(segments.div_ceil(self.shape.segments_per_workgroup()), 1, 1);
     }
 }

@@ -10,48 +10,29 @@ pub(crate) struct Known {
     pub partials: Partials,
 }
 
-/// One case without nulls, one with: every permutation of every kernel.
-pub(crate) fn answers() -> [Known; 2] {
-    let least = i64::MIN.cast_unsigned();
-    let greatest = i64::MAX.cast_unsigned();
-    // Σab = MIN·MIN + MIN·MAX + MAX·MAX
-    //     = 2^126 - (2^126 - 2^63) + (2^126 - 2^64 + 1) = 2^126 - 2^63 + 1.
-    let all = Known {
-        plan: plan(),
-        runs: runs([true; 3]),
-        partials: partials([
-            &[3],
-            &[3],
-            &[greatest, u64::MAX, u64::MAX],
-            &[1, least],
-            &[1, greatest],
-            &[1, 10, 0, 0, least],
-            &[1, 12, 0, 2, greatest],
-            &[least + 1, (1 << 62) - 1, 0],
-            &[greatest - 1, 0, 0],
-        ]),
-    };
-    // Without the last row: MIN·MIN + MIN·MAX = 2^63.
-    let some = Known {
-        plan: plan(),
-        runs: runs([true, true, false]),
-        partials: partials([
-            &[3],
-            &[2],
-            &[0, u64::MAX, u64::MAX],
-            &[1, least],
-            &[1, least],
-            &[1, 10, 0, 0, least],
-            &[1, 11, 0, 1, least],
-            &[least, 0, 0],
-            &[u64::MAX, u64::MAX, u64::MAX],
-        ]),
-    };
-    [all, some]
+/// Values that need 64 bits: their sums carry over every limb.
+const WIDE: [[i64; 3]; 2] = [[i64::MIN, i64::MIN, i64::MAX], [i64::MIN, i64::MAX, i64::MAX]];
+/// Values that span 32 bits exactly.
+const FRAME: [[i64; 3]; 2] =
+    [[-7, u32::MAX as i64 - 7, 5], [i64::MAX, i64::MAX - u32::MAX as i64, i64::MAX - 1]];
+
+/// Columns 0 and 1 with and without frames, with and without nulls: every permutation of every
+/// kernel of a variant.
+pub(crate) fn answers() -> Vec<Known> {
+    let mut answers = Vec::new();
+    for first in [WIDE[0], FRAME[0]] {
+        for second in [WIDE[1], FRAME[1]] {
+            for rows in [3, 2] {
+                answers.push(known([first, second], rows));
+            }
+        }
+    }
+    answers
 }
 
-fn plan() -> Plan {
-    Plan::of_terms([
+/// Three rows, of which the first `valid` are not null.
+fn known(columns: [[i64; 3]; 2], valid: usize) -> Known {
+    let plan = Plan::of_terms([
         Term::Count(0),
         Term::Sum(0),
         Term::Min(0),
@@ -59,19 +40,39 @@ fn plan() -> Plan {
         Term::First(0),
         Term::Last(0),
         Term::SumProduct(0, 1),
+        Term::SumPaired { of: 0, with: 1 },
         Term::SumPaired { of: 1, with: 0 },
-    ])
+    ]);
+    let [a, b] = columns.map(|column| column.map(i128::from)[..valid].to_vec());
+    let word = |value: &i128| *value as u64;
+    let end = |row: usize| vec![1, 10 + row as u64, 0, row as u64, word(&a[row])];
+    let words = [
+        vec![3, valid as u64],
+        wide(a.iter().sum()),
+        vec![1, word(a.iter().min().unwrap_or(&0))],
+        vec![1, word(a.iter().max().unwrap_or(&0))],
+        end(0),
+        end(valid - 1),
+        // Below 2^127: the signs of the wide columns' products differ.
+        wide(a.iter().zip(&b).map(|(a, b)| a * b).sum()),
+        wide(a.iter().sum()),
+        wide(b.iter().sum()),
+    ];
+    let partials = Partials { words: words.concat(), stride: plan.words() };
+    Known { runs: runs(columns, valid), partials, plan }
 }
 
-/// Column 0 holds MIN, MIN, MAX and column 1 MIN, MAX, MAX.
-fn runs(valid: [bool; 3]) -> Runs {
-    let column = |mut values: [i64; 3]| {
-        values.iter_mut().zip(valid).filter(|(_, valid)| !valid).for_each(|(value, _)| *value = 0);
-        ValueColumn {
-            values: values.to_vec().into(),
-            nulls: valid.contains(&false).then(|| valid.to_vec().into()),
-        }
-    };
+/// A sum as a state's words.
+fn wide(value: i128) -> Vec<u64> {
+    vec![value as u64, (value >> 64) as u64, (value >> 127) as u64]
+}
+
+fn runs(columns: [[i64; 3]; 2], valid: usize) -> Runs {
+    let values = columns.map(|mut values| {
+        values[valid..].fill(0);
+        let nulls = (valid < 3).then(|| (0..3).map(|row| row < valid).collect::<Vec<_>>().into());
+        ValueColumn { values: values.to_vec().into(), nulls }
+    });
     let ticks = Ticks {
         ts_event: vec![10, 11, 12].into(),
         sequence: vec![0, 1, 2].into(),
@@ -79,16 +80,9 @@ fn runs(valid: [bool; 3]) -> Runs {
         publisher: vec![].into(),
         keys: vec![Key::empty()],
         key: vec![0; 3].into(),
-        values: vec![
-            column([i64::MIN, i64::MIN, i64::MAX]),
-            column([i64::MIN, i64::MAX, i64::MAX]),
-        ],
+        values: values.to_vec(),
         seen: None,
     };
     let run = Run { start: 0, len: 3, key: 0, window_start: 0 };
     Runs { ticks, runs: vec![run], publisher_codes: vec![0] }
-}
-
-fn partials(words: [&[u64]; 9]) -> Partials {
-    Partials { words: words.concat(), stride: plan().words() }
 }

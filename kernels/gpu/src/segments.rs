@@ -7,17 +7,18 @@ use isotick_shaders::layout::Segment;
 
 use crate::error::GpuError;
 
-/// The most rows of a segment. Measured: longer segments leave invocations idle at the end of a
-/// dispatch, shorter ones make more partials to read back.
-pub(crate) const SEGMENT_ROWS_MAX: u32 = 512;
-
 /// How large one chunk may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ChunkLimits {
-    /// Rows, at least [`SEGMENT_ROWS_MAX`].
+    /// Rows of a segment.
+    pub segment_rows_max: u32,
+    /// Rows, at least `segment_rows_max`.
     pub rows_max: u32,
     /// Segments, at least 1.
     pub segments_max: u32,
+    /// Whether chunks keep to blocks of `rows_max` rows that start at row 0, so that their rows are
+    /// the same whatever the runs.
+    pub blocks: bool,
 }
 
 /// What is uploaded and dispatched together: segments over consecutive rows.
@@ -64,12 +65,26 @@ impl Iterator for Chunks<'_> {
 
     fn next(&mut self) -> Option<Chunk> {
         let first = self.runs.runs.get(self.run)?;
-        let base = first.start + self.done_rows;
+        let first_row = first.start + self.done_rows;
+        let rows = self.runs.ticks.len();
+        let (base, block_end) = match self.limits.blocks {
+            true => {
+                let base = first_row - first_row % self.limits.rows_max;
+                (base, (base as usize + self.limits.rows_max as usize).min(rows))
+            }
+            false => (first_row, rows),
+        };
         let mut end = base as usize;
         let (mut segments, mut run_of) = (Vec::new(), Vec::new());
         while let Some(run) = self.runs.runs.get(self.run) {
-            let start_row = run.start + self.done_rows - base;
-            let len_rows = (run.len - self.done_rows).min(SEGMENT_ROWS_MAX);
+            let row = run.start + self.done_rows;
+            if row as usize >= block_end {
+                break;
+            }
+            let start_row = row - base;
+            // Both are below 2^32: rows of a run are.
+            let left = (block_end - row as usize).min((run.len - self.done_rows) as usize) as u32;
+            let len_rows = left.min(self.limits.segment_rows_max);
             let fits = u64::from(start_row) + u64::from(len_rows) <= self.limits.rows_max.into();
             if !segments.is_empty()
                 && (!fits || segments.len() as u64 == u64::from(self.limits.segments_max))
@@ -84,6 +99,9 @@ impl Iterator for Chunks<'_> {
                 self.run += 1;
                 self.done_rows = 0;
             }
+        }
+        if self.limits.blocks {
+            end = block_end;
         }
         Some(Chunk { rows: base as usize..end, segments, run_of })
     }

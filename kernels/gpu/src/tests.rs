@@ -3,9 +3,9 @@
 
 mod column_reduce;
 mod dispatch;
-mod engine;
+pub(crate) mod engine;
 mod product_reduce;
-mod random;
+pub(crate) mod random;
 
 use std::io::Write as _;
 
@@ -21,6 +21,16 @@ pub(crate) fn device() -> Option<Device> {
         Err(error @ GpuError::NoAdapter { .. }) => ignore(&error),
         Err(error) => panic!("{error}"),
     }
+}
+
+/// A device of every adapter that can be opened; none (said on stderr) where there is none.
+pub(crate) fn devices() -> Vec<Device> {
+    let adapters = crate::devices();
+    let usable = adapters.iter().filter(|adapter| adapter.usage != crate::AdapterUsage::Never);
+    let open =
+        |index| Device::open(&Choice::Index(index)).unwrap_or_else(|error| panic!("{error}"));
+    let devices: Vec<_> = usable.map(|adapter| open(adapter.index)).collect();
+    if devices.is_empty() { device().into_iter().collect() } else { devices }
 }
 
 /// An engine, or `None` (said on stderr) where the machine has no adapter.

@@ -16,6 +16,26 @@ pub(crate) fn add(words: &mut [u64], limbs: &[u32]) {
     }
 }
 
+/// Adds factor · value, |value| < 2^100, modulo 2^192.
+pub(crate) fn add_multiple(words: &mut [u64], factor: i64, value: i128) {
+    // value = high · 2^64 + low; neither product reaches 2^127.
+    let low = i128::from(factor) * i128::from(value as u64);
+    let high = i128::from(factor) * (value >> 64);
+    add(words, &limbs(low));
+    add(&mut words[1..], &limbs(high));
+}
+
+/// The limbs of a number.
+pub(crate) fn limbs(value: i128) -> [u32; 4] {
+    [0, 32, 64, 96].map(|shift| (value >> shift) as u32)
+}
+
+/// A number from its limbs.
+pub(crate) fn signed_96(limbs: [u32; 3]) -> i128 {
+    let low = u64::from(limbs[0]) | u64::from(limbs[1]) << 32;
+    i128::from(limbs[2].cast_signed()) << 64 | i128::from(low)
+}
+
 /// A 64-bit number from its limbs.
 pub(crate) fn signed(limbs: [u32; 2]) -> i64 {
     (u64::from(limbs[0]) | u64::from(limbs[1]) << 32).cast_signed()

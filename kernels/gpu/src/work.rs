@@ -20,11 +20,17 @@ pub(crate) struct Job {
 pub(crate) enum Input {
     /// One column.
     Column(usize),
-    /// A pair of columns (a, b): Σab and Σb over rows that have both.
+    /// A pair of columns (a, b), a ≤ b: Σab, Σa and Σb over rows that have both.
     Pair(usize, usize),
 }
 
 impl Input {
+    /// Bytes of one segment's largest partial.
+    pub const PARTIAL_BYTES_MAX: u64 = {
+        let (column, product) = (size_of::<ColumnPartial>(), size_of::<ProductPartial>());
+        (if column > product { column } else { product }) as u64
+    };
+
     /// The columns that are read, the same one twice for a square.
     pub fn columns(self) -> impl Iterator<Item = usize> + Clone {
         match self {
@@ -48,24 +54,20 @@ impl Input {
 /// The jobs of a plan, as few as serve all its terms. [`Term::Rows`] needs none.
 pub(crate) fn jobs(plan: &Plan) -> Vec<Job> {
     let mut jobs: Vec<Job> = Vec::new();
-    // Paired sums first: which of a pair's columns is summed is theirs to say, while products fit
-    // either order.
-    let paired = |term: &Term| matches!(term, Term::SumPaired { .. });
-    let (first, rest): (Vec<_>, Vec<_>) = plan.terms().iter().partition(|(term, _)| paired(term));
-    for (term, offset) in first.into_iter().chain(rest) {
-        let (input, mirrored) = match term {
+    for &(term, offset) in plan.terms() {
+        let input = match term {
             Term::Rows => continue,
-            Term::SumPaired { of, with } => (Input::Pair(with, of), None),
-            Term::SumProduct(a, b) => (Input::Pair(a, b), Some(Input::Pair(b, a))),
+            Term::SumProduct(a, b) | Term::SumPaired { of: a, with: b } => {
+                Input::Pair(a.min(b), a.max(b))
+            }
             Term::Count(c)
             | Term::Sum(c)
             | Term::Min(c)
             | Term::Max(c)
             | Term::First(c)
-            | Term::Last(c) => (Input::Column(c), None),
+            | Term::Last(c) => Input::Column(c),
         };
-        let serves = |job: &&mut Job| job.input == input || Some(job.input) == mirrored;
-        match jobs.iter_mut().find(serves) {
+        match jobs.iter_mut().find(|job| job.input == input) {
             Some(job) => job.terms.push((term, offset)),
             None => jobs.push(Job { input, terms: vec![(term, offset)] }),
         }
@@ -86,13 +88,15 @@ pub(crate) fn check_columns(jobs: &[Job], runs: &Runs) -> Result<(), GpuError> {
 }
 
 /// Adds a segment's column partial to its run's words. Segments of a run come in row order.
-/// `base` is the tick row of the chunk's first row.
+/// `start_row` is the tick row of the chunk's first row, `base` what the column's values are
+/// counted from.
 pub(crate) fn add_column(
     words: &mut [u64],
     terms: &[(Term, usize)],
     partial: &ColumnPartial,
     runs: &Runs,
-    base: usize,
+    start_row: usize,
+    base: i64,
 ) {
     if partial.count == 0 {
         return;
@@ -102,15 +106,29 @@ pub(crate) fn add_column(
         match term {
             // Rows of a run are fewer than 2^32, and so are its counts.
             Term::Count(_) => state[0] += u64::from(partial.count),
-            Term::Sum(_) => wide::add(state, &partial.sum),
-            Term::Min(_) => extreme(state, wide::signed(partial.least), |new, old| new < old),
-            Term::Max(_) => extreme(state, wide::signed(partial.greatest), |new, old| new > old),
+            Term::Sum(_) => {
+                wide::add(state, &partial.sum);
+                wide::add_multiple(state, base, partial.count.into());
+            }
+            // Deltas are below 2^32 and sums with their base are values: nothing wraps.
+            Term::Min(_) => {
+                let least = wide::signed(partial.least).wrapping_add(base);
+                extreme(state, least, |new, old| new < old);
+            }
+            Term::Max(_) => {
+                let greatest = wide::signed(partial.greatest).wrapping_add(base);
+                extreme(state, greatest, |new, old| new > old);
+            }
             Term::First(column) if state[0] == 0 => {
-                state.copy_from_slice(&runs.end_words(column, base + partial.first_row as usize));
+                state.copy_from_slice(
+                    &runs.end_words(column, start_row + partial.first_row as usize),
+                );
             }
             Term::First(_) => {}
             Term::Last(column) => {
-                state.copy_from_slice(&runs.end_words(column, base + partial.last_row as usize));
+                state.copy_from_slice(
+                    &runs.end_words(column, start_row + partial.last_row as usize),
+                );
             }
             Term::Rows | Term::SumProduct(..) | Term::SumPaired { .. } => {
                 unreachable!("a column job has only terms of one column")
@@ -119,13 +137,31 @@ pub(crate) fn add_column(
     }
 }
 
-/// Adds a segment's product partial to its run's words.
-pub(crate) fn add_product(words: &mut [u64], terms: &[(Term, usize)], partial: &ProductPartial) {
-    for &(term, offset) in terms {
+/// Adds a segment's product partial to its run's words. `bases` are what the values of a and b are
+/// counted from: with a = A + α and b = B + β, Σb = nB + Σβ and Σab = Σαβ + A·Σb + B·Σα.
+pub(crate) fn add_product(
+    words: &mut [u64],
+    job: &Job,
+    partial: &ProductPartial,
+    [a_base, b_base]: [i64; 2],
+) {
+    let Input::Pair(a, _) = job.input else { unreachable!("a product partial is of a pair") };
+    let count = i128::from(partial.count);
+    let a_deltas = wide::signed_96(partial.a_sum);
+    // Both are sums of fewer than 2^32 values of 64 bits.
+    let a_sum = a_deltas + count * i128::from(a_base);
+    let b_sum = wide::signed_96(partial.b_sum) + count * i128::from(b_base);
+    for &(term, offset) in &job.terms {
         let state = &mut words[offset..offset + term.words()];
         match term {
-            Term::SumProduct(..) => wide::add(state, &partial.product_sum),
-            Term::SumPaired { .. } => wide::add(state, &partial.b_sum),
+            Term::SumProduct(..) => {
+                wide::add(state, &partial.product_sum);
+                wide::add_multiple(state, a_base, b_sum);
+                wide::add_multiple(state, b_base, a_deltas);
+            }
+            Term::SumPaired { of, .. } => {
+                wide::add(state, &wide::limbs(if of == a { a_sum } else { b_sum }));
+            }
             _ => unreachable!("a pair job has only terms of pairs"),
         }
     }

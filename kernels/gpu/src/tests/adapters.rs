@@ -1,6 +1,6 @@
 use super::*;
 
-fn info(name: &str, kind: AdapterKind, lacking: &str) -> AdapterInfo {
+pub(crate) fn info(name: &str, kind: AdapterKind, lacking: &str) -> AdapterInfo {
     AdapterInfo {
         index: 0,
         name: name.into(),
@@ -8,6 +8,8 @@ fn info(name: &str, kind: AdapterKind, lacking: &str) -> AdapterInfo {
         driver: "test 1".into(),
         kind,
         features: vec![],
+        subgroup_sizes: (0, 0),
+        offered: wgpu::Features::empty(),
         limits: AdapterLimits {
             storage_binding_bytes: 128 << 20,
             buffer_bytes: 1 << 30,

@@ -1,7 +1,8 @@
-use isotick_shaders::COLUMN_REDUCE;
 use isotick_shaders::layout::ColumnPartial;
 
-use super::dispatch::{Case, POISON, cases, dispatch, kernels, malformed_case};
+use super::dispatch::{
+    Case, Numbers, assert_malformed, assert_noticed, first_difference, permutations, sound,
+};
 
 /// What a segment comes to, in plain Rust.
 fn reference(case: &Case, segment: usize) -> ColumnPartial {
@@ -23,32 +24,28 @@ fn reference(case: &Case, segment: usize) -> ColumnPartial {
 }
 
 #[test]
-fn equals_the_reference() {
-    let Some(device) = super::device() else { return };
-    let kernels = kernels(&device, COLUMN_REDUCE);
-    for (number, case) in cases(1, 1).iter().enumerate() {
-        let (partials, status) = dispatch::<ColumnPartial>(&device, &kernels, case);
-        assert_eq!(status.segments_done as usize, case.segments.len(), "case {number}");
-        assert_eq!((status.segments_malformed, status.malformed_end), (0, 0), "case {number}");
-        for (segment, partial) in partials.iter().enumerate() {
-            assert_eq!(*partial, reference(case, segment), "case {number}, segment {segment}");
+fn every_permutation_equals_the_reference() {
+    for device in super::devices() {
+        for compiled in &permutations(&device, false, sound) {
+            assert_eq!(first_difference(&device, compiled, 1, reference), None);
+            assert_malformed(&device, compiled, reference);
         }
     }
 }
 
 #[test]
-fn malformed_segments_are_counted_and_left_alone() {
+fn a_lost_carry_is_noticed_in_every_variant() {
     let Some(device) = super::device() else { return };
-    let (case, sound) = malformed_case(1);
-    let kernels = kernels(&device, COLUMN_REDUCE);
-    let (partials, status) = dispatch::<ColumnPartial>(&device, &kernels, &case);
-    assert_eq!(status.segments_done as usize, sound.len());
-    assert_eq!(status.segments_malformed as usize, case.segments.len() - sound.len());
-    assert_eq!(status.malformed_end, 6);
-    for (segment, partial) in partials.iter().enumerate() {
-        match sound.contains(&segment) {
-            true => assert_eq!(*partial, reference(&case, segment)),
-            false => assert!(bytemuck::cast_slice(&[*partial]).iter().all(|&w: &u32| w == POISON)),
-        }
-    }
+    use Numbers::{Any, Frame, Wide};
+    let plants = [
+        // The second limb's carry, as the first one's.
+        ("a.z + b.z + y_carry", "a.z + b.z", Wide),
+        ("a.y + b.y + carry_of(x, b.x)", "a.y + b.y", Frame),
+        // 64-bit integers: the carry of the low word, where rows and where states are added.
+        ("sign_word(number) + carry_of(low, addend)", "sign_word(number)", Wide),
+        ("return sum + u64(number);", "return u64(u32(sum)) + u64(number);", Frame),
+        // A state of another lane that is lost.
+        ("states[lane], states[lane + half]", "states[lane], states[lane]", Any),
+    ];
+    assert_noticed(&device, false, &plants, reference);
 }

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use isotick_kernels::{Engine, EngineKind, Plan, Run, Runs, Term};
+use isotick_kernels::{Engine, EngineKind, Partials, Plan, Run, Runs, Term};
 use isotick_model::{Key, PublisherId, Ticks, ValueColumn};
 use num_bigint::BigInt;
 
@@ -9,9 +9,10 @@ use super::random::Random;
 use crate::adapters::Choice;
 use crate::device::Pool;
 use crate::engine::GpuEngine;
+use crate::variant::{Shape, Variant};
 
 /// Every kind of term over three columns: 0 without nulls, 1 and 2 with.
-fn every_term() -> Plan {
+pub(crate) fn every_term() -> Plan {
     let single = [Term::Count, Term::Sum, Term::Min, Term::Max, Term::First, Term::Last];
     let mut terms: Vec<Term> = (0..3).flat_map(|c| single.map(|term| term(c))).collect();
     terms.extend([
@@ -27,7 +28,7 @@ fn every_term() -> Plan {
 }
 
 /// Runs of the given lengths, with gaps between some of them, from three publishers.
-fn runs(random: &mut Random, lens: &[u32], values: impl Fn(&mut Random) -> i64) -> Runs {
+pub(crate) fn runs(random: &mut Random, lens: &[u32], values: impl Fn(&mut Random) -> i64) -> Runs {
     let mut list = Vec::new();
     let mut rows = 0;
     for (index, &len) in lens.iter().enumerate() {
@@ -96,8 +97,24 @@ fn words(value: BigInt) -> Vec<u64> {
     words
 }
 
+/// Every variant that the adapter can run against the reference.
 fn assert_reduces(engine: &mut GpuEngine, plan: &Plan, runs: &Runs, what: &str) {
-    let partials = engine.reduce(plan, runs).unwrap();
+    let mut first: Option<Partials> = None;
+    for variant in engine.variants() {
+        engine.force(Some(variant)).unwrap();
+        let partials = engine.reduce(plan, runs).unwrap();
+        match &first {
+            Some(first) => assert!(*first == partials, "{what}: {variant} differs"),
+            None => {
+                assert_partials(&partials, plan, runs, &format!("{what}, {variant}"));
+                first = Some(partials);
+            }
+        }
+    }
+    engine.force(None).unwrap();
+}
+
+fn assert_partials(partials: &Partials, plan: &Plan, runs: &Runs, what: &str) {
     assert_eq!(partials.stride, plan.words(), "{what}");
     assert_eq!(partials.words.len(), plan.words() * runs.runs.len(), "{what}");
     for (index, run) in runs.runs.iter().enumerate() {
@@ -130,7 +147,7 @@ fn every_term_equals_the_reference() {
         let runs = runs(&mut random, lens, Random::value);
         assert_reduces(&mut engine, &plan, &runs, &format!("{lens:?}"));
     }
-    for round in 0..20 {
+    for round in 0..8 {
         let lens: Vec<u32> = (0..random.below(300))
             .map(|_| 1 + random.below([2, 20, 700][round % 3]) as u32)
             .collect();
@@ -185,10 +202,17 @@ fn chunks_do_not_matter() {
         Term::SumProduct(0, 1),
     ]);
     let mut random = Random(7);
+    let group = Variant { shape: Shape::Workgroup, ..Variant::BASE };
     let long = runs(&mut random, &[3, 5 << 20, 70_000], Random::value);
-    assert_reduces(&mut engine, &plan, &long, "long runs");
-    let short = runs(&mut random, &vec![1; 1 << 20], Random::value);
-    assert_reduces(&mut engine, &plan, &short, "short runs");
+    // More segments than a chunk of invocations holds, and more than a dispatch of workgroups.
+    let short = runs(&mut random, &vec![1; 270_000], Random::value);
+    let fewer = runs(&mut random, &vec![1; 66_000], Random::value);
+    let cases = [(Variant::BASE, &long), (group, &long), (Variant::BASE, &short), (group, &fewer)];
+    for (variant, runs) in cases {
+        engine.force(Some(variant)).unwrap();
+        let partials = engine.reduce(&plan, runs).unwrap();
+        assert_partials(&partials, &plan, runs, &format!("{variant}, {} runs", runs.runs.len()));
+    }
 }
 
 #[test]
@@ -211,6 +235,29 @@ fn a_driver_error_concerns_one_call_only() {
     assert!(error.to_string().contains("failed"), "{error}");
     drop(staging);
     assert_reduces(&mut engine, &every_term(), &runs, "after a driver error");
+}
+
+/// A dispatch beyond what the device allows fails in the middle of a reduction.
+#[test]
+fn a_validation_error_gives_up_the_call_and_its_memory() {
+    let Some(mut engine) = super::engine() else { return };
+    let allowed = engine.device.info.limits.workgroups_per_dimension;
+    if allowed > 1 << 17 {
+        return;
+    }
+    let group = Variant { shape: Shape::Workgroup, ..Variant::BASE };
+    engine.force(Some(group)).unwrap();
+    let plan = Plan::of_terms([Term::Sum(0)]);
+    let runs = runs(&mut Random(12), &vec![1; allowed as usize + 1], Random::value);
+    engine.device.info.limits.workgroups_per_dimension = u32::MAX;
+    for _ in 0..2 {
+        let error = engine.reduce(&plan, &runs).unwrap_err();
+        assert!(error.reason.contains("failed"), "{error}");
+        assert!(engine.pool.free.is_empty());
+    }
+    engine.device.info.limits.workgroups_per_dimension = allowed;
+    let partials = engine.reduce(&plan, &runs).unwrap();
+    assert_partials(&partials, &plan, &runs, "after a validation error");
 }
 
 #[test]

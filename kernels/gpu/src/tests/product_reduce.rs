@@ -1,16 +1,22 @@
-use isotick_shaders::PRODUCT_REDUCE;
 use isotick_shaders::layout::ProductPartial;
 use num_bigint::BigInt;
 
-use super::dispatch::{Case, POISON, cases, dispatch, kernels, malformed_case};
+use super::dispatch::{
+    Case, Numbers, assert_malformed, assert_noticed, first_difference, permutations, sound,
+};
 
 /// What a segment comes to, in plain Rust.
 fn reference(case: &Case, segment: usize) -> ProductPartial {
     let rows: Vec<usize> = case.rows(segment).filter(|&row| case.is_valid(row)).collect();
     let (a, b) = (&case.columns[0], &case.columns[case.columns.len() - 1]);
     let products = rows.iter().map(|&row| BigInt::from(a[row]) * BigInt::from(b[row])).sum();
-    let sums = rows.iter().map(|&row| BigInt::from(b[row])).sum();
-    ProductPartial { count: rows.len() as u32, product_sum: limbs(&products), b_sum: limbs(&sums) }
+    let [a_sum, b_sum] = [a, b].map(|c| rows.iter().map(|&row| BigInt::from(c[row])).sum());
+    ProductPartial {
+        count: rows.len() as u32,
+        product_sum: limbs(&products),
+        a_sum: limbs(&a_sum),
+        b_sum: limbs(&b_sum),
+    }
 }
 
 /// Two's complement limbs, low first.
@@ -27,32 +33,27 @@ fn limbs<const N: usize>(value: &BigInt) -> [u32; N] {
 }
 
 #[test]
-fn equals_the_reference() {
-    let Some(device) = super::device() else { return };
-    let kernels = kernels(&device, PRODUCT_REDUCE);
-    for (number, case) in cases(2, 2).iter().enumerate() {
-        let (partials, status) = dispatch::<ProductPartial>(&device, &kernels, case);
-        assert_eq!(status.segments_done as usize, case.segments.len(), "case {number}");
-        assert_eq!((status.segments_malformed, status.malformed_end), (0, 0), "case {number}");
-        for (segment, partial) in partials.iter().enumerate() {
-            assert_eq!(*partial, reference(case, segment), "case {number}, segment {segment}");
+fn every_permutation_equals_the_reference() {
+    for device in super::devices() {
+        for compiled in &permutations(&device, true, sound) {
+            assert_eq!(first_difference(&device, compiled, 2, reference), None);
+            assert_malformed(&device, compiled, reference);
         }
     }
 }
 
 #[test]
-fn malformed_segments_are_counted_and_left_alone() {
+fn a_lost_carry_is_noticed_in_every_variant() {
     let Some(device) = super::device() else { return };
-    let (case, sound) = malformed_case(2);
-    let kernels = kernels(&device, PRODUCT_REDUCE);
-    let (partials, status) = dispatch::<ProductPartial>(&device, &kernels, &case);
-    assert_eq!(status.segments_done as usize, sound.len());
-    assert_eq!(status.segments_malformed as usize, case.segments.len() - sound.len());
-    assert_eq!(status.malformed_end, 6);
-    for (segment, partial) in partials.iter().enumerate() {
-        match sound.contains(&segment) {
-            true => assert_eq!(*partial, reference(&case, segment)),
-            false => assert!(bytemuck::cast_slice(&[*partial]).iter().all(|&w: &u32| w == POISON)),
-        }
-    }
+    use Numbers::{Any, Frame, Wide};
+    let plants = [
+        ("a.high + b.high + w_carry", "a.high + b.high", Wide),
+        ("a.z + b.z + y_carry", "a.z + b.z", Any),
+        ("a.high + b.high + middle_carry", "a.high + b.high", Wide),
+        ("a.high + b.high + carry_of(low, b.low)", "a.high + b.high", Frame),
+        ("(cross_b >> 16u) + (middle >> 16u)", "(cross_b >> 16u)", Any),
+        ("(hl >> 32u) + (cross >> 32u)", "(hl >> 32u)", Wide),
+        ("states[lane], states[lane + half]", "states[lane], states[lane]", Any),
+    ];
+    assert_noticed(&device, true, &plants, reference);
 }

@@ -3,6 +3,8 @@ use isotick_model::{Key, PublisherId, Ticks};
 
 use super::*;
 
+const SEGMENT_ROWS_MAX: u32 = 512;
+
 fn runs(spans: &[(u32, u32)], rows: usize) -> Runs {
     let ticks = Ticks {
         ts_event: vec![0; rows].into(),
@@ -33,7 +35,12 @@ fn segments_cover_the_runs() {
         .collect();
     for rows_max in [512, 513, 1000, 1 << 20] {
         for segments_max in [1, 2, 7, 1000] {
-            let limits = ChunkLimits { rows_max, segments_max };
+            let limits = ChunkLimits {
+                segment_rows_max: SEGMENT_ROWS_MAX,
+                rows_max,
+                segments_max,
+                blocks: false,
+            };
             let mut covered = Vec::new();
             for chunk in chunks(&runs, limits) {
                 assert!(chunk.rows.len() as u32 <= rows_max);
@@ -55,7 +62,12 @@ fn segments_cover_the_runs() {
 
 #[test]
 fn no_runs_make_no_chunks() {
-    let limits = ChunkLimits { rows_max: 512, segments_max: 1 };
+    let limits = ChunkLimits {
+        segment_rows_max: SEGMENT_ROWS_MAX,
+        rows_max: 512,
+        segments_max: 1,
+        blocks: false,
+    };
     assert_eq!(chunks(&runs(&[], 0), limits).count(), 0);
 }
 
@@ -70,6 +82,32 @@ fn broken_runs_are_named() {
         match check(&runs(&spans, 10)) {
             Err(GpuError::Run { run, rows: 10, .. }) => assert_eq!(run, broken, "{spans:?}"),
             other => panic!("{spans:?}: {other:?}"),
+        }
+    }
+}
+
+/// Blocks are whole whatever the runs, and the segments still cover every run.
+#[test]
+fn blocks_do_not_depend_on_the_runs() {
+    for spans in [&[(3, 1200), (1300, 1), (2050, 900)][..], &[(0, 3000)], &[(2999, 1)]] {
+        let runs = runs(spans, 3000);
+        for segments_max in [1, 3, 100] {
+            let limits = ChunkLimits {
+                segment_rows_max: SEGMENT_ROWS_MAX,
+                rows_max: 1024,
+                segments_max,
+                blocks: true,
+            };
+            let mut covered = 0;
+            for chunk in chunks(&runs, limits) {
+                assert!(chunk.rows.start.is_multiple_of(1024), "{:?}", chunk.rows);
+                assert_eq!(chunk.rows.end, (chunk.rows.start + 1024).min(3000));
+                for segment in &chunk.segments {
+                    assert!((segment.start_row + segment.len_rows) as usize <= chunk.rows.len());
+                    covered += segment.len_rows;
+                }
+            }
+            assert_eq!(covered, spans.iter().map(|(_, len)| len).sum::<u32>());
         }
     }
 }

@@ -1,0 +1,117 @@
+// Reduces a pair of value columns (a, b) as product_reduce does, a workgroup per segment:
+// neighbouring invocations read neighbouring rows.
+//
+// Reads:    header; segments; a_values and b_values, 64-bit signed, low word first, or under A_FRAME
+//           and B_FRAME u32 deltas from a base; validity, bit r%32 of word r/32 set where neither a
+//           nor b is null in row r.
+// Writes:   partials, one per segment, of the deltas where there are some; status, by one atomic per
+//           segment.
+// Dispatch: segment_count workgroups in x.
+// Requires: core WGSL; under INT64 64-bit integers; under SUBGROUP shuffles in full subgroups whose
+//           size divides WORKGROUP_SIZE, a power of two. a_values and b_values hold row_count
+//           entries (one buffer may be both), row_count at most 2^32 - WORKGROUP_SIZE; validity
+//           holds ceil(row_count / 32) words where NULLABLE; status is zero.
+// Ensures:  partials[s] is exact over the valid rows of segment s: |product_sum| <= 2^126 * 2^32
+//           fits 160 bits, |a_sum| and |b_sum| < 2^63 * 2^32 fit 96. With no valid row every member
+//           is 0. segments_done + segments_malformed equals segment_count.
+// Order:    the sums are commutative monoids over integers.
+// Source:   schoolbook multi-word arithmetic (Knuth, TAOCP 2, 4.3.1); tree reduction (Blelloch
+//           1990).
+
+#permute A_FRAME B_FRAME INT64 SUBGROUP
+#import segment
+#import product_state
+
+@group(0) @binding(0) var<uniform> header: ReduceHeader;
+@group(0) @binding(1) var<storage, read> segments: array<Segment>;
+#if A_FRAME
+@group(0) @binding(2) var<storage, read> a_values: array<u32>;
+#else
+@group(0) @binding(2) var<storage, read> a_values: array<Number>;
+#endif
+#if B_FRAME
+@group(0) @binding(3) var<storage, read> b_values: array<u32>;
+#else
+@group(0) @binding(3) var<storage, read> b_values: array<Number>;
+#endif
+@group(0) @binding(4) var<storage, read> validity: array<u32>;
+@group(0) @binding(5) var<storage, read_write> partials: array<ProductPartial>;
+@group(0) @binding(6) var<storage, read_write> status: ReduceStatus;
+
+fn a_number(row: u32) -> Number {
+#if A_FRAME && !B_FRAME
+    return number_of_delta(a_values[row]);
+#else
+    return a_values[row];
+#endif
+}
+
+fn b_number(row: u32) -> Number {
+#if B_FRAME && !A_FRAME
+    return number_of_delta(b_values[row]);
+#else
+    return b_values[row];
+#endif
+}
+
+var<workgroup> states: array<ProductState, WORKGROUP_SIZE>;
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn product_reduce_group(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+#if SUBGROUP
+    @builtin(subgroup_size) subgroup_size: u32,
+    @builtin(subgroup_id) subgroup: u32,
+    @builtin(subgroup_invocation_id) subgroup_lane: u32,
+#endif
+) {
+    let index = workgroup.x;
+    if index >= header.segment_count {
+        return;
+    }
+    let segment = segments[index];
+    if !segment_is_sound(segment, header.row_count) {
+        if lane == 0u {
+            atomicAdd(&status.segments_malformed, 1u);
+            atomicMax(&status.malformed_end, index + 1u);
+        }
+        return;
+    }
+
+    var state = ProductState();
+    let end_row = segment.start_row + segment.len_rows;
+    for (var row = segment.start_row + lane; row < end_row; row += WORKGROUP_SIZE) {
+        if NULLABLE {
+            if (validity[row / 32u] >> (row % 32u) & 1u) == 0u {
+                continue;
+            }
+        }
+        state = product_state_add(state, a_number(row), b_number(row));
+    }
+
+#if SUBGROUP
+    for (var mask = 1u; mask < subgroup_size; mask *= 2u) {
+        state = product_state_join(state, product_state_exchange(state, mask));
+    }
+    if subgroup_lane == 0u {
+        states[subgroup] = state;
+    }
+    var half = WORKGROUP_SIZE / subgroup_size / 2u;
+#else
+    states[lane] = state;
+    var half = WORKGROUP_SIZE / 2u;
+#endif
+    workgroupBarrier();
+    for (; half > 0u; half /= 2u) {
+        if lane < half {
+            states[lane] = product_state_join(states[lane], states[lane + half]);
+        }
+        workgroupBarrier();
+    }
+
+    if lane == 0u {
+        partials[index] = product_partial(states[0]);
+        atomicAdd(&status.segments_done, 1u);
+    }
+}
