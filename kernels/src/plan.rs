@@ -1,6 +1,9 @@
-//! The plan of a view: which exact sums, extremes and ends its aggregates need.
+//! The plan of a view: which exact sums, extremes and ends its aggregates need, and which values
+//! its quantiles are selected from.
 
 use isotick_model::view::{Aggregate, View};
+
+use crate::grid::Grid;
 
 /// One state in a partial. Column indices are those of the stream's schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,22 +46,44 @@ impl Term {
     }
 }
 
+/// A column's values, each with how often it occurs. Of no fixed size, so it is no part of a
+/// partial: [`Windows`](crate::Windows) keeps these beside the words, whichever engine reduces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ValuesOf {
+    /// The column.
+    pub column: usize,
+    /// As what values are kept.
+    pub grid: Grid,
+}
+
 /// What a view's aggregates need, each term once, and where its words stand in a partial.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     terms: Vec<(Term, usize)>,
     words: usize,
+    values: Vec<ValuesOf>,
 }
 
 impl Plan {
     /// The plan of a view. [`Term::Rows`] always comes first.
     pub fn of(view: &View) -> Self {
-        Self::of_terms(view.aggregates.iter().flat_map(|aggregate| terms_of(aggregate.aggregate)))
+        let aggregates = || view.aggregates.iter().map(|named| named.aggregate);
+        let mut plan = Self::of_terms(aggregates().flat_map(terms_of));
+        for values in aggregates().filter_map(values_of) {
+            if !plan.values.contains(&values) {
+                plan.values.push(values);
+            }
+        }
+        plan
     }
 
     /// A plan of given terms, each kept once, after [`Term::Rows`].
     pub fn of_terms(terms: impl IntoIterator<Item = Term>) -> Self {
-        let mut plan = Self { terms: vec![(Term::Rows, 0)], words: Term::Rows.words() };
+        let mut plan = Self {
+            terms: vec![(Term::Rows, 0)],
+            words: Term::Rows.words(),
+            values: Vec::new(),
+        };
         for term in terms {
             if plan.offset(term).is_none() {
                 plan.terms.push((term, plan.words));
@@ -83,7 +108,12 @@ impl Plan {
         self.terms.iter().find(|(other, _)| *other == term).map(|(_, offset)| *offset)
     }
 
-    /// The value columns that the terms read, ascending.
+    /// The values that quantiles are selected from, each once.
+    pub fn values(&self) -> &[ValuesOf] {
+        &self.values
+    }
+
+    /// The value columns that terms and quantiles read, ascending.
     pub fn columns(&self) -> Vec<usize> {
         let mut columns: Vec<usize> = self
             .terms
@@ -98,10 +128,20 @@ impl Plan {
                 | Term::First(c)
                 | Term::Last(c) => vec![c],
             })
+            .chain(self.values.iter().map(|values| values.column))
             .collect();
         columns.sort_unstable();
         columns.dedup();
         columns
+    }
+}
+
+/// The values that an aggregate is selected from.
+pub fn values_of(aggregate: Aggregate) -> Option<ValuesOf> {
+    match aggregate {
+        Aggregate::Quantile { column, .. } => Some(ValuesOf { column, grid: Grid::Exact }),
+        Aggregate::ApproxQuantile { column, .. } => Some(ValuesOf { column, grid: Grid::LogLinear }),
+        _ => None,
     }
 }
 
@@ -121,5 +161,6 @@ pub fn terms_of(aggregate: Aggregate) -> Vec<Term> {
         Aggregate::Vwap { price, size } => {
             vec![Term::SumProduct(price, size), Term::SumPaired { of: size, with: price }]
         }
+        Aggregate::Quantile { .. } | Aggregate::ApproxQuantile { .. } => vec![],
     }
 }
