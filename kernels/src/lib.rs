@@ -3,8 +3,8 @@
 pub mod cpu;
 pub mod engine;
 pub mod filter;
-pub mod hash;
 mod grid;
+pub mod hash;
 mod index;
 mod lower;
 mod multiset;

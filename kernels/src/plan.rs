@@ -79,11 +79,8 @@ impl Plan {
 
     /// A plan of given terms, each kept once, after [`Term::Rows`].
     pub fn of_terms(terms: impl IntoIterator<Item = Term>) -> Self {
-        let mut plan = Self {
-            terms: vec![(Term::Rows, 0)],
-            words: Term::Rows.words(),
-            values: Vec::new(),
-        };
+        let mut plan =
+            Self { terms: vec![(Term::Rows, 0)], words: Term::Rows.words(), values: Vec::new() };
         for term in terms {
             if plan.offset(term).is_none() {
                 plan.terms.push((term, plan.words));
@@ -140,7 +137,9 @@ impl Plan {
 pub fn values_of(aggregate: Aggregate) -> Option<ValuesOf> {
     match aggregate {
         Aggregate::Quantile { column, .. } => Some(ValuesOf { column, grid: Grid::Exact }),
-        Aggregate::ApproxQuantile { column, .. } => Some(ValuesOf { column, grid: Grid::LogLinear }),
+        Aggregate::ApproxQuantile { column, .. } => {
+            Some(ValuesOf { column, grid: Grid::LogLinear })
+        }
         _ => None,
     }
 }

@@ -143,9 +143,7 @@ impl Results {
                 fetched = ahead;
             }
             rows.push(match of_window {
-                [place] => {
-                    self.row(of_window, self.parts[place.part as usize].state(place.slot))
-                }
+                [place] => self.row(of_window, self.parts[place.part as usize].state(place.slot)),
                 several => {
                     self.combine(several, &mut whole);
                     self.row(several, &whole)

@@ -10,7 +10,9 @@ use isotick_model::ticks::ON_TIME;
 use isotick_model::view::{
     Aggregate, DefinitionHash, Lateness, NamedAggregate, OutputType, Tumbling, View,
 };
-use isotick_model::{Column, Inexact, Key, PublisherId, Quantile, Scale, StreamSchema, Ticks, ValueColumn};
+use isotick_model::{
+    Column, Inexact, Key, PublisherId, Quantile, Scale, StreamSchema, Ticks, ValueColumn,
+};
 use num_bigint::{BigInt, BigUint};
 use num_traits::{Signed, Zero};
 use proptest::prelude::*;

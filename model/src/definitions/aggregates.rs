@@ -171,10 +171,14 @@ impl Call {
             }
             "vwap" => (2..=2, "two columns", "vwap(price, size)"),
             "median" => (1..=1, "one column", "median(size)"),
-            "quantile" => (2..=usize::MAX, "a column, then one quantile or more", "quantile(size, 0.5, 0.99)"),
-            "approx_quantile" => {
-                (2..=usize::MAX, "a column, then one quantile or more", "approx_quantile(size, 0.5, 0.99)")
+            "quantile" => {
+                (2..=usize::MAX, "a column, then one quantile or more", "quantile(size, 0.5, 0.99)")
             }
+            "approx_quantile" => (
+                2..=usize::MAX,
+                "a column, then one quantile or more",
+                "approx_quantile(size, 0.5, 0.99)",
+            ),
             _ => {
                 let name = self.function.clone();
                 let problem = DefinitionProblem::UnknownAggregate { name, known: KNOWN };

@@ -398,10 +398,7 @@ fn errors_point_at_the_line_and_say_what_to_do() {
             aggregates("[\"approx_quantile(size)\"]"),
             "isotick.toml:9:16: `approx_quantile` takes a column, then one quantile or more, here are 1: write approx_quantile(size, 0.5, 0.99)",
         ),
-        (
-            aggregates("[\"quantile(0.5)\"]"),
-            "isotick.toml:9:25: expected a column, found `0.5`",
-        ),
+        (aggregates("[\"quantile(0.5)\"]"), "isotick.toml:9:25: expected a column, found `0.5`"),
         (
             aggregates("[\"quantile(size, price)\"]"),
             "isotick.toml:9:31: expected a quantile such as 0.99, found `price`",
