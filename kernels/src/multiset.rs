@@ -7,16 +7,21 @@
 
 use isotick_model::Quantile;
 
-/// Values that wait before they are counted.
+/// Values that wait before they are counted, at least.
 const PENDING_MAX: usize = 512;
+/// Integers of a span per value that waits, at most: counting what waits then meets most of the
+/// memory that it must bring into the cache more than once.
+const SPAN_PER_PENDING: usize = 4;
 /// Values as they came, before another form is looked for.
 const PLAIN_MAX: usize = 1024;
 /// The widest span that is counted integer by integer.
 const SPAN_MAX: u64 = 1 << 20;
 /// Integers of a span per value in it, at most: so counts take at most twice the values' bytes.
 const SPAN_PER_VALUE: u64 = 4;
-/// Values that are looked at to see how often values repeat.
-const SAMPLE_LEN: usize = 1024;
+/// Values that are looked at to see how often values repeat: at least this many, and a share that
+/// costs next to nothing of what there is.
+const SAMPLE_MIN: usize = 256;
+const SAMPLE_STEP: usize = 64;
 
 /// A multiset.
 #[derive(Clone, Debug)]
@@ -108,8 +113,8 @@ impl Multiset {
             let all = dense.count(&mut self.pending);
             assert!(all, "the new span holds all values");
             self.counted = Counted::Dense(Box::new(dense));
-            self.pending = Vec::with_capacity(PENDING_MAX);
-            self.pending_max = PENDING_MAX;
+            self.pending_max = PENDING_MAX.max(span / SPAN_PER_PENDING);
+            self.pending = Vec::with_capacity(self.pending_max);
             return;
         }
         let mut sorted = match std::mem::replace(&mut self.counted, Counted::Nothing) {
@@ -174,20 +179,22 @@ impl Dense {
             return false;
         }
         let before = values.len();
-        let base = self.base;
-        values.retain(|value| {
-            // Below the base it wraps to 2^63 or more, or to more than the span.
-            let place = value.wrapping_sub(base).cast_unsigned();
-            match usize::try_from(place).ok().and_then(|place| self.counts.get_mut(place)) {
-                Some(count) => {
-                    *count += 1;
-                    false
+        let mut left = 0;
+        for place in 0..before {
+            let value = values[place];
+            // Below the base it wraps to more than any span.
+            let from_base = value.wrapping_sub(self.base).cast_unsigned();
+            match usize::try_from(from_base).ok().and_then(|at| self.counts.get_mut(at)) {
+                Some(count) => *count += 1,
+                None => {
+                    values[left] = value;
+                    left += 1;
                 }
-                None => true,
             }
-        });
-        self.len += (before - values.len()) as u64;
-        values.is_empty()
+        }
+        values.truncate(left);
+        self.len += (before - left) as u64;
+        left == 0
     }
 
     fn iter(&self) -> impl Iterator<Item = (i64, u64)> {
@@ -235,13 +242,13 @@ fn range(values: &[i64]) -> Option<(i64, i64)> {
 }
 
 /// Whether values seem to occur four times or more each, on average. Of s values drawn from d
-/// that are equally frequent, some s²/2d are repetitions; where there are none, d may be s² / 2.
+/// that are equally frequent, some s²/2d are repetitions.
 fn repeats(values: &[i64]) -> bool {
-    let step = values.len().div_ceil(SAMPLE_LEN).max(1);
+    let step = (values.len() / SAMPLE_MIN).clamp(1, SAMPLE_STEP);
     let mut sample: Vec<i64> = values.iter().step_by(step).copied().collect();
     sample.sort_unstable();
     let repetitions = sample.windows(2).filter(|pair| pair[0] == pair[1]).count();
-    values.len() * repetitions.max(1) >= 2 * sample.len() * sample.len()
+    values.len() * repetitions >= 2 * sample.len() * sample.len()
 }
 
 /// The values at the ranks of some quantiles, ascending, in the union of some multisets; `None`
