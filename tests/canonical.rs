@@ -43,6 +43,7 @@ fn type_bytes(view: &View, output: Output) -> [u8; 2] {
     match output {
         Output::Count | Output::CountOf(_) => [0, 0],
         Output::Min(c) | Output::Max(c) | Output::First(c) | Output::Last(c) => [1, scale(c)],
+        Output::Quantile(c, _) | Output::ApproxQuantile(c, _) => [1, scale(c)],
         Output::Sum(c) => [2, scale(c)],
         Output::Mean(_) | Output::Var(_) | Output::Stddev(_) | Output::Vwap(..) => [3, 0],
     }

@@ -45,6 +45,7 @@ pub fn is_written(view: &View, output: Output, cell: &Cell, text: &str) -> bool 
                 Output::Count | Output::CountOf(_) => 0,
                 Output::Sum(c) | Output::Min(c) | Output::Max(c) => view.scales[c],
                 Output::First(c) | Output::Last(c) => view.scales[c],
+                Output::Quantile(c, _) | Output::ApproxQuantile(c, _) => view.scales[c],
                 _ => return false,
             };
             let digits = i128::try_from(value).expect("an output fits 128 bits");

@@ -3,12 +3,14 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use isotick_kernels::{CpuEngine, Engine, EngineError, EngineKind, Partials, Plan, Runs, Term};
+use isotick_kernels::{
+    CpuEngine, Engine, EngineError, EngineKind, Partials, Plan, Results, Runs, Term,
+};
 use isotick_model::ticks::{NEVER_SEEN, ON_TIME};
 use isotick_model::{PublisherId, Ticks};
 
 use crate::canonical;
-use crate::oracle::{self, Arrival, Event, Output, Truth};
+use crate::oracle::{self, Arrival, Cell, Event, Output, Truth};
 use crate::product::{Product, batch, cut, seen_by_watermark};
 use crate::random::{Case, Rng, Shape};
 
@@ -30,6 +32,26 @@ fn cases(shapes: &[Shape]) -> impl Iterator<Item = (Case, Product, Vec<i64>)> {
             case.view.outputs.extend(outputs.map(|(name, output)| (name.to_string(), output)));
         }
         let (product, seen) = (Product::of(&case), seen_by_watermark(&case));
+        (case, product, seen)
+    })
+}
+
+/// Cases of some shapes whose views have no filter and nothing but quantiles.
+fn quantile_cases(shapes: &[Shape]) -> impl Iterator<Item = (Case, Product, Vec<i64>)> {
+    cases(shapes).map(|(mut case, _, seen)| {
+        case.view.filter = None;
+        case.aggregates =
+            ["median(price)", "quantile(size, 0.07, 0.9)", "approx_quantile(price, 0.99)"]
+                .map(Into::into)
+                .into();
+        let outputs = [
+            ("median_price", Output::Quantile(0, 500_000_000)),
+            ("size_p7", Output::Quantile(1, 70_000_000)),
+            ("size_p90", Output::Quantile(1, 900_000_000)),
+            ("approx_price_p99", Output::ApproxQuantile(0, 990_000_000)),
+        ];
+        case.view.outputs = outputs.map(|(name, output)| (name.to_string(), output)).into();
+        let product = Product::of(&case);
         (case, product, seen)
     })
 }
@@ -59,8 +81,15 @@ fn agrees(
 /// one faulty one must give other windows. (A faulty one may also break an invariant that the
 /// product asserts; that is no agreement, but the comparison itself must notice too.)
 fn must_notice(shapes: &[Shape], faulty: impl Fn(&Case, &Product, &[i64]) -> bool) {
+    must_notice_in(cases(shapes), faulty);
+}
+
+fn must_notice_in(
+    cases: impl Iterator<Item = (Case, Product, Vec<i64>)>,
+    faulty: impl Fn(&Case, &Product, &[i64]) -> bool,
+) {
     let mut noticed = 0;
-    for (case, product, seen) in cases(shapes) {
+    for (case, product, seen) in cases {
         let rows: Vec<usize> = (0..case.ticks.len()).collect();
         let whole = [batch(&case, &seen, &rows, &mut Rng::new(case.seed))];
         let sound = agrees(&case, &product, Truth::Now, &whole, &mut CpuEngine);
@@ -303,6 +332,65 @@ fn a_null_taken_for_zero_is_noticed() {
         ticks.values.iter_mut().for_each(|column| column.nulls = None);
         agrees(case, product, Truth::Now, &[ticks], &mut CpuEngine)
     });
+}
+
+/// A quantile at rank ⌊q·n⌋ (the first, where that is 0) instead of ⌈q·n⌉.
+#[test]
+fn a_quantile_rank_rounded_down_is_noticed() {
+    must_notice_in(quantile_cases(&[Shape::Mixed, Shape::OneWindow]), |case, _, _| {
+        let expected = oracle::windows(&case.view, &case.ticks, Truth::Now);
+        let mut faulty = expected.clone();
+        for window in &mut faulty {
+            let times = window.start..window.end;
+            let inside = case.ticks.iter().filter(|t| t.key == window.key && times.contains(&t.ts));
+            let inside: Vec<_> = inside.collect();
+            for ((_, output), cell) in case.view.outputs.iter().zip(&mut window.cells) {
+                let Output::Quantile(c, billionths) = *output else { continue };
+                let mut values: Vec<_> = inside.iter().filter_map(|t| t.values[c]).collect();
+                values.sort_unstable();
+                let rank = (values.len() as u64 * u64::from(billionths) / 1_000_000_000).max(1);
+                let value = usize::try_from(rank).ok().and_then(|rank| values.get(rank - 1));
+                *cell = value.map_or(Cell::Null, |value| Cell::Integer((*value).into()));
+            }
+        }
+        faulty == expected
+    });
+}
+
+#[test]
+fn a_value_lost_to_a_quantile_is_noticed() {
+    must_notice_in(quantile_cases(&[Shape::Mixed, Shape::OneWindow]), |case, product, seen| {
+        let rows: Vec<usize> = (0..case.ticks.len()).collect();
+        let mut ticks = batch(case, seen, &rows, &mut Rng::new(case.seed));
+        let lost = Rng::new(case.seed).index(rows.len());
+        for column in &mut ticks.values {
+            let valid = (0..rows.len()).map(|row| row != lost && column.get(row).is_some());
+            column.nulls = Some(valid.collect());
+        }
+        agrees(case, product, Truth::Now, &[ticks], &mut CpuEngine)
+    });
+}
+
+#[test]
+fn a_part_merged_twice_into_quantiles_is_noticed() {
+    let merged = |twice: bool| {
+        move |case: &Case, product: &Product, seen: &[i64]| {
+            let rows: Vec<usize> = (0..case.ticks.len()).collect();
+            let mut rng = Rng::new(case.seed);
+            let mut pieces = cut(&rows, 4, &mut rng);
+            pieces.extend(pieces.first().filter(|_| twice).cloned());
+            let parts = pieces
+                .iter()
+                .map(|piece| product.run_on_cpu(Truth::Now, &[batch(case, seen, piece, &mut rng)]));
+            let rows = Results::of(parts.collect()).rows();
+            product.plain(&rows) == oracle::windows(&case.view, &case.ticks, Truth::Now)
+        }
+    };
+    let shapes = [Shape::Mixed, Shape::OneWindow, Shape::Nulls, Shape::Bounds];
+    for (case, product, seen) in quantile_cases(&shapes) {
+        assert!(merged(false)(&case, &product, &seen), "{}: merged once", case.name());
+    }
+    must_notice_in(quantile_cases(&shapes), merged(true));
 }
 
 /// A watermark that only moves at the end of a batch: each tick meets W as it stood before its

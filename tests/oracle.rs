@@ -77,6 +77,10 @@ pub enum Output {
     Var(usize),
     Stddev(usize),
     Vwap(usize, usize),
+    /// Of a column, at so many billionths.
+    Quantile(usize, u32),
+    /// The same from the grid of 8 significant bits.
+    ApproxQuantile(usize, u32),
 }
 
 /// A filter. Comparisons with null are null; a tick passes iff the result is true.
@@ -205,6 +209,11 @@ impl Output {
                 Some((over, under)) => Cell::Float(rational::root(&over, &under)),
                 None => Cell::Null,
             },
+            Self::Quantile(c, billionths) => integer(at_rank(values(c).collect(), billionths)),
+            Self::ApproxQuantile(c, billionths) => {
+                let exact = at_rank(values(c).collect(), billionths);
+                exact.map_or(Cell::Null, |exact| Cell::Integer(on_grid(exact)))
+            }
             Self::Vwap(price, size) => {
                 let pairs = || ticks.iter().filter_map(|t| t.values[price].zip(t.values[size]));
                 let over: BigInt = pairs().map(|(p, s)| BigInt::from(p) * s).sum();
@@ -217,6 +226,31 @@ impl Output {
             }
         }
     }
+}
+
+/// The value at rank ⌈q·n⌉: the least rank, from 1, that is not below q·n.
+pub fn at_rank(mut values: Vec<i64>, billionths: u32) -> Option<i64> {
+    values.sort_unstable();
+    let wanted = BigInt::from(billionths) * values.len();
+    let reaches = |rank: &usize| BigInt::from(*rank) * 1_000_000_000 >= wanted;
+    let rank = (1..=values.len()).find(reaches)?;
+    Some(values[rank - 1])
+}
+
+/// What a value is taken for when only its 8 most significant bits are kept: the middle of all
+/// magnitudes that share them, rounded up, and none beyond 64 bits.
+pub fn on_grid(exact: i64) -> BigInt {
+    let magnitude = BigInt::from(exact).magnitude().clone();
+    let dropped = magnitude.bits().saturating_sub(8);
+    let step = BigInt::from(1) << dropped;
+    let least = (BigInt::from(magnitude.clone()) / &step) * &step;
+    let last: BigInt = &least + &step - 1;
+    let middle: BigInt = (least + last + 1) / 2;
+    let signed = if exact < 0 { -middle } else { middle };
+    let estimate = signed.max(i64::MIN.into());
+    let error = (&estimate - exact).magnitude() * 256_u32;
+    assert!(error <= magnitude, "the stated bound: within 2^-8 of {exact}, not {estimate}");
+    estimate
 }
 
 /// The sample variance as a whole rational: Σ(p − mean)² / (n − 1), with mean = Σp / n written

@@ -412,6 +412,18 @@ fn aggregates(rng: &mut Rng, columns: &[Column]) -> (Vec<String>, Vec<(String, O
             }
         }
     }
+    for (c, column) in columns.iter().enumerate() {
+        for approximate in [false, true] {
+            if rng.chance(density) {
+                let (text, parts) = quantiles(rng, column.name, c, approximate);
+                put(text, parts);
+            }
+        }
+        if rng.chance(density / 2) {
+            let name = format!("median_{}", column.name);
+            put(format!("median({})", column.name), vec![(name, Output::Quantile(c, 500_000_000))]);
+        }
+    }
     for (p, s) in [(0, 1), (3, 1), (1, 1)] {
         if rng.chance(density) {
             let (price, size) = (columns[p].name, columns[s].name);
@@ -420,6 +432,45 @@ fn aggregates(rng: &mut Rng, columns: &[Column]) -> (Vec<String>, Vec<(String, O
         }
     }
     (written, outputs)
+}
+
+/// One to three quantiles of a column, in one of the ways to write and name them.
+fn quantiles(
+    rng: &mut Rng,
+    column: &str,
+    c: usize,
+    approximate: bool,
+) -> (String, Vec<(String, Output)>) {
+    // As written, the part of the name, billionths.
+    let all = [
+        ("0.5", "p50", 500_000_000),
+        ("0.99", "p99", 990_000_000),
+        ("0.9990", "p99_9", 999_000_000),
+        ("1", "p100", 1_000_000_000),
+        (".25", "p25", 250_000_000),
+        ("1e-9", "p0_0000001", 1),
+        ("0.333333333", "p33_3333333", 333_333_333),
+        ("0.07", "p7", 70_000_000),
+    ];
+    let mut chosen = all.to_vec();
+    rng.shuffle(&mut chosen);
+    chosen.truncate(1 + rng.index(3));
+    let (function, prefix): (_, &str) =
+        if approximate { ("approx_quantile", "approx_") } else { ("quantile", "") };
+    let written: Vec<_> = chosen.iter().map(|(text, ..)| *text).collect();
+    let call = format!("{function}({column}, {})", written.join(", "));
+    let named = rng.chance(40).then(|| format!("my_{function}_{column}"));
+    let parts = chosen.iter().map(|&(_, label, billionths)| {
+        let name = match &named {
+            Some(name) if chosen.len() == 1 => name.clone(),
+            Some(name) => format!("{name}_{label}"),
+            None => format!("{prefix}{column}_{label}"),
+        };
+        let output = if approximate { Output::ApproxQuantile } else { Output::Quantile };
+        (name, output(c, billionths))
+    });
+    let parts = parts.collect();
+    (named.map_or(call.clone(), |name| format!("{name} = {call}")), parts)
 }
 
 /// A filter whose literals stand near the ticks' own values.
@@ -550,7 +601,7 @@ mod tests {
             .map(|(_, output)| std::mem::discriminant(output))
             .map(|kind| format!("{kind:?}"))
             .collect();
-        assert_eq!(kinds.len(), 11, "every aggregate occurs");
+        assert_eq!(kinds.len(), 13, "every aggregate occurs");
         for policy in ["correct", "side", "drop"] {
             assert!(count(&|case| case.policy == policy) > tenth, "{policy}");
         }

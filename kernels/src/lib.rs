@@ -3,9 +3,12 @@
 pub mod cpu;
 pub mod engine;
 pub mod filter;
+mod grid;
 pub mod hash;
 mod index;
-pub mod lower;
+mod lower;
+mod multiset;
+mod multisets;
 pub mod partial;
 pub mod partition;
 pub mod plan;
@@ -22,10 +25,11 @@ mod testing;
 
 pub use cpu::CpuEngine;
 pub use engine::{Engine, EngineError, EngineKind};
+pub use grid::Grid;
 pub use hash::{EncodedRows, ResultHash, ResultHasher, encode_rows, result_hash};
 pub use partial::Partials;
 pub use partition::{Form, Partitioned, Partitioner, Truth};
-pub use plan::{Plan, Term};
+pub use plan::{Plan, Term, ValuesOf};
 pub use results::Results;
 pub use runs::{Group, Groups, Run, Runs};
 pub use tables::{KeyTable, PublisherTable};

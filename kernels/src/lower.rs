@@ -2,10 +2,12 @@
 
 use isotick_model::results::Value;
 use isotick_model::view::{Aggregate, View};
-use isotick_model::{Scale, StreamSchema};
+use isotick_model::{Quantile, Scale, StreamSchema};
 use num_bigint::{BigInt, BigUint, Sign};
 
-use crate::plan::{Plan, Term};
+use crate::grid::Grid;
+use crate::multiset::{self, Multiset};
+use crate::plan::{Plan, Term, values_of};
 use crate::rational::{quotient, quotient_big, root_big};
 use crate::wide;
 
@@ -13,11 +15,25 @@ use crate::wide;
 #[derive(Clone, Debug)]
 pub struct Lower {
     finishes: Vec<Finish>,
+    /// For each of the plan's values.
+    quantiles: Vec<Quantiles>,
+}
+
+/// All quantiles of the same values: one selection finds them.
+#[derive(Clone, Debug)]
+struct Quantiles {
+    grid: Grid,
+    /// Ascending.
+    quantiles: Vec<Quantile>,
+    /// For each of them, which aggregate it is.
+    outputs: Vec<usize>,
 }
 
 /// An aggregate with the offsets of its words resolved.
 #[derive(Clone, Copy, Debug)]
 enum Finish {
+    /// Found by selection, not in the words.
+    Quantile,
     Count(usize),
     Sum {
         count: usize,
@@ -81,20 +97,50 @@ impl Lower {
                 sizes: at(Term::SumPaired { of: size, with: price }),
                 scale: scale(price),
             },
+            Aggregate::Quantile { .. } | Aggregate::ApproxQuantile { .. } => Finish::Quantile,
         };
-        Self { finishes: view.aggregates.iter().map(|named| finish(named.aggregate)).collect() }
+        let quantiles = plan.values().iter().map(|values| {
+            let of_values = view.aggregates.iter().enumerate().filter_map(|(output, named)| {
+                let is_of = values_of(named.aggregate) == Some(*values);
+                match named.aggregate {
+                    Aggregate::Quantile { q, .. } | Aggregate::ApproxQuantile { q, .. } => {
+                        is_of.then_some((q, output))
+                    }
+                    _ => None,
+                }
+            });
+            let mut sorted: Vec<(Quantile, usize)> = of_values.collect();
+            sorted.sort_unstable();
+            let (quantiles, outputs) = sorted.into_iter().unzip();
+            Quantiles { grid: values.grid, quantiles, outputs }
+        });
+        Self {
+            quantiles: quantiles.collect(),
+            finishes: view.aggregates.iter().map(|named| finish(named.aggregate)).collect(),
+        }
     }
 
-    /// One value per aggregate, from the words of one partial. A quotient is the binary64 nearest
-    /// to the exact rational, ties to even; zero is never negative.
-    pub fn values(&self, words: &[u64]) -> Vec<Value> {
-        self.finishes.iter().map(|finish| finish.value(words)).collect()
+    /// One value per aggregate, from the words of one partial and the multisets of each part that
+    /// it was combined from. A quotient is the binary64 nearest to the exact rational, ties to
+    /// even; zero is never negative.
+    pub(crate) fn values(&self, words: &[u64], parts: &[&[Multiset]]) -> Vec<Value> {
+        let mut values: Vec<Value> =
+            self.finishes.iter().map(|finish| finish.value(words)).collect();
+        for (number, Quantiles { grid, quantiles, outputs }) in self.quantiles.iter().enumerate() {
+            let sets: Vec<&Multiset> = parts.iter().map(|part| &part[number]).collect();
+            let selected = multiset::select(&sets, quantiles).unwrap_or_default();
+            for (code, &output) in selected.into_iter().zip(outputs) {
+                values[output] = Value::Integer(grid.value(code).into());
+            }
+        }
+        values
     }
 }
 
 impl Finish {
     fn value(self, words: &[u64]) -> Value {
         match self {
+            Self::Quantile => Value::Null,
             Self::Count(count) => Value::Integer(words[count].into()),
             Self::Sum { count, .. } | Self::Mean { count, .. } if words[count] == 0 => Value::Null,
             Self::Sum { sum, .. } => Value::Integer(sum_of(words, sum)),

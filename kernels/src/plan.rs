@@ -1,7 +1,10 @@
-//! The plan of a view: which exact sums, extremes and ends its aggregates need.
+//! The plan of a view: which exact sums, extremes and ends its aggregates need, and which values
+//! its quantiles are selected from.
 
 use isotick_model::StreamSchema;
 use isotick_model::view::{Aggregate, View};
+
+use crate::grid::Grid;
 
 /// One state in a partial. Column indices are those of the stream's schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -44,11 +47,22 @@ impl Term {
     }
 }
 
+/// A column's values, each with how often it occurs. Of no fixed size, so it is no part of a
+/// partial: [`Windows`](crate::Windows) keeps these beside the words, whichever engine reduces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ValuesOf {
+    /// The column.
+    pub column: usize,
+    /// As what values are kept.
+    pub grid: Grid,
+}
+
 /// What a view's aggregates need, each term once, and where its words stand in a partial.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     terms: Vec<(Term, usize)>,
     words: usize,
+    values: Vec<ValuesOf>,
     /// Per column of the schema that was given, whether it is never null.
     required: Vec<bool>,
 }
@@ -56,14 +70,24 @@ pub struct Plan {
 impl Plan {
     /// The plan of a view, whatever columns are null. [`Term::Rows`] always comes first.
     pub fn of(view: &View) -> Self {
-        Self::with_required(terms_of_view(view), Vec::new())
+        Self::of_view(view, Vec::new())
     }
 
     /// The plan of a view over a stream with this schema: a column that is not optional has as
     /// many values as there are rows, so that some terms are one.
     pub fn over(view: &View, schema: &StreamSchema) -> Self {
-        let required = schema.columns.iter().map(|column| !column.optional).collect();
-        Self::with_required(terms_of_view(view), required)
+        Self::of_view(view, schema.columns.iter().map(|column| !column.optional).collect())
+    }
+
+    fn of_view(view: &View, required: Vec<bool>) -> Self {
+        let aggregates = || view.aggregates.iter().map(|named| named.aggregate);
+        let mut plan = Self::with_required(aggregates().flat_map(terms_of), required);
+        for values in aggregates().filter_map(values_of) {
+            if !plan.values.contains(&values) {
+                plan.values.push(values);
+            }
+        }
+        plan
     }
 
     /// A plan of given terms, each kept once, after [`Term::Rows`].
@@ -72,7 +96,12 @@ impl Plan {
     }
 
     fn with_required(terms: impl IntoIterator<Item = Term>, required: Vec<bool>) -> Self {
-        let mut plan = Self { terms: vec![(Term::Rows, 0)], words: Term::Rows.words(), required };
+        let mut plan = Self {
+            terms: vec![(Term::Rows, 0)],
+            words: Term::Rows.words(),
+            values: Vec::new(),
+            required,
+        };
         for term in terms {
             let term = plan.plain(term);
             if plan.offset(term).is_none() {
@@ -109,7 +138,12 @@ impl Plan {
         self.terms.iter().find(|(other, _)| *other == term).map(|(_, offset)| *offset)
     }
 
-    /// The value columns that the terms read, ascending.
+    /// The values that quantiles are selected from, each once.
+    pub fn values(&self) -> &[ValuesOf] {
+        &self.values
+    }
+
+    /// The value columns that terms and quantiles read, ascending.
     pub fn columns(&self) -> Vec<usize> {
         let mut columns: Vec<usize> = self
             .terms
@@ -124,6 +158,7 @@ impl Plan {
                 | Term::First(c)
                 | Term::Last(c) => vec![c],
             })
+            .chain(self.values.iter().map(|values| values.column))
             .collect();
         columns.sort_unstable();
         columns.dedup();
@@ -131,8 +166,15 @@ impl Plan {
     }
 }
 
-fn terms_of_view(view: &View) -> impl Iterator<Item = Term> {
-    view.aggregates.iter().flat_map(|aggregate| terms_of(aggregate.aggregate))
+/// The values that an aggregate is selected from.
+pub fn values_of(aggregate: Aggregate) -> Option<ValuesOf> {
+    match aggregate {
+        Aggregate::Quantile { column, .. } => Some(ValuesOf { column, grid: Grid::Exact }),
+        Aggregate::ApproxQuantile { column, .. } => {
+            Some(ValuesOf { column, grid: Grid::LogLinear })
+        }
+        _ => None,
+    }
 }
 
 /// The terms an aggregate is finished from.
@@ -151,5 +193,6 @@ pub fn terms_of(aggregate: Aggregate) -> Vec<Term> {
         Aggregate::Vwap { price, size } => {
             vec![Term::SumProduct(price, size), Term::SumPaired { of: size, with: price }]
         }
+        Aggregate::Quantile { .. } | Aggregate::ApproxQuantile { .. } => vec![],
     }
 }

@@ -7,6 +7,7 @@ use isotick_model::Key;
 use isotick_model::results::WindowRow;
 
 use crate::hash::{EncodedRows, encode_rows};
+use crate::multiset::Multiset;
 use crate::states;
 use crate::tables::PublisherTable;
 use crate::windows::Windows;
@@ -142,10 +143,10 @@ impl Results {
                 fetched = ahead;
             }
             rows.push(match of_window {
-                [place] => self.row(*place, self.parts[place.part as usize].state(place.slot)),
+                [place] => self.row(of_window, self.parts[place.part as usize].state(place.slot)),
                 several => {
                     self.combine(several, &mut whole);
-                    self.row(several[0], &whole)
+                    self.row(several, &whole)
                 }
             });
         }
@@ -184,9 +185,15 @@ impl Results {
         }
     }
 
-    fn row(&self, place: Place, state: &[u64]) -> WindowRow {
-        let key = self.keys[place.key as usize].clone();
-        self.parts[0].lowered(key, place.start, state)
+    /// The row of one window's places and their combined state.
+    fn row(&self, places: &[Place], state: &[u64]) -> WindowRow {
+        let key = self.keys[places[0].key as usize].clone();
+        let multisets = |place: &Place| self.parts[place.part as usize].multisets(place.slot);
+        let parts: Vec<&[Multiset]> = match self.parts[0].plan().values() {
+            [] => Vec::new(),
+            _ => places.iter().map(multisets).collect(),
+        };
+        self.parts[0].lowered(key, places[0].start, state, &parts)
     }
 
     /// Rows that entered windows.

@@ -10,7 +10,9 @@ use isotick_model::ticks::ON_TIME;
 use isotick_model::view::{
     Aggregate, DefinitionHash, Lateness, NamedAggregate, OutputType, Tumbling, View,
 };
-use isotick_model::{Column, Inexact, Key, PublisherId, Scale, StreamSchema, Ticks, ValueColumn};
+use isotick_model::{
+    Column, Inexact, Key, PublisherId, Quantile, Scale, StreamSchema, Ticks, ValueColumn,
+};
 use num_bigint::{BigInt, BigUint};
 use num_traits::{Signed, Zero};
 use proptest::prelude::*;
@@ -97,7 +99,7 @@ pub fn schema(scales: [u8; 2]) -> StreamSchema {
     }
 }
 
-pub const EVERY_AGGREGATE: [Aggregate; 13] = [
+pub const EVERY_AGGREGATE: [Aggregate; 19] = [
     Aggregate::Count,
     Aggregate::CountOf(0),
     Aggregate::CountOf(1),
@@ -111,7 +113,17 @@ pub const EVERY_AGGREGATE: [Aggregate; 13] = [
     Aggregate::Var(0),
     Aggregate::Stddev(1),
     Aggregate::Vwap { price: 0, size: 1 },
+    Aggregate::Quantile { column: 0, q: Quantile::MEDIAN },
+    Aggregate::Quantile { column: 1, q: billionths(990_000_000) },
+    Aggregate::Quantile { column: 0, q: billionths(1) },
+    Aggregate::ApproxQuantile { column: 0, q: billionths(1_000_000_000) },
+    Aggregate::ApproxQuantile { column: 0, q: billionths(333_333_333) },
+    Aggregate::ApproxQuantile { column: 1, q: Quantile::MEDIAN },
 ];
+
+pub const fn billionths(billionths: u32) -> Quantile {
+    Quantile::from_billionths(billionths).expect("billionths are 1 to 10^9")
+}
 
 pub fn view(aggregates: &[Aggregate], window: Tumbling, filter: Option<Expr>) -> View {
     View {
@@ -138,6 +150,8 @@ pub fn view(aggregates: &[Aggregate], window: Tumbling, filter: Option<Expr>) ->
 pub enum Expected {
     Null,
     Integer(BigInt),
+    /// Any integer within 2^-8 of the magnitude of this one.
+    Near(i64),
     /// The binary64 nearest to n/d, d > 0.
     Quotient(BigInt, BigInt),
     /// The binary64 nearest to √(n/d), d > 0.
@@ -150,6 +164,9 @@ impl Expected {
             (Self::Null, Value::Null) => true,
             (Self::Integer(expected), Value::Integer(integer)) => {
                 *expected == BigInt::from(integer)
+            }
+            (Self::Near(exact), Value::Integer(integer)) => {
+                (integer - i128::from(*exact)).unsigned_abs() << 8 <= exact.unsigned_abs().into()
             }
             (Self::Quotient(n, d), Value::Float(float)) => is_nearest(float, n, d, false),
             (Self::Root(n, d), Value::Float(float)) => is_nearest(float, n, d, true),
@@ -253,6 +270,10 @@ fn naive_value(rows: &[&Row], aggregate: Aggregate, scales: [u8; 2]) -> Expected
         Aggregate::Last(c) => integer(values(c).next_back()),
         Aggregate::Var(c) => spread(c).map_or(Expected::Null, |(n, d)| Expected::Quotient(n, d)),
         Aggregate::Stddev(c) => spread(c).map_or(Expected::Null, |(n, d)| Expected::Root(n, d)),
+        Aggregate::Quantile { column, q } => integer(naive_quantile(values(column), q)),
+        Aggregate::ApproxQuantile { column, q } => {
+            naive_quantile(values(column), q).map_or(Expected::Null, Expected::Near)
+        }
         Aggregate::Vwap { price, size } => {
             let pairs = || rows.iter().filter_map(|row| row.values[price].zip(row.values[size]));
             let products: BigInt = pairs().map(|(p, s)| BigInt::from(p) * s).sum();
@@ -265,6 +286,15 @@ fn naive_value(rows: &[&Row], aggregate: Aggregate, scales: [u8; 2]) -> Expected
             }
         }
     }
+}
+
+/// The first of the sorted values that so many, at least, do not exceed: q of all.
+pub fn naive_quantile(values: impl Iterator<Item = i64>, q: Quantile) -> Option<i64> {
+    let mut sorted: Vec<i64> = values.collect();
+    sorted.sort_unstable();
+    let wanted = sorted.len() as u128 * u128::from(q.billionths());
+    let reaches = |place: &usize| (*place as u128 + 1) * 1_000_000_000 >= wanted;
+    (0..sorted.len()).find(reaches).map(|place| sorted[place])
 }
 
 /// Rows against the reference, value by value.

@@ -9,6 +9,8 @@ use isotick_model::{Key, StreamSchema, Ticks};
 use crate::engine::{Engine, EngineError};
 use crate::index::WindowIndex;
 use crate::lower::Lower;
+use crate::multiset::Multiset;
+use crate::multisets::Multisets;
 use crate::partial::Partials;
 pub use crate::partition::Truth;
 use crate::partition::{Form, Partitioner};
@@ -48,6 +50,7 @@ pub struct Windows {
     publishers: PublisherTable,
     index: WindowIndex,
     states: StateTable,
+    multisets: Multisets,
     /// Per slot, the last update that touched it.
     touched: Vec<u64>,
     /// Slots that were removed.
@@ -69,6 +72,7 @@ impl Windows {
             lower: Lower::new(&view, schema, &plan),
             partitioner: Partitioner::new(&view, &plan),
             states: StateTable::new(plan.words()),
+            multisets: Multisets::new(&plan),
             plan,
             index: WindowIndex::new(view.window),
             view,
@@ -138,6 +142,7 @@ impl Windows {
         let takes_groups = engine.takes_groups();
         let batch = partitioner.partition(ticks, select, takes_groups, keys, publishers);
         let mut touched = Vec::new();
+        let mut slots = (!self.multisets.is_empty()).then(Vec::new);
         let partials = match &batch.form {
             form if form.ticks().is_empty() => Partials::default(),
             Form::Runs(runs) => engine.reduce(&self.plan, runs)?,
@@ -147,12 +152,15 @@ impl Windows {
         match &batch.form {
             Form::Runs(runs) => {
                 let ids = runs.runs.iter().map(|run| (run.key, run.window_start));
-                self.combine_all(ids, &partials, &mut touched);
+                self.combine_all(ids, &partials, &mut touched, slots.as_mut());
             }
             Form::Groups(groups) => {
                 let ids = groups.groups.iter().map(|group| (group.key, group.window_start));
-                self.combine_all(ids, &partials, &mut touched);
+                self.combine_all(ids, &partials, &mut touched, slots.as_mut());
             }
+        }
+        if let Some(slots) = slots {
+            self.multisets.add(&batch.form, &slots);
         }
         self.passed += batch.form.ticks().len() as u64;
         self.unrepresentable += batch.unrepresentable;
@@ -161,12 +169,13 @@ impl Windows {
     }
 
     /// Combines partials into windows, and adds each window that was not touched by this update
-    /// before.
+    /// before; and each partial's slot to `slots`.
     fn combine_all(
         &mut self,
         ids: impl ExactSizeIterator<Item = (u32, i64)>,
         partials: &Partials,
         touched: &mut Vec<WindowId>,
+        mut slots: Option<&mut Vec<u32>>,
     ) {
         let stride = self.plan.words();
         assert_eq!(
@@ -177,6 +186,9 @@ impl Windows {
         for ((key, start), words) in ids.zip(partials.words.chunks_exact(stride)) {
             let id = WindowId { start, key };
             let slot = self.combine(id, words);
+            if let Some(slots) = &mut slots {
+                slots.push(slot);
+            }
             if std::mem::replace(&mut self.touched[slot as usize], self.updates) != self.updates {
                 touched.push(id);
             }
@@ -209,6 +221,11 @@ impl Windows {
         self.states.get(slot)
     }
 
+    /// A slot's multisets, in the order of [`Plan::values`].
+    pub(crate) fn multisets(&self, slot: u32) -> &[Multiset] {
+        self.multisets.of(slot)
+    }
+
     /// The windows of a key as (start, slot), by start.
     pub(crate) fn of_key(&self, key: u32) -> impl Iterator<Item = (i64, u32)> {
         self.index.of_key(key)
@@ -222,14 +239,21 @@ impl Windows {
         &self.publishers
     }
 
-    /// A state as a result, with version 0.
-    pub(crate) fn lowered(&self, key: Key, window_start: i64, state: &[u64]) -> WindowRow {
+    /// A state as a result, with version 0. `parts` has the window's multisets of each part that
+    /// the state was combined from.
+    pub(crate) fn lowered(
+        &self,
+        key: Key,
+        window_start: i64,
+        state: &[u64],
+        parts: &[&[Multiset]],
+    ) -> WindowRow {
         WindowRow {
             key,
             window_start,
             window_end: self.view.window.end_of(window_start),
             version: 0,
-            values: self.lower.values(state),
+            values: self.lower.values(state, parts),
         }
     }
 
@@ -239,13 +263,21 @@ impl Windows {
     /// When there is no such window.
     pub fn row(&self, id: WindowId) -> WindowRow {
         let slot = self.index.get(id.key, id.start).expect("the window is held");
-        self.lowered(self.keys.get(id.key).clone(), id.start, self.state(slot))
+        self.row_of_slot(id, slot)
+    }
+
+    fn row_of_slot(&self, id: WindowId, slot: u32) -> WindowRow {
+        let key = self.keys.get(id.key).clone();
+        self.lowered(key, id.start, self.state(slot), &[self.multisets(slot)])
     }
 
     /// Forgets a window; whether there was one. Ticks that come for it later begin it anew.
     pub fn remove(&mut self, id: WindowId) -> bool {
         let slot = self.index.remove(id.key, id.start);
         self.free.extend(slot);
+        if let Some(slot) = slot {
+            self.multisets.clear(slot);
+        }
         slot.is_some()
     }
 
@@ -254,9 +286,7 @@ impl Windows {
         let mut by_key: Vec<u32> = (0..self.keys.len() as u32).collect();
         by_key.sort_unstable_by_key(|&code| self.keys.get(code));
         let of_key = |code| self.of_key(code).map(move |window| (code, window));
-        let row = |(code, (start, slot))| {
-            self.lowered(self.keys.get(code).clone(), start, self.state(slot))
-        };
+        let row = |(key, (start, slot))| self.row_of_slot(WindowId { start, key }, slot);
         by_key.into_iter().flat_map(of_key).map(row).collect()
     }
 

@@ -4,6 +4,8 @@ use std::fmt;
 
 use thiserror::Error;
 
+use crate::quantile::Quantile;
+
 /// A time or time unit that is none.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum TimeError {
@@ -317,17 +319,40 @@ pub enum DefinitionProblem {
         /// All aggregates.
         known: &'static str,
     },
-    /// Too many or too few columns for an aggregate.
+    /// Too many or too few arguments for an aggregate.
     #[error("`{name}` takes {expected}, here are {found}: write {example}")]
     Arguments {
         /// The aggregate.
         name: String,
-        /// How many columns it takes.
+        /// What it takes.
         expected: &'static str,
         /// How many there are.
         found: usize,
         /// A good one.
         example: &'static str,
+    },
+    /// A number that is no quantile.
+    #[error(
+        "`{text}` is no quantile: write a decimal above 0 and at most 1, such as 0.5 for the \
+         median or 0.99"
+    )]
+    Quantile {
+        /// What was written.
+        text: String,
+    },
+    /// A quantile that is too fine.
+    #[error("the quantile `{text}` has more than 9 digits after the point: round it")]
+    QuantileDigits {
+        /// What was written.
+        text: String,
+    },
+    /// A quantile that stands twice in one aggregate.
+    #[error("the quantile {q} stands twice in `{name}`: leave one out")]
+    QuantileTwice {
+        /// The aggregate.
+        name: String,
+        /// The quantile.
+        q: Quantile,
     },
     /// An aggregate over the key or the time.
     #[error(

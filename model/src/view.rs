@@ -1,6 +1,7 @@
 //! What is computed: a view over a stream, the same live and as a scan.
 
 use crate::expr::Expr;
+use crate::quantile::Quantile;
 use crate::units::Scale;
 
 /// A view with every name resolved against its stream's schema.
@@ -98,7 +99,8 @@ pub enum LatenessPolicy {
     Drop,
 }
 
-/// An aggregate under its output name. `ohlc` is resolved into its four parts.
+/// An aggregate under its output name. `ohlc` is resolved into its four parts, `quantile` and
+/// `approx_quantile` into one per q.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedAggregate {
     /// The output column's name.
@@ -141,6 +143,21 @@ pub enum Aggregate {
         /// The size column.
         size: usize,
     },
+    /// The value at rank ⌈q·n⌉, from 1, of the n values that are not null.
+    Quantile {
+        /// The column.
+        column: usize,
+        /// Which one.
+        q: Quantile,
+    },
+    /// The same within 2^-8 of its magnitude, from a state of bounded size. The estimate depends
+    /// on the exact value alone.
+    ApproxQuantile {
+        /// The column.
+        column: usize,
+        /// Which one.
+        q: Quantile,
+    },
 }
 
 impl Aggregate {
@@ -156,7 +173,9 @@ impl Aggregate {
             | Self::Last(column)
             | Self::Mean(column)
             | Self::Var(column)
-            | Self::Stddev(column) => vec![column],
+            | Self::Stddev(column)
+            | Self::Quantile { column, .. }
+            | Self::ApproxQuantile { column, .. } => vec![column],
             Self::Vwap { price, size } => vec![price, size],
         }
     }
@@ -167,7 +186,7 @@ impl Aggregate {
 pub enum OutputType {
     /// A count of ticks or values.
     Count,
-    /// A scaled 64-bit integer (`min`, `max`, `first`, `last`).
+    /// A scaled 64-bit integer (`min`, `max`, `first`, `last`, quantiles).
     Scaled(Scale),
     /// A scaled 128-bit integer (`sum`; it cannot overflow: fewer than 2^63 values of 64 bits).
     ScaledWide(Scale),

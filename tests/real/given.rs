@@ -55,6 +55,8 @@ const TRADES: &[&str] = &[
     "mean(price)",
     "stddev(price)",
     "var(size)",
+    "median(price)",
+    "m = median(size)",
 ];
 
 const BARS: &[&str] = &[
@@ -66,6 +68,7 @@ const BARS: &[&str] = &[
     "vwap(close, volume)",
     "count()",
     "stddev(close)",
+    "median(volume)",
 ];
 
 const BAR_COLUMNS: &[Column] = &[
@@ -344,6 +347,7 @@ impl Given {
             ("mean", [c]) => Output::Mean(*c),
             ("var", [c]) => Output::Var(*c),
             ("stddev", [c]) => Output::Stddev(*c),
+            ("median", [c]) => Output::Quantile(*c, 500_000_000),
             ("vwap", [p, s]) => Output::Vwap(*p, *s),
             ("ohlc", [c]) => {
                 let prefix = name.map_or(String::new(), |name| format!("{name}_"));

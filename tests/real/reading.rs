@@ -11,7 +11,7 @@ use num_integer::Integer;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::given::{Column, Given};
-use crate::oracle::{Cell, Decimal, Output, View, Window};
+use crate::oracle::{self, Cell, Decimal, Output, View, Window};
 use crate::rational;
 
 /// The accepted rows of a file, in file order.
@@ -107,6 +107,11 @@ impl Table {
             Output::Max(c) => integer(values(c).into_iter().max()),
             Output::First(c) => integer(values(c).first().copied()),
             Output::Last(c) => integer(values(c).last().copied()),
+            Output::Quantile(c, billionths) => integer(oracle::at_rank(values(c), billionths)),
+            Output::ApproxQuantile(c, billionths) => {
+                let exact = oracle::at_rank(values(c), billionths);
+                exact.map_or(Cell::Null, |exact| Cell::Integer(oracle::on_grid(exact)))
+            }
             Output::Sum(c) => match values(c).as_slice() {
                 [] => Cell::Null,
                 values => Cell::Integer(total(values).into()),

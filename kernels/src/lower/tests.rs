@@ -14,7 +14,7 @@ fn lower(aggregate: Aggregate, scales: [u8; 2], states: &[(Term, &[u64])]) -> Va
         let offset = plan.offset(*term).unwrap();
         words[offset..offset + state.len()].copy_from_slice(state);
     }
-    Lower::new(&view, &schema(scales), &plan).values(&words)[0]
+    Lower::new(&view, &schema(scales), &plan).values(&words, &[])[0]
 }
 
 fn any_wide() -> impl Strategy<Value = [u64; 3]> {

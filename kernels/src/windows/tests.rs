@@ -272,7 +272,8 @@ fn windows_are_removed_and_begin_anew() {
     assert_eq!(windows.len(), 1);
     let touched = windows.update_all(&ticks_of(&[row(1, 0, 2, 7, 1)]), &mut CpuEngine).unwrap();
     assert_eq!(touched, [id]);
-    assert_eq!(windows.row(id).values[0], Value::Integer(1));
+    let anew = windows_of(&[row(1, 0, 2, 7, 1)], &EVERY_AGGREGATE, WINDOW);
+    assert_eq!(windows.row(id), anew.rows()[0], "nothing is left of what was there before");
     assert_eq!(windows.len(), 2);
 }
 

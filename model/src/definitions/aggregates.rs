@@ -1,4 +1,4 @@
-//! The texts of aggregates: `vwap(price, size)`, `volume = sum(size)`.
+//! The texts of aggregates: `vwap(price, size)`, `volume = sum(size)`, `quantile(size, 0.99)`.
 
 use toml::de::DeValue;
 
@@ -7,11 +7,15 @@ use super::parser::is_column_name;
 use crate::error::{DefinitionError, DefinitionProblem, ExprError, ExprProblem};
 use crate::expr::Comparison;
 use crate::expr::lexer::{Token, TokenKind, quote_name, tokens};
+use crate::quantile::{Quantile, QuantileProblem};
 use crate::schema::StreamSchema;
 use crate::view::{Aggregate, NamedAggregate, OutputType};
 
-const KNOWN: &str =
-    "count, sum, min, max, first, last, ohlc(price), mean, var, stddev, vwap(price, size)";
+const KNOWN: &str = "count, sum, min, max, first, last, ohlc(price), mean, var, stddev, \
+    vwap(price, size), median, quantile(size, 0.5, 0.99), approx_quantile(size, 0.5, 0.99)";
+
+/// Aggregates that take quantiles after their column.
+const OF_QUANTILES: [&str; 2] = ["quantile", "approx_quantile"];
 
 /// The results' own columns.
 const RESERVED: [&str; 3] = ["window_start", "window_end", "version"];
@@ -71,10 +75,17 @@ pub(super) fn text(named: &NamedAggregate, schema: &StreamSchema) -> String {
         Aggregate::Var(_) => "var",
         Aggregate::Stddev(_) => "stddev",
         Aggregate::Vwap { .. } => "vwap",
+        Aggregate::Quantile { .. } => "quantile",
+        Aggregate::ApproxQuantile { .. } => "approx_quantile",
     };
     let columns = named.aggregate.columns().into_iter();
-    let columns: Vec<_> = columns.map(|column| quote_name(&schema.columns[column].name)).collect();
-    format!("{} = {function}({})", quote_name(&named.name), columns.join(", "))
+    let columns = columns.map(|column| quote_name(&schema.columns[column].name));
+    let q = match named.aggregate {
+        Aggregate::Quantile { q, .. } | Aggregate::ApproxQuantile { q, .. } => Some(q.to_string()),
+        _ => None,
+    };
+    let arguments: Vec<_> = columns.chain(q).collect();
+    format!("{} = {function}({})", quote_name(&named.name), arguments.join(", "))
 }
 
 /// What is wrong, and at which byte of the aggregate's text.
@@ -89,12 +100,13 @@ impl From<ExprError> for Problem {
     }
 }
 
-/// `[name =] function([column {, column}])`, names not resolved yet.
+/// `[name =] function([column {, column | quantile}])`, names not resolved yet.
 struct Call {
     name: Option<String>,
     function: String,
     /// Column names and the bytes where they stand.
     columns: Vec<(String, usize)>,
+    quantiles: Vec<Quantile>,
     /// The byte where the function stands.
     offset: usize,
 }
@@ -115,10 +127,20 @@ impl Call {
         if !tokens.take(&TokenKind::Open) {
             return Err(tokens.expected("`(`"));
         }
-        let mut columns = Vec::new();
+        let (mut columns, mut quantiles) = (Vec::new(), Vec::new());
+        let of_quantiles = OF_QUANTILES.contains(&function.as_str());
         if !tokens.take(&TokenKind::Close) {
             loop {
-                columns.push(tokens.name("a column")?);
+                if of_quantiles && !columns.is_empty() {
+                    let (q, offset) = tokens.quantile()?;
+                    if quantiles.contains(&q) {
+                        let problem = DefinitionProblem::QuantileTwice { name: function, q };
+                        return Err(Problem { offset, problem });
+                    }
+                    quantiles.push(q);
+                } else {
+                    columns.push(tokens.name("a column")?);
+                }
                 if tokens.take(&TokenKind::Close) {
                     break;
                 }
@@ -130,13 +152,15 @@ impl Call {
         if !tokens.take(&TokenKind::End) {
             return Err(tokens.expected("the end"));
         }
-        Ok(Self { name, function, columns, offset })
+        Ok(Self { name, function, columns, quantiles, offset })
     }
 
     /// The call without its name.
     fn text(&self) -> String {
-        let columns: Vec<_> = self.columns.iter().map(|(name, _)| quote_name(name)).collect();
-        format!("{}({})", self.function, columns.join(", "))
+        let columns = self.columns.iter().map(|(name, _)| quote_name(name));
+        let arguments: Vec<_> =
+            columns.chain(self.quantiles.iter().map(ToString::to_string)).collect();
+        format!("{}({})", self.function, arguments.join(", "))
     }
 
     fn resolve(&self, schema: &StreamSchema) -> Result<Vec<NamedAggregate>, Problem> {
@@ -146,13 +170,22 @@ impl Call {
                 (1..=1, "one column", "sum(size)")
             }
             "vwap" => (2..=2, "two columns", "vwap(price, size)"),
+            "median" => (1..=1, "one column", "median(size)"),
+            "quantile" => {
+                (2..=usize::MAX, "a column, then one quantile or more", "quantile(size, 0.5, 0.99)")
+            }
+            "approx_quantile" => (
+                2..=usize::MAX,
+                "a column, then one quantile or more",
+                "approx_quantile(size, 0.5, 0.99)",
+            ),
             _ => {
                 let name = self.function.clone();
                 let problem = DefinitionProblem::UnknownAggregate { name, known: KNOWN };
                 return Err(Problem { offset: self.offset, problem });
             }
         };
-        let found = self.columns.len();
+        let found = self.columns.len() + self.quantiles.len();
         if !arguments.contains(&found) {
             let name = self.function.clone();
             let problem = DefinitionProblem::Arguments { name, expected, found, example };
@@ -175,6 +208,17 @@ impl Call {
             ("var", &[column]) => (Aggregate::Var(column), OutputType::Float),
             ("stddev", &[column]) => (Aggregate::Stddev(column), OutputType::Float),
             ("vwap", &[price, size]) => (Aggregate::Vwap { price, size }, OutputType::Float),
+            ("median", &[column]) => {
+                (Aggregate::Quantile { column, q: Quantile::MEDIAN }, scaled(column))
+            }
+            ("quantile", &[column]) => {
+                let of = |q| Aggregate::Quantile { column, q };
+                return Ok(self.quantiles("", of, scaled(column)));
+            }
+            ("approx_quantile", &[column]) => {
+                let of = |q| Aggregate::ApproxQuantile { column, q };
+                return Ok(self.quantiles("approx_", of, scaled(column)));
+            }
             (_, &[column]) => return Ok(self.ohlc(column, scaled(column))),
             _ => unreachable!("the number of columns was checked above"),
         };
@@ -199,6 +243,25 @@ impl Call {
             output,
         });
         named.into()
+    }
+
+    /// One output per q: `size_p50` after the column or, given a name and several, after that;
+    /// one q with a name has the name itself.
+    fn quantiles(
+        &self,
+        prefix: &str,
+        of: impl Fn(Quantile) -> Aggregate,
+        output: OutputType,
+    ) -> Vec<NamedAggregate> {
+        let named = |&q: &Quantile| {
+            let name = match &self.name {
+                Some(name) if self.quantiles.len() == 1 => name.clone(),
+                Some(name) => format!("{name}_{}", q.label()),
+                None => format!("{prefix}{}_{}", self.columns[0].0, q.label()),
+            };
+            NamedAggregate { name, aggregate: of(q), output }
+        };
+        self.quantiles.iter().map(named).collect()
     }
 
     fn value(&self, schema: &StreamSchema, name: &str, offset: usize) -> Result<usize, Problem> {
@@ -246,6 +309,24 @@ impl Cursor {
         let found = (name.clone(), *offset);
         self.next += 1;
         Ok(found)
+    }
+
+    fn quantile(&mut self) -> Result<(Quantile, usize), Problem> {
+        let Token { offset, kind: TokenKind::Number(text) } = self.peek() else {
+            return Err(self.expected("a quantile such as 0.99"));
+        };
+        let (offset, text) = (*offset, text.clone());
+        let q = Quantile::parse(&text).map_err(|problem| Problem {
+            offset,
+            problem: match problem {
+                QuantileProblem::NoNumber | QuantileProblem::Range => {
+                    DefinitionProblem::Quantile { text }
+                }
+                QuantileProblem::Digits => DefinitionProblem::QuantileDigits { text },
+            },
+        })?;
+        self.next += 1;
+        Ok((q, offset))
     }
 
     fn expected(&self, expected: &'static str) -> Problem {

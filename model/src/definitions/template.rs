@@ -31,7 +31,7 @@ aggregates = [
     "volume = sum(size)",
     "vwap = vwap(price, size)",
     "trades = count()",
-] # also: min, max, first, last, mean, var, stddev, count(column)
+] # also: min, max, first, last, mean, var, stddev, count(column), median, quantile(size, 0.5, 0.99)
 # Ticks up to 50 ms late still change their window and publish it anew ("correct"). Others: "side"
 # and "drop" publish each window once and set later ticks aside, or only count them.
 lateness = { allowed = "50ms", policy = "correct" }

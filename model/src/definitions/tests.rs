@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use super::template::{EXAMPLE, template_for};
 use super::*;
 use crate::expr::{Comparison, Expr};
+use crate::quantile::Quantile;
 use crate::schema::{Column, Inexact};
 use crate::units::Scale;
 use crate::view::{Aggregate, LatenessPolicy, OutputType, Tumbling};
@@ -63,7 +64,9 @@ fn the_example_resolves() {
 #[test]
 fn outputs_are_named_after_their_text() {
     let aggregates = r#"["count()", "count(size)", "sum(size)", "vwap(price,size)", "ohlc(price)",
-        "p = ohlc(price)", "stddev( price )", "v = var(price)"]"#;
+        "p = ohlc(price)", "stddev( price )", "v = var(price)", "median(size)",
+        "quantile(size, 0.5, 0.999)", "q = quantile(size, 0.90)", "t = quantile(price, .01, 1)",
+        "m = median(size)", "approx_quantile(size, 0.5)", "a = approx_quantile(size, 0.5, 0.95)"]"#;
     let view = format!("window = {{ tumbling = \"1s\" }}\naggregates = {aggregates}");
     let definitions = parse(&with_view(&view));
     let names: Vec<_> = definitions.views[0].aggregates.iter().map(|a| a.name.as_str()).collect();
@@ -84,8 +87,49 @@ fn outputs_are_named_after_their_text() {
             "p_close",
             "stddev_price",
             "v",
+            "median_size",
+            "size_p50",
+            "size_p99_9",
+            "q",
+            "t_p1",
+            "t_p100",
+            "m",
+            "approx_size_p50",
+            "a_p50",
+            "a_p95",
         ]
     );
+    let of = |name: &str| {
+        definitions.views[0].aggregates.iter().find(|other| other.name == name).unwrap()
+    };
+    let half = Quantile::parse("0.5").unwrap();
+    assert_eq!(of("median_size").aggregate, Aggregate::Quantile { column: 1, q: half });
+    assert_eq!(of("a_p50").aggregate, Aggregate::ApproxQuantile { column: 1, q: half });
+    assert_eq!(of("t_p1").output, OutputType::Scaled(scale(4)));
+    assert_eq!(of("a_p95").output, OutputType::Scaled(scale(0)));
+}
+
+/// However a quantile is written, it is one definition.
+#[test]
+fn a_quantile_has_one_text() {
+    let of = |aggregate: &str| {
+        let view = format!("window = {{ tumbling = \"1s\" }}\naggregates = [\"{aggregate}\"]");
+        parse(&with_view(&view))
+    };
+    let median = of("x = median(size)");
+    assert!(median.to_toml().contains("\"x = quantile(size, 0.5)\""), "{}", median.to_toml());
+    for same in ["x = quantile(size, 0.50)", "x = quantile( size,5e-1 )"] {
+        assert_eq!(of(same), median, "{same}");
+        assert_eq!(of(same).to_toml(), median.to_toml());
+    }
+    for other in ["x = quantile(size, 0.500000001)", "x = approx_quantile(size, 0.5)"] {
+        assert_ne!(of(other).views[0].definition, median.views[0].definition, "{other}");
+    }
+    assert_eq!(of("quantile(size, 0.5, 0.9)").to_toml(), {
+        let view = "window = { tumbling = \"1s\" }\n\
+                    aggregates = [\"quantile(size, 0.5)\", \"quantile(size, 0.9)\"]";
+        parse(&with_view(view)).to_toml()
+    });
 }
 
 #[test]
@@ -106,7 +150,8 @@ fn canonical_text_reads_back() {
         where = '''`bid px` > 1.5 and (`in` is null or not `in` in (1, 2.5, 0.001))
             or `tab's ``key```= "it's"'''
         window = { tumbling = "1h30m", origin = 1969-12-31T23:00:00.5+01:00 }
-        aggregates = ["`my name` = sum(`in`)", 'vwap(`bid px`, `in`)']
+        aggregates = ["`my name` = sum(`in`)", 'vwap(`bid px`, `in`)', "median(`in`)",
+            "quantile(`bid px`, 0.5, 0.123456789, 1.0)", "`my q` = approx_quantile(`in`, 1e-9)"]
         lateness = { policy = "side", allowed = "1d" }
         [view.n]
         stream = "plain"
@@ -334,8 +379,8 @@ fn errors_point_at_the_line_and_say_what_to_do() {
             "isotick.toml:9:21: unknown column \"prise\"; the stream has price, size",
         ),
         (
-            aggregates("[\"median(price)\"]"),
-            "isotick.toml:9:16: unknown aggregate `median`; there are count, sum, min, max, first, last, ohlc(price), mean, var, stddev, vwap(price, size)",
+            aggregates("[\"mode(price)\"]"),
+            "isotick.toml:9:16: unknown aggregate `mode`; there are count, sum, min, max, first, last, ohlc(price), mean, var, stddev, vwap(price, size), median, quantile(size, 0.5, 0.99), approx_quantile(size, 0.5, 0.99)",
         ),
         (
             aggregates("[\"vwap(price)\"]"),
@@ -344,6 +389,47 @@ fn errors_point_at_the_line_and_say_what_to_do() {
         (
             aggregates("[\"sum()\"]"),
             "isotick.toml:9:16: `sum` takes one column, here are 0: write sum(size)",
+        ),
+        (
+            aggregates("[\"quantile()\"]"),
+            "isotick.toml:9:16: `quantile` takes a column, then one quantile or more, here are 0: write quantile(size, 0.5, 0.99)",
+        ),
+        (
+            aggregates("[\"approx_quantile(size)\"]"),
+            "isotick.toml:9:16: `approx_quantile` takes a column, then one quantile or more, here are 1: write approx_quantile(size, 0.5, 0.99)",
+        ),
+        (aggregates("[\"quantile(0.5)\"]"), "isotick.toml:9:25: expected a column, found `0.5`"),
+        (
+            aggregates("[\"quantile(size, price)\"]"),
+            "isotick.toml:9:31: expected a quantile such as 0.99, found `price`",
+        ),
+        (
+            aggregates("[\"quantile(size, 0.5, 0)\"]"),
+            "isotick.toml:9:36: `0` is no quantile: write a decimal above 0 and at most 1, such as 0.5 for the median or 0.99",
+        ),
+        (
+            aggregates("[\"quantile(size, 99)\"]"),
+            "isotick.toml:9:31: `99` is no quantile: write a decimal above 0 and at most 1, such as 0.5 for the median or 0.99",
+        ),
+        (
+            aggregates("[\"quantile(size, 0.9999999999)\"]"),
+            "isotick.toml:9:31: the quantile `0.9999999999` has more than 9 digits after the point: round it",
+        ),
+        (
+            aggregates("[\"quantile(size, 0.5, .50)\"]"),
+            "isotick.toml:9:36: the quantile 0.5 stands twice in `quantile`: leave one out",
+        ),
+        (
+            aggregates("[\"median(size, 0.5)\"]"),
+            "isotick.toml:9:29: expected a column, found `0.5`",
+        ),
+        (
+            aggregates("[\"quantile(symbol, 0.5)\"]"),
+            "isotick.toml:9:25: `quantile` needs a value column, \"symbol\" is a key column; the value columns are price, size",
+        ),
+        (
+            aggregates("[\"quantile(size, 0.5)\", \"quantile(size, 0.9, 0.5)\"]"),
+            "isotick.toml:9:38: the output \"size_p50\" clashes with another output: name this aggregate, as in \"my = quantile(size, 0.9, 0.5)\"",
         ),
         (
             aggregates("[\"min(symbol)\"]"),

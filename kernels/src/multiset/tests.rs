@@ -1,0 +1,176 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::testing::{billionths, naive_quantile};
+
+const QUANTILES: [Quantile; 6] = [
+    billionths(1),
+    billionths(10_000_000),
+    billionths(333_333_333),
+    Quantile::MEDIAN,
+    billionths(999_000_000),
+    billionths(1_000_000_000),
+];
+
+fn of(values: &[i64]) -> Multiset {
+    let mut set = Multiset::default();
+    set.extend(values);
+    set
+}
+
+/// Every quantile of the union is that of the values, sorted.
+fn assert_selects(parts: &[&Multiset], values: &[i64]) {
+    let len: u64 = parts.iter().map(|part| part.len()).sum();
+    assert_eq!(len, values.len() as u64);
+    let selected = select(parts, &QUANTILES);
+    let expected: Option<Vec<i64>> =
+        QUANTILES.iter().map(|&q| naive_quantile(values.iter().copied(), q)).collect();
+    assert_eq!(selected, expected);
+}
+
+fn form(set: &Multiset) -> &'static str {
+    match set.counted {
+        Counted::Nothing => "plain",
+        Counted::Dense(_) => "dense",
+        Counted::Sorted(_) => "sorted",
+    }
+}
+
+/// Uniform below `below`, times `step`.
+fn random(len: usize, below: u64, step: i64, seed: u64) -> Vec<i64> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        ((state >> 11) % below).cast_signed().wrapping_mul(step)
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+/// Values that come to every form, by name.
+fn cases() -> Vec<(&'static str, Vec<i64>)> {
+    let ends = [i64::MIN, i64::MAX, 0, -1, i64::MIN + 1];
+    let mut wanders = random(30_000, 900, 1, 5);
+    wanders.iter_mut().enumerate().for_each(|(place, value)| *value += place as i64 / 10 - 1500);
+    let mut leaves = random(20_000, 1000, 1, 6);
+    leaves[15_000] = i64::MAX;
+    vec![
+        ("plain", vec![]),
+        ("plain", vec![i64::MIN]),
+        ("plain", random(1023, 10, 1, 1)),
+        ("dense", random(1024, 10, 1, 1)),
+        ("dense", random(20_000, 10_000, 1, 2)),
+        ("dense", random(5_000, 3, 1, 2).iter().map(|v| i64::MAX - v).collect()),
+        ("dense", random(5_000, 3, 1, 2).iter().map(|v| i64::MIN + v).collect()),
+        ("dense", wanders),
+        ("plain", random(100_000, 1 << 53, 1 << 10, 3)),
+        ("sorted", random(50_000, 2_000, 1 << 40, 4)),
+        ("sorted", (0..20_000).map(|place| ends[place % 5]).collect()),
+        ("sorted", leaves),
+    ]
+}
+
+#[test]
+fn each_form_is_met_and_selects_the_same() {
+    for (expected, values) in cases() {
+        let whole = of(&values);
+        assert_eq!(form(&whole), expected, "{} values", values.len());
+        assert_selects(&[&whole], &values);
+        let mut one_by_one = Multiset::default();
+        values.iter().rev().for_each(|&value| one_by_one.push(value));
+        assert_selects(&[&one_by_one], &values);
+    }
+}
+
+/// The union of any two forms, each with values that wait.
+#[test]
+fn unions_of_all_forms() {
+    let cases = cases();
+    for (_, a) in &cases {
+        for (_, b) in &cases {
+            let (a_set, b_set) = (of(a), of(b));
+            let both = [a.as_slice(), b.as_slice()].concat();
+            assert_selects(&[&a_set, &b_set], &both);
+            assert_selects(&[&b_set, &Multiset::default(), &a_set], &both);
+        }
+    }
+}
+
+/// Values of one window drawn from several kinds in turn, so that forms change on the way.
+fn any_values() -> impl Strategy<Value = Vec<i64>> {
+    let piece = (0_usize..3000, 0_usize..5, any::<u64>(), -5000_i64..5000).prop_map(
+        |(len, kind, seed, offset)| {
+            let (below, step) =
+                [(1, 1), (50, 1), (5000, 1), (300, 1 << 45), (1 << 53, 1 << 11)][kind];
+            random(len, below, step, seed).iter().map(|value| value.wrapping_add(offset)).collect()
+        },
+    );
+    proptest::collection::vec(piece, 0..4)
+        .prop_map(|pieces: Vec<Vec<i64>>| pieces.into_iter().flatten().collect())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
+
+    /// Any order, any split over any number of parts, pushed singly or as slices.
+    #[test]
+    fn order_and_splits_do_not_matter(values in any_values(), seed: u64, parts in 1_usize..5) {
+        let mut shuffled: Vec<(i64, i64)> =
+            values.iter().copied().zip(random(values.len(), 1 << 40, 1, seed)).collect();
+        shuffled.sort_unstable_by_key(|pair| pair.1);
+        let mut sets = vec![Multiset::default(); parts];
+        for (number, chunk) in shuffled.chunks(1 + (seed % 700) as usize).enumerate() {
+            let set = &mut sets[(seed as usize).wrapping_add(number) % parts];
+            let chunk: Vec<i64> = chunk.iter().map(|pair| pair.0).collect();
+            match number % 2 {
+                0 => set.extend(&chunk),
+                _ => chunk.iter().for_each(|&value| set.push(value)),
+            }
+        }
+        let mut sets: Vec<&Multiset> = sets.iter().collect();
+        assert_selects(&sets, &values);
+        sets.reverse();
+        assert_selects(&sets, &values);
+    }
+}
+
+/// The comparison above notices what must not happen.
+#[test]
+fn a_lost_and_a_doubled_value_are_noticed() {
+    let least: Vec<i64> = (0..10_000).map(|value| value * 7).collect();
+    let expected = select(&[&of(&least)], &QUANTILES);
+    assert_ne!(select(&[&of(&least[1..])], &QUANTILES), expected, "the least value lost");
+    let (a, b) = (of(&least[..5000]), of(&least[5000..]));
+    assert_eq!(select(&[&a, &b], &QUANTILES), expected);
+    assert_ne!(select(&[&a, &a, &b], &QUANTILES), expected, "a part merged twice");
+}
+
+/// A span whose counts could pass 32 bits is given up before they do.
+#[test]
+fn counts_do_not_overflow() {
+    let mut set = of(&random(5000, 10, 1, 8));
+    let Counted::Dense(dense) = &mut set.counted else { panic!("dense") };
+    let more = u64::from(u32::MAX) - dense.len - 100;
+    dense.counts[3] += more as u32;
+    dense.len += more;
+    set.extend(&vec![3; 3 * PENDING_MAX]);
+    assert_eq!(form(&set), "sorted");
+    let count = u64::from(u32::MAX) - 100 + (3 * PENDING_MAX + 5000 % PENDING_MAX) as u64;
+    assert!(set.len() >= count - PENDING_MAX as u64 && set.len() > u32::MAX.into());
+    assert_eq!(select(&[&set], &[Quantile::MEDIAN]), Some(vec![3]));
+    assert_eq!(select(&[&set, &set], &[billionths(1)]).unwrap(), [0]);
+}
+
+/// The approximate form's memory does not grow with what it has seen.
+#[test]
+fn memory_is_bounded_by_the_cells() {
+    const CELLS: usize = 14_592;
+    let mut set = Multiset::default();
+    for seed in 0..40 {
+        set.extend(&random(50_000, CELLS as u64, 1, seed));
+    }
+    let Counted::Dense(dense) = &set.counted else { panic!("dense") };
+    let bytes = dense.counts.capacity() * 4 + set.pending.capacity() * 8;
+    assert!(bytes < 180_000, "{bytes}");
+}
