@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use isotick_model::definitions::Definitions;
 use isotick_model::{PublisherId, RejectReason, Rejected, StreamSchema, time};
 use isotick_scheduler::{Part, ScanError, TickSink};
-use isotick_storage::source::{KeysWanted, RejectedRow, Source, SourceBatch, SourceOptions};
+use isotick_storage::source::{Needed, RejectedRow, Source, SourceBatch, SourceOptions};
 
 use crate::cli::FieldArgs;
 
@@ -20,13 +20,13 @@ pub fn open(
     definitions: &Definitions,
     schema: &StreamSchema,
     publisher: Option<&PublisherId>,
-    keys: Option<KeysWanted>,
+    needed: Option<Needed>,
 ) -> Result<Source> {
     let options = SourceOptions {
         map: fields.pairs()?,
         time_unit: fields.time_unit,
         publisher: publisher.cloned(),
-        keys,
+        needed,
         windows: definitions.views_of(&schema.name).map(|view| view.window).collect(),
         ..SourceOptions::default()
     };

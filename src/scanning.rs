@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use isotick_kernels::{EngineKind, Plan, ResultHash, ResultHasher, Term, Truth};
+use isotick_model::expr::Expr;
 use isotick_model::results::{ResultSchema, WindowRow};
-use isotick_model::view::View;
+use isotick_model::view::{Tumbling, View};
 use isotick_model::{StreamSchema, Ticks};
 use isotick_scheduler::{Part, Scan, ScanError, TickSink};
 use isotick_storage::{Columns, Snapshot};
@@ -183,15 +184,26 @@ fn read_failed(error: isotick_storage::Error) -> ScanError {
 
 /// The columns that a view reads: of its plan and of its filter.
 fn columns_of(view: &View, truth: Truth) -> Columns {
-    let plan = Plan::of(view);
-    let mut values = plan.columns();
+    let mut values = Plan::of(view).columns();
     values.extend(view.filter.iter().flat_map(|filter| filter.columns()));
     values.sort_unstable();
     values.dedup();
     // Only the ends of windows depend on who sent a tick.
-    let ends = |term: &Term| matches!(term, Term::First(_) | Term::Last(_));
-    let identity = plan.terms().iter().any(|(term, _)| ends(term));
-    Columns { values, identity, seen: truth != Truth::Now }
+    let identity = needs_order(view);
+    let one_window = one_window(view, truth);
+    Columns { values, identity, seen: truth != Truth::Now, one_window }
+}
+
+/// The view's windows, where all that matters of a tick's time is the window that it lies in.
+pub fn one_window(view: &View, truth: Truth) -> Option<Tumbling> {
+    let timed = view.filter.as_ref().is_some_and(Expr::reads_time);
+    (!timed && truth == Truth::Now && !needs_order(view)).then_some(view.window)
+}
+
+/// Whether it matters which ticks come first: at the ends of windows.
+fn needs_order(view: &View) -> bool {
+    let ends = |(term, _): &(Term, _)| matches!(term, Term::First(_) | Term::Last(_));
+    Plan::of(view).terms().iter().any(ends)
 }
 
 /// The times of all ticks that can be in the windows asked for.

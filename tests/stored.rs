@@ -4,6 +4,7 @@
 use std::sync::atomic::AtomicU64;
 
 use isotick_kernels::{CpuEngine, Engine};
+use isotick_model::expr::Expr;
 use isotick_model::{Key, LogPosition};
 use isotick_scheduler::{OnFailure, Part, Scan, ScanError};
 use isotick_storage::{ALL_TIME, Columns, Snapshot, Store};
@@ -43,14 +44,20 @@ fn store(subject: &mut Subject, folder: &std::path::Path) {
     }
 }
 
-/// The columns that a scan needs: no identity where nothing hangs on order.
+/// The columns that a scan needs: no identity where nothing hangs on order, and no times where
+/// only windows matter.
 fn needed(subject: &Subject, truth: Truth) -> Columns {
     let order =
         |(_, output): &(String, Output)| matches!(output, Output::First(_) | Output::Last(_));
+    let identity = subject.case.view.outputs.iter().any(order);
+    let view = &subject.product.view;
+    let timed = view.filter.as_ref().is_some_and(Expr::reads_time);
+    let one_window = !identity && !timed && truth == Truth::Now;
     Columns {
         values: (0..subject.case.columns.len()).collect(),
-        identity: subject.case.view.outputs.iter().any(order),
+        identity,
         seen: truth == Truth::Seen,
+        one_window: one_window.then_some(view.window),
     }
 }
 

@@ -72,6 +72,18 @@ impl Expr {
         columns.into_iter().collect()
     }
 
+    /// Whether it reads the event time.
+    pub fn reads_time(&self) -> bool {
+        match self {
+            Self::And(left, right) | Self::Or(left, right) => {
+                left.reads_time() || right.reads_time()
+            }
+            Self::Not(inner) => inner.reads_time(),
+            Self::CompareTime(..) => true,
+            _ => false,
+        }
+    }
+
     fn collect_columns(&self, columns: &mut BTreeSet<usize>) {
         match self {
             Self::And(left, right) | Self::Or(left, right) => {

@@ -4,12 +4,13 @@ use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use isotick_model::results::{ResultSchema, WindowRow};
 use isotick_model::{Key, PublisherId};
 use isotick_scheduler::{Part, Scan};
-use isotick_storage::source::KeysWanted;
+use isotick_storage::source::Needed;
 use isotick_storage::{ResultFile, Snapshot};
 
 use crate::cli::{ScanArgs, ScanFormat, TruthChoice};
@@ -20,6 +21,7 @@ use crate::service::now_ns;
 use crate::{definitions, engines};
 
 pub fn run(args: ScanArgs) -> Result<ExitCode> {
+    let started = Instant::now();
     let format = chosen_format(&args)?;
     if args.data.is_none() && args.file.is_empty() {
         bail!("what to scan? Name a data folder with --data DIR, or files with --file FILE…");
@@ -73,13 +75,14 @@ pub fn run(args: ScanArgs) -> Result<ExitCode> {
             let alone = (args.file.len() == 1).then(|| files::publisher("file")).transpose()?;
             for path in &args.file {
                 // A file's publisher is its content's hash: the same content is the same ticks.
-                let wanted = KeysWanted {
-                    selection: scan.key_selection(),
+                let needed = Needed {
+                    keys: scan.key_selection(),
+                    one_window: scanning::one_window(view, scan.truth),
                     latest_ns: files::latest(schema, now_ns),
                 };
                 let (fields, publisher) = (&args.fields, alone.as_ref());
                 let source =
-                    files::open(path, fields, &definitions, schema, publisher, Some(wanted))?;
+                    files::open(path, fields, &definitions, schema, publisher, Some(needed))?;
                 let publisher = source.publisher().clone();
                 if let Some((_, same)) = publishers.iter().find(|(known, _)| *known == publisher) {
                     let (path, same) = (path.display(), same.display());
@@ -98,6 +101,7 @@ pub fn run(args: ScanArgs) -> Result<ExitCode> {
     let finished =
         scanning::run(&scan, parts, rows_total, engines, &mut |rows| output.write(&rows))?;
     output.close()?;
+    let query_seconds = started.elapsed().as_secs_f64();
     rejections.report();
     if args.hash {
         match (format, &args.output) {
@@ -108,6 +112,7 @@ pub fn run(args: ScanArgs) -> Result<ExitCode> {
     match args.stats {
         true => {
             let mut stats = finished.to_json();
+            stats["query_seconds"] = query_seconds.into();
             stats["rejected"] = rejections.to_json();
             eprintln!("{stats}");
         }
@@ -151,7 +156,7 @@ fn parse_key(text: &str, columns: usize) -> Result<Key> {
 enum Output {
     Nowhere,
     Text { writer: Box<RowWriter<BufWriter<Box<dyn Write>>>>, target: String },
-    Parquet(ResultFile),
+    Parquet(Box<ResultFile>),
 }
 
 impl Output {
@@ -163,7 +168,7 @@ impl Output {
             Some(ScanFormat::Json) => TextFormat::Json,
             Some(ScanFormat::Parquet) => {
                 let path = args.output.as_ref().context("a Parquet result goes to a file")?;
-                return Ok(Self::Parquet(ResultFile::create(path, schema)?));
+                return Ok(Self::Parquet(Box::new(ResultFile::create(path, schema)?)));
             }
         };
         let (out, target): (Box<dyn Write>, _) = match &args.output {

@@ -11,6 +11,7 @@ mod write;
 
 use std::ops::RangeInclusive;
 
+use isotick_model::view::Tumbling;
 use isotick_model::{Column, StreamSchema};
 
 pub(crate) use read::plan;
@@ -31,12 +32,15 @@ pub struct Columns {
     pub identity: bool,
     /// Whether to read how rows met the live path. Without it every row is on time.
     pub seen: bool,
+    /// Where all times of a part lie in one window of this, the least of them may stand for each.
+    pub one_window: Option<Tumbling>,
 }
 
 impl Columns {
     /// Everything.
     pub fn all(schema: &StreamSchema) -> Self {
-        Self { values: (0..schema.columns.len()).collect(), identity: true, seen: true }
+        let values = (0..schema.columns.len()).collect();
+        Self { values, identity: true, seen: true, one_window: None }
     }
 }
 

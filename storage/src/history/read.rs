@@ -11,6 +11,7 @@ use arrow_array::{Array, ArrayRef, DictionaryArray, RecordBatch};
 use arrow_buffer::ScalarBuffer;
 use arrow_schema::{DataType, Field, Schema};
 use isotick_model::ticks::ON_TIME;
+use isotick_model::view::Tumbling;
 use isotick_model::{Key, KeySelection, PublisherId, StreamSchema, Ticks, ValueColumn};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, RowSelection};
 use parquet::data_type::ByteArray;
@@ -35,6 +36,8 @@ pub struct Part {
     rows: usize,
     /// Set when some of the rows may lie outside.
     range: Option<RangeInclusive<i64>>,
+    /// Set when one time may stand for all.
+    one_time: Option<i64>,
     /// Whether `seen` is wanted and not null throughout.
     seen: bool,
     /// Rows of other keys may be left out.
@@ -96,6 +99,11 @@ pub(crate) fn plan<'a>(
             }
             let whole = range.contains(&least) && range.contains(&greatest);
             let rows = group.num_rows() as usize;
+            let same = |window: &Tumbling| {
+                let start = window.start_of(least);
+                start.is_some() && start == window.start_of(greatest)
+            };
+            let one_window = columns.one_window.as_ref().is_some_and(same);
             let on_time = group.column(file.publisher + 2).statistics();
             let on_time = on_time.and_then(|seen| seen.null_count_opt()) == Some(rows as u64);
             parts.push(Part {
@@ -103,6 +111,7 @@ pub(crate) fn plan<'a>(
                 row_group,
                 rows,
                 range: (!whole).then(|| range.clone()),
+                one_time: (whole && one_window).then_some(least),
                 seen: columns.seen && !on_time,
                 keys: keys.clone(),
             });
@@ -220,7 +229,7 @@ impl Part {
     /// [`Error::Damaged`], [`Error::Io`], [`Error::Parquet`], each naming the file.
     pub fn read(&self) -> Result<PartReader> {
         let file = &self.file;
-        let mut columns: Vec<usize> = (0..=file.keys).collect();
+        let mut columns: Vec<usize> = (usize::from(self.one_time.is_some())..=file.keys).collect();
         columns.extend(file.values.iter().filter_map(|source| match source {
             Source::At(index) => Some(*index),
             _ => None,
@@ -305,7 +314,10 @@ impl PartReader {
         };
         let texts_broken = || file.stored.damaged("a text column holds what it cannot");
 
-        let ts_event = at(0).as_primitive::<TimestampNanosecondType>().values().clone();
+        let ts_event = match self.part.one_time {
+            Some(time) => vec![time; rows].into(),
+            None => at(0).as_primitive::<TimestampNanosecondType>().values().clone(),
+        };
         let (keys, key) = match file.keys {
             0 => (vec![Key::empty()], zeros_u32(&self.zeros, rows)),
             1 => {

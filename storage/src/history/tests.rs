@@ -140,7 +140,7 @@ fn columns_are_read_as_asked() {
     let batch = ticks(&schema, "p", 0, 200, 1);
     let (_dir, mut store) = store();
     commit(&mut store, &schema, std::slice::from_ref(&batch));
-    let columns = Columns { values: vec![1], identity: false, seen: false };
+    let columns = Columns { values: vec![1], ..Columns::default() };
     let snapshot = store.snapshot();
     let mut found = Vec::new();
     for part in snapshot.ticks(&schema, &columns, ALL_TIME).unwrap() {

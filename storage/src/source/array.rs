@@ -384,8 +384,7 @@ impl KeyDictionary {
         if texts.len() > array.len() || texts.null_count() > 0 {
             return None;
         }
-        let keys: Vec<Key> =
-            texts.iter().map(|text| Key::from_components(text.into_iter())).collect();
+        let keys: Vec<Key> = texts.iter().map(Key::from_components).collect();
         let distinct: HashSet<&Key> = keys.iter().collect();
         let usable = distinct.len() == keys.len()
             && keys.iter().all(|key| key.as_bytes().len() <= Key::LEN_MAX);

@@ -61,9 +61,9 @@ pub struct SourceOptions {
     /// rejected whichever columns are wanted: a column that is not wanted is left unread only
     /// where the file's statistics prove that it rejects nothing.
     pub columns: Option<Vec<usize>>,
-    /// The keys that are wanted. Rows of others are left unread where the file's statistics prove
-    /// that each is a tick.
-    pub keys: Option<KeysWanted>,
+    /// What may stay unread where the file's statistics prove that every row is a tick; nothing
+    /// when `None`.
+    pub needed: Option<Needed>,
     /// Windows that every tick must fit: a tick whose window in one of them is not representable
     /// is rejected.
     pub windows: Vec<Tumbling>,
@@ -78,19 +78,21 @@ impl Default for SourceOptions {
             batch_rows: 131_072,
             publisher: None,
             columns: None,
-            keys: None,
+            needed: None,
             windows: Vec::new(),
         }
     }
 }
 
-/// See [`SourceOptions::keys`].
+/// What a reader needs of ticks that are all good.
 #[derive(Clone, Debug)]
-pub struct KeysWanted {
-    /// The keys.
-    pub selection: KeySelection,
-    /// Ticks after this are looked at by the caller, whatever their key: row groups that may have
-    /// some are read whole.
+pub struct Needed {
+    /// Rows of other keys may be left out.
+    pub keys: KeySelection,
+    /// Where all times of a row group lie in one window of this, the least of them may stand for
+    /// each.
+    pub one_window: Option<Tumbling>,
+    /// Ticks after this are looked at by the caller: they count as not good.
     pub latest_ns: i64,
 }
 
@@ -165,7 +167,7 @@ struct Plan {
     time_unit: TimeUnit,
     range: TimeRange,
     batch_rows: usize,
-    keys: Option<KeysWanted>,
+    needed: Option<Needed>,
     /// Per value column: whether it is delivered.
     wanted: Vec<bool>,
 }
@@ -266,7 +268,7 @@ impl Source {
             time_unit: options.time_unit.unwrap_or_default(),
             range: TimeRange::of(&options.windows),
             batch_rows: options.batch_rows.max(1),
-            keys: options.keys.clone().filter(|keys| !keys.selection.is_all()),
+            needed: options.needed.clone(),
             wanted: (0..schema.columns.len())
                 .map(|index| options.columns.as_ref().is_none_or(|wanted| wanted.contains(&index)))
                 .collect(),

@@ -50,6 +50,10 @@ pub(super) struct ParquetFile {
     all_ticks: bool,
     /// The places in the file of the rows that the reader gives, where it gives some only.
     selected: Option<VecDeque<u64>>,
+    /// Whether statistics prove that every time is good.
+    good_times: bool,
+    /// The time that stands for all in that row group, which then goes unread.
+    one_time: Option<i64>,
     /// The dictionary of the key column in the batches of that row group.
     keys: Option<KeyDictionary>,
     /// The row group under way, or the next one when there is no reader.
@@ -196,17 +200,22 @@ impl ParquetFile {
         read.sort_unstable();
         read.dedup();
         let rows = rows_of(&metadata);
-        let all_ticks = plan.keys.as_ref().is_some_and(|wanted| {
-            let values = plan.bindings.values.iter().zip(&plan.schema.columns).zip(&stated);
-            times_are_good(plan, &metadata, wanted.latest_ns)
-                && values.into_iter().all(|((field, column), stated)| match field {
-                    Some(field) => rejects_nothing(&metadata, *field, column, *stated),
-                    None => true,
-                })
-        });
+        let good_times = plan
+            .needed
+            .as_ref()
+            .is_some_and(|needed| times_are_good(plan, &metadata, needed.latest_ns));
+        let all_ticks = good_times && {
+            let mut values = plan.bindings.values.iter().zip(&plan.schema.columns).zip(&stated);
+            values.all(|((field, column), stated)| match field {
+                Some(field) => rejects_nothing(&metadata, *field, column, *stated),
+                None => true,
+            })
+        };
         Ok(Self {
             all_ticks,
             selected: None,
+            good_times,
+            one_time: None,
             file,
             metadata,
             stated,
@@ -332,26 +341,30 @@ impl ParquetFile {
         let whole = self.next_row == self.group_start
             && self.end_row >= self.group_start + self.group_rows(self.group);
         self.selected = None;
-        if let Some(wanted) = &plan.keys
+        self.one_time = self.time_of_group(plan);
+        let mut fields = self.read.clone();
+        fields.retain(|field| self.one_time.is_none() || *field != plan.bindings.time);
+        if let Some(needed) = &plan.needed
+            && !needed.keys.is_all()
             && self.all_ticks
             && self.seconds.is_none()
             && whole
         {
-            let mut fields = plan.bindings.keys.clone();
-            fields.sort_unstable();
-            fields.dedup();
-            let place = |field: &usize| fields.binary_search(field).expect("it is one of them");
+            let mut keys = plan.bindings.keys.clone();
+            keys.sort_unstable();
+            keys.dedup();
+            let place = |field: &usize| keys.binary_search(field).expect("it is one of them");
             let columns: Vec<usize> = plan.bindings.keys.iter().map(place).collect();
-            let mut keys = open(&self.metadata, &fields, RowsWanted::From(0))?;
+            let mut keys = open(&self.metadata, &keys, RowsWanted::From(0))?;
             let batches = std::iter::from_fn(|| next_of(path, &mut keys).transpose());
-            if let Some(selected) = selected::select(batches, &columns, &wanted.selection)? {
+            if let Some(selected) = selected::select(batches, &columns, &needed.keys)? {
                 let ordinals = selected.rows.iter().map(|&row| self.group_start + u64::from(row));
                 let ordinals: VecDeque<u64> = ordinals.collect();
                 if ordinals.is_empty() {
                     return Ok(false);
                 }
                 let rows = RowsWanted::Selected(selected.selection);
-                self.reader = Some(open(&self.metadata, &self.read, rows)?);
+                self.reader = Some(open(&self.metadata, &fields, rows)?);
                 self.selected = Some(ordinals);
                 return Ok(true);
             }
@@ -360,8 +373,28 @@ impl ParquetFile {
         let seconds = self.seconds.as_ref();
         self.seconds_reader =
             seconds.map(|metadata| open(metadata, &[plan.bindings.time], skip())).transpose()?;
-        self.reader = Some(open(&self.metadata, &self.read, skip())?);
+        self.reader = Some(open(&self.metadata, &fields, skip())?);
         Ok(true)
+    }
+
+    /// The time that may stand for all of the row group.
+    fn time_of_group(&self, plan: &Plan) -> Option<i64> {
+        let window = plan.needed.as_ref()?.one_window?;
+        let time = plan.bindings.time;
+        if !self.good_times
+            || plan.bindings.keys.contains(&time)
+            || plan.bindings.values.contains(&Some(time))
+        {
+            return None;
+        }
+        let leaf = leaf_of(&self.metadata, time)?;
+        match self.metadata.metadata().row_group(self.group).column(leaf).statistics() {
+            Some(Statistics::Int64(span)) => {
+                let (least, greatest) = (*span.min_opt()?, *span.max_opt()?);
+                (window.start_of(least)? == window.start_of(greatest)?).then_some(least)
+            }
+            _ => None,
+        }
     }
 
     fn row_count(&self, plan: &Plan, group_end: u64) -> SourceError {
@@ -379,7 +412,8 @@ impl ParquetFile {
     ) -> Result<SourceBatch, ArrowError> {
         let rows = batch.num_rows();
         let array = |field: usize| -> Option<&ArrayRef> {
-            Some(batch.column(self.read.binary_search(&field).ok()?))
+            let before = self.one_time.is_some() && plan.bindings.time < field;
+            Some(batch.column(self.read.binary_search(&field).ok()? - usize::from(before)))
         };
         let read = |field: usize| array(field).expect("time and keys are always read");
         let mut refusals = Refusals::default();
@@ -388,12 +422,15 @@ impl ParquetFile {
             let site = Site { refusals: &mut refusals, column: &schema.time };
             array::refuse_wrapped(read(plan.bindings.time), seconds.column(0), site);
         }
-        let time = array::times(
-            read(plan.bindings.time),
-            plan.time_unit,
-            plan.range,
-            Site { refusals: &mut refusals, column: &schema.time },
-        )?;
+        let time = match self.one_time {
+            Some(time) => vec![time; rows].into(),
+            None => array::times(
+                read(plan.bindings.time),
+                plan.time_unit,
+                plan.range,
+                Site { refusals: &mut refusals, column: &schema.time },
+            )?,
+        };
         let known = match plan.bindings.keys.as_slice() {
             [field] => known_keys(&mut self.keys, read(*field)),
             _ => None,
@@ -533,6 +570,12 @@ fn with_dictionary_keys(
     })
 }
 
+/// The first leaf column of a field.
+fn leaf_of(metadata: &ArrowReaderMetadata, field: usize) -> Option<usize> {
+    let parquet = metadata.parquet_schema();
+    (0..parquet.num_columns()).find(|&leaf| parquet.get_column_root_idx(leaf) == field)
+}
+
 /// Whether the file's statistics prove that every row has a time that is good, and not after
 /// `latest_ns`.
 fn times_are_good(plan: &Plan, metadata: &ArrowReaderMetadata, latest_ns: i64) -> bool {
@@ -543,8 +586,7 @@ fn times_are_good(plan: &Plan, metadata: &ArrowReaderMetadata, latest_ns: i64) -
         DataType::Int64 => plan.time_unit == isotick_model::time::TimeUnit::Nanoseconds,
         _ => false,
     };
-    let leaf = (0..parquet.num_columns()).find(|&leaf| parquet.get_column_root_idx(leaf) == field);
-    let (true, Some(leaf)) = (nanoseconds, leaf) else { return false };
+    let (true, Some(leaf)) = (nanoseconds, leaf_of(metadata, field)) else { return false };
     let required = parquet.column(leaf).max_def_level() == 0;
     metadata.metadata().row_groups().iter().all(|group| {
         let statistics = group.column(leaf).statistics();

@@ -4,9 +4,9 @@ use super::*;
 
 fn wanted(keys: &[&str], latest_ns: i64) -> SourceOptions {
     let keys: Vec<_> = keys.iter().map(|key| isotick_model::Key::from_components([key])).collect();
-    let selection = KeySelection::new(1, &keys, None);
-    let keys = Some(KeysWanted { selection, latest_ns });
-    SourceOptions { keys, batch_rows: 700, ..Default::default() }
+    let keys = KeySelection::new(1, &keys, None);
+    let needed = Some(Needed { keys, one_window: None, latest_ns });
+    SourceOptions { needed, batch_rows: 700, ..Default::default() }
 }
 
 /// Row groups of 1,000 rows. Every 50th row has the key `rare`, and the last group has no other.
@@ -63,4 +63,28 @@ fn a_file_that_may_have_bad_rows_is_read_whole() {
     let late = sample(Some);
     assert_eq!(read(&late, &wanted(&["rare"], 5_998)), late.read(&schema()));
     assert!(read(&late, &wanted(&["rare"], 5_999)).ticks.len() < 2_000);
+}
+
+#[test]
+fn one_time_stands_for_all_where_they_lie_in_one_window() {
+    let sample = sample(Some);
+    let of_windows = |width_ns, latest_ns| {
+        let one_window = Some(Tumbling { width_ns, origin_ns: 0 });
+        let needed = Some(Needed { keys: KeySelection::default(), one_window, latest_ns });
+        sample.read_with(&schema(), &SourceOptions { needed, ..Default::default() })
+    };
+    let whole = sample.read(&schema());
+    let floor = |rows: Vec<Row>, width: i64| {
+        let row = |(sequence, ts, key, values)| (sequence, ts - ts % width, key, values);
+        rows.into_iter().map(row).collect::<Vec<Row>>()
+    };
+    // Row groups of 1,000 rows lie in windows of 1,000 ns, and across windows of 1,500 ns.
+    for (width, times) in [(1_000, 6), (1_500, 2_004), (6_000, 6)] {
+        let some = of_windows(width, i64::MAX);
+        let mut met: Vec<i64> = some.ticks.iter().map(|row| row.1).collect();
+        met.dedup();
+        assert_eq!(met.len(), times, "windows of {width} ns");
+        assert_eq!(floor(some.ticks, width), floor(whole.ticks.clone(), width));
+    }
+    assert_eq!(of_windows(1_000, 5_998), whole, "a late row is there");
 }
