@@ -49,6 +49,8 @@ pub enum Command {
     Import(ImportArgs),
     /// Compute a view over stored history or over foreign files
     Scan(ScanArgs),
+    /// Show what a scan would do: plan, reading, engine, predicted and measured cost
+    Explain(ExplainArgs),
     /// Compare what live published with a scan of history, window by window
     Verify(VerifyArgs),
     /// List the adapters of this machine, what they offer and which would be used
@@ -236,6 +238,31 @@ Examples:
   isotick scan bars_1m --data ./data --format parquet -o bars.parquet
   isotick scan bars_1m --file trades.parquet --map ts=time --hash")]
 pub struct ScanArgs {
+    #[command(flatten)]
+    pub input: InputArgs,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+    /// How to write the windows [default: table, or parquet for `-o FILE.parquet`]
+    #[arg(long)]
+    pub format: Option<ScanFormat>,
+    /// How to print times
+    #[arg(long, default_value = "rfc3339")]
+    pub time: TimeFormat,
+    /// Write to this file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Print the hash of the result alone; beside an explicit --format the rows are written too
+    /// and the hash goes to standard error
+    #[arg(long)]
+    pub hash: bool,
+    /// Print what was read, by which engine and how fast, as JSON on standard error
+    #[arg(long)]
+    pub stats: bool,
+}
+
+/// What a scan is over.
+#[derive(Debug, Args)]
+pub struct InputArgs {
     /// The view
     pub view: String,
     /// The data folder
@@ -253,35 +280,47 @@ pub struct ScanArgs {
     /// Only these keys (of a key with several columns: its parts as a line of CSV)
     #[arg(long, value_name = "K", num_args = 1..)]
     pub key: Vec<String>,
-    /// The engine; `gpu` runs there or fails
-    #[arg(long, default_value = "auto")]
-    pub engine: EngineChoice,
     /// All ticks as known now, or only what live could know, or only what came too late for it
     #[arg(long, default_value = "now")]
     pub truth: TruthChoice,
-    /// CPU threads [default: one per core]
-    #[arg(long, value_name = "N")]
-    pub threads: Option<std::num::NonZeroUsize>,
-    /// How to write the windows [default: table, or parquet for `-o FILE.parquet`]
-    #[arg(long)]
-    pub format: Option<ScanFormat>,
-    /// How to print times
-    #[arg(long, default_value = "rfc3339")]
-    pub time: TimeFormat,
-    /// Write to this file instead of standard output
-    #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
-    /// Print the hash of the result alone; beside an explicit --format the rows are written too
-    /// and the hash goes to standard error
-    #[arg(long)]
-    pub hash: bool,
-    /// Print what was read, by which engine and how fast, as JSON on standard error
-    #[arg(long)]
-    pub stats: bool,
     #[command(flatten)]
     pub definitions: DefinitionArgs,
     #[command(flatten)]
     pub fields: FieldArgs,
+}
+
+/// What computes.
+#[derive(Debug, Args)]
+pub struct EngineArgs {
+    /// The engine; `gpu` runs there or fails
+    #[arg(long, default_value = "auto")]
+    pub engine: EngineChoice,
+    /// CPU threads [default: one per core]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<std::num::NonZeroUsize>,
+}
+
+/// `isotick explain`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Shows what `isotick scan` with the same arguments would do: the plan of exact states, what is read
+and what stays unread, the engine and what each engine is predicted to cost. With --measure the
+scan runs, and what it took stands beside the prediction.
+
+Examples:
+  isotick explain bars_1m --data ./data --key AAPL
+  isotick explain bars_1m --file trades.parquet --measure")]
+pub struct ExplainArgs {
+    #[command(flatten)]
+    pub input: InputArgs,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+    /// Run the scan, and show what it took beside what was predicted
+    #[arg(long)]
+    pub measure: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `isotick verify`.

@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context, Result};
 use isotick_gpu::{Calibrate, Choice, GpuEngine, Settings};
 use isotick_kernels::{CpuEngine, Engine, EngineError, EngineKind, Partials, Plan, Runs};
-use isotick_scheduler::OnFailure;
+use isotick_scheduler::{Costs, OnFailure, choose};
 
 use crate::cli::EngineChoice;
+use crate::placing;
 
 /// Engines for a number of threads.
 pub struct Engines {
@@ -21,7 +22,8 @@ pub struct Engines {
 
 /// Opens the chosen engine.
 ///
-/// `auto` takes a hardware GPU and goes on with the CPU when there is none or it fails; `gpu`
+/// `auto` has both engines measured where there is a hardware GPU and sends each batch to the one
+/// that is predicted to be faster; it goes on with the CPU when there is no GPU or it fails. `gpu`
 /// takes any adapter and fails when there is none.
 pub fn open(choice: EngineChoice, threads: Option<std::num::NonZeroUsize>) -> Result<Engines> {
     let threads = threads.or_else(|| std::thread::available_parallelism().ok());
@@ -38,12 +40,30 @@ pub fn open(choice: EngineChoice, threads: Option<std::num::NonZeroUsize>) -> Re
         EngineChoice::Auto => OnFailure::ContinueOnCpu,
         EngineChoice::Cpu | EngineChoice::Gpu => OnFailure::Stop,
     };
+    let cpu = || Box::new(CpuEngine) as Box<dyn Engine>;
     let workers: Vec<Box<dyn Engine>> = match gpu {
+        None => (0..threads).map(|_| cpu()).collect(),
         Some(gpu) => {
-            let gpu = Shared(Arc::new(Mutex::new(Box::new(gpu))));
-            (0..threads).map(|_| Box::new(gpu.clone()) as Box<dyn Engine>).collect()
+            let mut gpu = Shared(Arc::new(Mutex::new(Box::new(gpu))));
+            // Measured here, and not kept: it takes some milliseconds.
+            let costs = match choice {
+                EngineChoice::Auto => {
+                    Some([placing::costs(&mut CpuEngine), placing::costs(&mut gpu)])
+                }
+                EngineChoice::Cpu | EngineChoice::Gpu => None,
+            };
+            let worker = || match costs {
+                Some([Ok(cpu), Ok(on_gpu)]) => Box::new(Placed {
+                    gpu: gpu.clone(),
+                    costs: [cpu, on_gpu],
+                    last: EngineKind::Cpu,
+                }) as Box<dyn Engine>,
+                // An adapter that fails while it is measured is not worth asking again.
+                Some(_) => cpu(),
+                None => Box::new(gpu.clone()),
+            };
+            (0..threads).map(|_| worker()).collect()
         }
-        None => (0..threads).map(|_| Box::new(CpuEngine) as Box<dyn Engine>).collect(),
     };
     let description = workers[0].describe();
     Ok(Engines { workers, on_failure, description })
@@ -53,6 +73,11 @@ pub fn open(choice: EngineChoice, threads: Option<std::num::NonZeroUsize>) -> Re
 fn open_gpu(choice: Choice) -> Result<GpuEngine, EngineError> {
     let calibrate = Calibrate::of_environment(|name| std::env::var_os(name));
     GpuEngine::open_with(Settings { choice, calibrate, ..Settings::default() })
+}
+
+/// The hardware GPU that `auto` would use, where there is one.
+pub fn hardware_gpu() -> Option<GpuEngine> {
+    open_gpu(Choice::HardwareOnly).ok()
 }
 
 /// One engine used by several threads in turn.
@@ -70,5 +95,38 @@ impl Engine for Shared {
 
     fn reduce(&mut self, plan: &Plan, runs: &Runs) -> Result<Partials, EngineError> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).reduce(plan, runs)
+    }
+}
+
+/// Sends each batch to the engine that is predicted to be faster.
+struct Placed {
+    gpu: Shared,
+    /// Of the CPU and the GPU.
+    costs: [Costs; 2],
+    /// Which engine reduced the last batch.
+    last: EngineKind,
+}
+
+impl Engine for Placed {
+    fn kind(&self) -> EngineKind {
+        self.last
+    }
+
+    fn describe(&self) -> String {
+        format!("cpu and {}, by predicted cost", self.gpu.describe())
+    }
+
+    fn reduce(&mut self, plan: &Plan, runs: &Runs) -> Result<Partials, EngineError> {
+        let work = placing::work(runs);
+        match choose(&self.costs, &work) {
+            0 => {
+                self.last = EngineKind::Cpu;
+                CpuEngine.reduce(plan, runs)
+            }
+            _ => {
+                self.last = EngineKind::Gpu;
+                self.gpu.reduce(plan, runs)
+            }
+        }
     }
 }

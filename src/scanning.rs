@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use isotick_kernels::{EngineKind, Plan, ResultHash, ResultHasher, Term, Truth};
+use isotick_model::StreamSchema;
 use isotick_model::expr::Expr;
 use isotick_model::results::{ResultSchema, WindowRow};
 use isotick_model::view::{Tumbling, View};
-use isotick_model::{StreamSchema, Ticks};
 use isotick_scheduler::{Part, Scan, ScanError, TickSink};
 use isotick_storage::{Columns, Snapshot};
 
@@ -150,16 +150,30 @@ pub fn truth(choice: TruthChoice, view: &View) -> Truth {
     }
 }
 
-/// A folder's ticks as parts of a scan, and how many rows they hold at most. With `tail`, what
-/// only the log holds is in as well.
-pub fn folder_parts(snapshot: &Snapshot, scan: &Scan, tail: bool) -> Result<(Vec<Part>, u64)> {
+/// A folder's ticks as parts of a scan.
+pub struct FolderParts {
+    /// The parts.
+    pub parts: Vec<Part>,
+    /// Rows in them, at most.
+    pub rows: u64,
+    /// Stored bytes of the columns that are read; what only the log holds is not counted.
+    pub bytes: u64,
+    /// History files.
+    pub files: usize,
+}
+
+/// Plans the reading of a folder. With `tail`, what only the log holds is in as well.
+pub fn folder_parts(snapshot: &Snapshot, scan: &Scan, tail: bool) -> Result<FolderParts> {
     let (view, schema) = (&scan.view, &scan.schema);
     let columns = columns_of(view, scan.truth);
-    let mut rows = 0;
-    let mut parts: Vec<Part> = Vec::new();
+    let mut folder = FolderParts { parts: Vec::new(), rows: 0, bytes: 0, files: 0 };
+    let mut last = None;
     for stored in snapshot.ticks_of(schema, &columns, times(scan), &scan.key_selection())? {
-        rows += stored.rows() as u64;
-        parts.push(Box::new(move |sink: &mut TickSink<'_>| {
+        folder.rows += stored.rows() as u64;
+        folder.bytes += stored.bytes();
+        folder.files += usize::from(last.as_deref() != Some(stored.path()));
+        last = Some(stored.path().to_path_buf());
+        folder.parts.push(Box::new(move |sink: &mut TickSink<'_>| {
             for ticks in stored.read().map_err(read_failed)? {
                 sink(ticks.map_err(read_failed)?)?;
             }
@@ -167,15 +181,12 @@ pub fn folder_parts(snapshot: &Snapshot, scan: &Scan, tail: bool) -> Result<(Vec
         }));
     }
     if tail {
-        let batches = snapshot.tail(&schema.name)?;
-        rows += batches.iter().map(|batch| batch.len() as u64).sum::<u64>();
-        parts.extend(
-            batches
-                .into_iter()
-                .map(|batch: Ticks| Box::new(move |sink: &mut TickSink<'_>| sink(batch)) as Part),
-        );
+        for batch in snapshot.tail(&schema.name)? {
+            folder.rows += batch.len() as u64;
+            folder.parts.push(Box::new(move |sink: &mut TickSink<'_>| sink(batch)));
+        }
     }
-    Ok((parts, rows))
+    Ok(folder)
 }
 
 fn read_failed(error: isotick_storage::Error) -> ScanError {
@@ -183,7 +194,7 @@ fn read_failed(error: isotick_storage::Error) -> ScanError {
 }
 
 /// The columns that a view reads: of its plan and of its filter.
-fn columns_of(view: &View, truth: Truth) -> Columns {
+pub fn columns_of(view: &View, truth: Truth) -> Columns {
     let mut values = Plan::of(view).columns();
     values.extend(view.filter.iter().flat_map(|filter| filter.columns()));
     values.sort_unstable();

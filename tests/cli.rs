@@ -19,7 +19,8 @@ fn place() -> Place {
 fn every_command_explains_itself() {
     let place = place();
     let commands = [
-        "demo", "serve", "status", "publish", "tail", "import", "scan", "verify", "devices", "init",
+        "demo", "serve", "status", "publish", "tail", "import", "scan", "explain", "verify",
+        "devices", "init",
     ];
     let help = place.ok("--help").out;
     for command in commands {

@@ -1,7 +1,9 @@
 #![doc = include_str!("../README.md")]
 
 pub mod live;
+pub mod placement;
 pub mod scan;
 
 pub use live::{LiveCounters, LiveView, Published, Reason, is_closed};
+pub use placement::{Costs, Work, break_even_rows, choose};
 pub use scan::{OnFailure, Part, Scan, ScanError, ScanOutcome, TickSink};

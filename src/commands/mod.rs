@@ -2,6 +2,7 @@
 
 mod demo;
 mod devices;
+mod explain;
 mod import;
 mod init;
 mod publish;
@@ -27,6 +28,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Tail(args) => tail::run(args),
         Command::Import(args) => import::run(args),
         Command::Scan(args) => scan::run(args),
+        Command::Explain(args) => explain::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Devices(args) => devices::run(args),
         Command::Init(args) => init::run(args),

@@ -1,105 +1,26 @@
 //! `isotick scan`: a view over stored history or foreign files.
 
 use std::io::{BufWriter, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use isotick_model::results::{ResultSchema, WindowRow};
-use isotick_model::{Key, PublisherId};
-use isotick_scheduler::{Part, Scan};
-use isotick_storage::source::Needed;
-use isotick_storage::{ResultFile, Snapshot};
+use isotick_storage::ResultFile;
 
-use crate::cli::{ScanArgs, ScanFormat, TruthChoice};
-use crate::files::{self, Rejections};
+use crate::cli::{ScanArgs, ScanFormat};
+use crate::engines;
+use crate::input::Input;
 use crate::output::{RowWriter, TextFormat};
 use crate::scanning;
-use crate::service::now_ns;
-use crate::{definitions, engines};
 
 pub fn run(args: ScanArgs) -> Result<ExitCode> {
     let started = Instant::now();
     let format = chosen_format(&args)?;
-    if args.data.is_none() && args.file.is_empty() {
-        bail!("what to scan? Name a data folder with --data DIR, or files with --file FILE…");
-    }
-    if args.data.is_none() && args.truth != TruthChoice::Now {
-        bail!(
-            "--truth seen and late ask what the live path knew; files scanned in place never \
-             passed it: use --data DIR"
-        );
-    }
-    if let (Some(from), Some(to)) = (args.from, args.to)
-        && from.0 >= to.0
-    {
-        bail!("--from is not before --to: no window can lie between them");
-    }
-    let snapshot = args.data.as_deref().map(Snapshot::open).transpose()?;
-    let definitions = match &snapshot {
-        Some(snapshot) => {
-            let remembered = snapshot.folder().definitions()?;
-            match remembered {
-                Some(text) => definitions::for_reading(&args.definitions, &text, &args.view)?,
-                None => definitions::from_file(&args.definitions)?,
-            }
-        }
-        None => definitions::from_file(&args.definitions)?,
-    };
-    let view = definitions.view(&args.view)?;
-    let schema = definitions.stream(&view.stream)?;
-    let scan = Scan {
-        from_ns: args.from.map(|from| from.0),
-        to_ns: args.to.map(|to| to.0),
-        keys: args
-            .key
-            .iter()
-            .map(|key| parse_key(key, schema.keys.len()))
-            .collect::<Result<_>>()?,
-        ..scanning::whole(view, schema, scanning::truth(args.truth, view))
-    };
-    let rejections = Arc::new(Rejections::default());
-    let (parts, rows_total) = match &snapshot {
-        Some(snapshot) => {
-            let (parts, rows) = scanning::folder_parts(snapshot, &scan, true)?;
-            (parts, Some(rows))
-        }
-        None => {
-            let now_ns = now_ns();
-            let mut parts: Vec<Part> = Vec::new();
-            let mut total = Some(0);
-            let mut publishers: Vec<(PublisherId, &PathBuf)> = Vec::new();
-            // Publishers decide only between files, and one file needs no hash of its content.
-            let alone = (args.file.len() == 1).then(|| files::publisher("file")).transpose()?;
-            for path in &args.file {
-                // A file's publisher is its content's hash: the same content is the same ticks.
-                let needed = Needed {
-                    keys: scan.key_selection(),
-                    one_window: scanning::one_window(view, scan.truth),
-                    latest_ns: files::latest(schema, now_ns),
-                };
-                let (fields, publisher) = (&args.fields, alone.as_ref());
-                let source =
-                    files::open(path, fields, &definitions, schema, publisher, Some(needed))?;
-                let publisher = source.publisher().clone();
-                if let Some((_, same)) = publishers.iter().find(|(known, _)| *known == publisher) {
-                    let (path, same) = (path.display(), same.display());
-                    eprintln!("note: {path} has the content of {same}: its ticks count once");
-                    continue;
-                }
-                publishers.push((publisher, path));
-                total = total.zip(source.rows_total()).map(|(sum, rows)| sum + rows);
-                parts.extend(files::scan_parts(path, source, &scan.schema, &rejections, now_ns));
-            }
-            (parts, total)
-        }
-    };
-    let engines = engines::open(args.engine, args.threads)?;
+    let Input { scan, parts, rows, rejections, .. } = Input::open(&args.input)?;
+    let engines = engines::open(args.engine.engine, args.engine.threads)?;
     let mut output = Output::open(&args, format, &ResultSchema::of(&scan.view))?;
-    let finished =
-        scanning::run(&scan, parts, rows_total, engines, &mut |rows| output.write(&rows))?;
+    let finished = scanning::run(&scan, parts, rows, engines, &mut |rows| output.write(&rows))?;
     output.close()?;
     let query_seconds = started.elapsed().as_secs_f64();
     rejections.report();
@@ -134,22 +55,6 @@ fn chosen_format(args: &ScanArgs) -> Result<Option<ScanFormat>> {
         bail!("--format parquet writes a file: name it with -o FILE");
     }
     Ok(format)
-}
-
-/// The components of a key; several are written as one line of CSV.
-fn parse_key(text: &str, columns: usize) -> Result<Key> {
-    if columns == 1 {
-        return Ok(Key::from_components([text]));
-    }
-    let mut line = csv::ReaderBuilder::new().has_headers(false).from_reader(text.as_bytes());
-    let components = line.records().next().transpose()?.unwrap_or_default();
-    if components.len() != columns {
-        bail!(
-            "--key {text}: the stream's key has {columns} columns; write them as in CSV, joined by \
-             commas, with quotes around a part that holds a comma"
-        );
-    }
-    Ok(Key::from_components(components.iter()))
 }
 
 /// Where the windows go.

@@ -30,11 +30,11 @@ pub fn run(args: VerifyArgs) -> Result<ExitCode> {
         to_ns: args.to.map(|to| to.0),
         ..scanning::whole(view, schema, truth)
     };
-    let (parts, rows) = scanning::folder_parts(&snapshot, &scan, false)?;
+    let folder = scanning::folder_parts(&snapshot, &scan, false)?;
     let engines = engines::open(args.engine, None)?;
     let (mut scanned, mut open) = (Vec::new(), 0);
     let watermark = snapshot.watermark(&view.stream);
-    let finished = scanning::run(&scan, parts, Some(rows), engines, &mut |rows| {
+    let finished = scanning::run(&scan, folder.parts, Some(folder.rows), engines, &mut |rows| {
         let all = rows.len();
         scanned.extend(rows.into_iter().filter(|row| is_closed(view, row.window_end, watermark)));
         open += all;

@@ -10,8 +10,11 @@ use arrow_buffer::BooleanBuffer;
 use isotick_model::{Key, KeySelection};
 use parquet::arrow::arrow_reader::RowSelection;
 
-/// A row group is read whole when more than one row in so many is wanted.
+/// A row group is read whole when more than one row in so many is wanted, unless those rows stand
+/// together.
 const WHOLE_FROM: usize = 8;
+/// Rows stand together when runs of wanted and unwanted ones have so many on average.
+const TOGETHER_ROWS: usize = 1024;
 
 /// Keys of more columns are not looked at.
 const KEY_COLUMNS_MAX: usize = 8;
@@ -53,10 +56,14 @@ pub(crate) fn select<E>(
         all += batch.num_rows();
         masks.push(BooleanArray::new(mask, None));
     }
-    if u32::try_from(all).is_err() || rows.len() * WHOLE_FROM > all {
+    if u32::try_from(all).is_err() {
         return Ok(None);
     }
-    Ok(Some(Selected { selection: RowSelection::from_filters(&masks), rows }))
+    let selection = RowSelection::from_filters(&masks);
+    // Sorted by key, wanted rows stand together, and passing over the others costs nothing.
+    let few = rows.len() * WHOLE_FROM <= all;
+    let together = rows.len() < all && selection.iter().count() * TOGETHER_ROWS <= all;
+    Ok((few || together).then_some(Selected { selection, rows }))
 }
 
 /// Which entries of a dictionary are wanted.

@@ -83,12 +83,13 @@ pub fn prove(
         let truth = Truth::Seen { allowed_ns: view.lateness.allowed_ns };
         for choice in &scans {
             let scan = scanning::whole(view, schema, truth);
-            let (parts, rows) = scanning::folder_parts(&snapshot, &scan, true)?;
+            let folder = scanning::folder_parts(&snapshot, &scan, true)?;
             let (engines, mut scanned) = (engines::open(*choice, None)?, Vec::new());
-            let finished = scanning::run(&scan, parts, Some(rows), engines, &mut |rows| {
-                scanned.extend(rows);
-                Ok(())
-            })?;
+            let finished =
+                scanning::run(&scan, folder.parts, Some(folder.rows), engines, &mut |rows| {
+                    scanned.extend(rows);
+                    Ok(())
+                })?;
             let differing = differences(&live, &scanned);
             for difference in differing.iter().take(SHOWN_MAX) {
                 let names = ["live", "scan"];

@@ -211,6 +211,13 @@ impl Part {
         self.rows
     }
 
+    /// Stored bytes of the columns that are read.
+    pub fn bytes(&self) -> u64 {
+        let group = self.file.stored.metadata().row_group(self.row_group);
+        let chunks = self.columns().into_iter().map(|column| group.column(column).byte_range().1);
+        chunks.sum()
+    }
+
     /// The file.
     pub fn path(&self) -> &std::path::Path {
         self.file.stored.path()
@@ -228,20 +235,7 @@ impl Part {
     ///
     /// [`Error::Damaged`], [`Error::Io`], [`Error::Parquet`], each naming the file.
     pub fn read(&self) -> Result<PartReader> {
-        let file = &self.file;
-        let mut columns: Vec<usize> = (usize::from(self.one_time.is_some())..=file.keys).collect();
-        columns.extend(file.values.iter().filter_map(|source| match source {
-            Source::At(index) => Some(*index),
-            _ => None,
-        }));
-        if file.identity {
-            columns.extend([file.publisher, file.publisher + 1]);
-        }
-        if self.seen {
-            columns.push(file.publisher + 2);
-        }
-        // Batches hold the chosen columns in the file's order, whatever the schema's is.
-        columns.sort_unstable();
+        let (file, columns) = (&self.file, self.columns());
         let selection = match self.keys.is_all() {
             true => None,
             false => self.selection()?,
@@ -259,6 +253,25 @@ impl Part {
 }
 
 impl Part {
+    /// The indices of the columns that are read, ascending: batches hold them in the file's order,
+    /// whatever the schema's is.
+    fn columns(&self) -> Vec<usize> {
+        let file = &self.file;
+        let mut columns: Vec<usize> = (usize::from(self.one_time.is_some())..=file.keys).collect();
+        columns.extend(file.values.iter().filter_map(|source| match source {
+            Source::At(index) => Some(*index),
+            _ => None,
+        }));
+        if file.identity {
+            columns.extend([file.publisher, file.publisher + 1]);
+        }
+        if self.seen {
+            columns.push(file.publisher + 2);
+        }
+        columns.sort_unstable();
+        columns
+    }
+
     /// The rows of selected keys, where they are few.
     fn selection(&self) -> Result<Option<RowSelection>> {
         let stored = &self.file.stored;

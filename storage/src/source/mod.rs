@@ -357,6 +357,14 @@ impl Source {
         }
     }
 
+    /// Stored bytes of what is read: of the columns of a Parquet file that are, of a text file all.
+    pub fn bytes_read(&self) -> Option<u64> {
+        match &self.file {
+            AnyFile::Parquet(file) => Some(file.bytes_read(&self.plan)),
+            AnyFile::Text(_) => Some(self.progress().total),
+        }
+    }
+
     /// Ranges of rows that can be read apart from each other without reading what lies between:
     /// the row groups of a Parquet file, the whole of a text file. See [`part`](Self::part).
     pub fn parts(&self) -> Vec<Range<u64>> {

@@ -235,6 +235,21 @@ impl ParquetFile {
         rows_of(&self.metadata)
     }
 
+    /// Stored bytes of the columns that are read, before rows of unwanted keys are left out.
+    pub(super) fn bytes_read(&self, plan: &Plan) -> u64 {
+        let groups = 0..self.metadata.metadata().num_row_groups();
+        let of_group = |group: usize| {
+            let unread = self.time_of_group(group, plan).map(|_| plan.bindings.time);
+            let columns = self.metadata.metadata().row_group(group).columns().iter().enumerate();
+            let read = columns.filter(|(leaf, _)| {
+                let field = self.metadata.parquet_schema().get_column_root_idx(*leaf);
+                self.read.contains(&field) && Some(field) != unread
+            });
+            read.map(|(_, column)| column.compressed_size().max(0).cast_unsigned()).sum::<u64>()
+        };
+        groups.map(of_group).sum()
+    }
+
     pub(super) fn progress(&self) -> Progress {
         Progress { done: self.next_row, total: self.end_row, unit: ProgressUnit::Rows }
     }
@@ -341,7 +356,7 @@ impl ParquetFile {
         let whole = self.next_row == self.group_start
             && self.end_row >= self.group_start + self.group_rows(self.group);
         self.selected = None;
-        self.one_time = self.time_of_group(plan);
+        self.one_time = self.time_of_group(self.group, plan);
         let mut fields = self.read.clone();
         fields.retain(|field| self.one_time.is_none() || *field != plan.bindings.time);
         if let Some(needed) = &plan.needed
@@ -377,8 +392,8 @@ impl ParquetFile {
         Ok(true)
     }
 
-    /// The time that may stand for all of the row group.
-    fn time_of_group(&self, plan: &Plan) -> Option<i64> {
+    /// The time that may stand for all of a row group.
+    fn time_of_group(&self, group: usize, plan: &Plan) -> Option<i64> {
         let window = plan.needed.as_ref()?.one_window?;
         let time = plan.bindings.time;
         if !self.good_times
@@ -388,7 +403,7 @@ impl ParquetFile {
             return None;
         }
         let leaf = leaf_of(&self.metadata, time)?;
-        match self.metadata.metadata().row_group(self.group).column(leaf).statistics() {
+        match self.metadata.metadata().row_group(group).column(leaf).statistics() {
             Some(Statistics::Int64(span)) => {
                 let (least, greatest) = (*span.min_opt()?, *span.max_opt()?);
                 (window.start_of(least)? == window.start_of(greatest)?).then_some(least)

@@ -1,0 +1,264 @@
+//! `isotick explain`: what a scan would do, what it is predicted to cost, and what it costs.
+
+use std::num::NonZeroUsize;
+use std::process::ExitCode;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use isotick_kernels::{CpuEngine, Engine, Plan, Term, Truth};
+use isotick_model::{StreamSchema, time};
+use isotick_scheduler::{Costs, OnFailure, Work, break_even_rows};
+use serde_json::{Value, json};
+
+use crate::cli::ExplainArgs;
+use crate::input::Input;
+use crate::{engines, placing, scanning};
+
+pub fn run(args: ExplainArgs) -> Result<ExitCode> {
+    let mut input = Input::open(&args.input)?;
+    let (view, schema) = (input.scan.view.clone(), input.scan.schema.clone());
+    let plan = Plan::over(&view, &schema);
+    let columns = scanning::columns_of(&view, input.scan.truth);
+    let engines = engines::open(args.engine.engine, args.engine.threads)?;
+    let threads = engines.workers.len();
+    let costs = placing::costs(&mut CpuEngine)?;
+    let gpu = engines::hardware_gpu().map(|mut gpu| placing::costs(&mut gpu)).transpose()?;
+    let (files, parts) = (input.files, input.parts.len());
+    let sampled = sample(&mut input)?;
+    // A text file does not say how many rows it has; read to its end, it has.
+    let all = sampled.map(|(_, rows)| rows).filter(|_| parts == 1);
+    input.rows = input.rows.or(all);
+    let rows = input.rows.unwrap_or(0);
+    let sampled = sampled.map(|(ns_per_row, _)| ns_per_row);
+    let lanes = threads.min(parts).max(1);
+    let whole = |ns_per_row| rows as f64 * ns_per_row / 1e9 / lanes as f64;
+    let predicted = sampled.filter(|_| rows > 0).map(whole);
+    // Times and keys always have their place in memory.
+    let bytes_per_row = 8 + 4 + 8 * columns.values.len() + 12 * usize::from(columns.identity);
+    let work = Work {
+        rows: rows as f64 / threads as f64,
+        bytes_per_row: bytes_per_row as f64,
+        windows_per_row: 0.0,
+        resident: false,
+    };
+    let on_gpu = Work { rows: rows as f64, ..work };
+    let mut report = json!({
+        "view": view.name,
+        "stream": view.stream,
+        "filter": view.filter.as_ref().map(|filter| filter.to_text(&schema)),
+        "window": time::format_duration(view.window.width_ns),
+        "truth": truth_name(input.scan.truth),
+        "plan": {
+            "terms": terms(&plan, &schema),
+            "words_per_window": plan.words(),
+            "bytes_per_window": plan.words() * 8,
+            "multisets": plan.values().len(),
+        },
+        "reads": {
+            "files": files,
+            "parts": parts,
+            "rows": input.rows,
+            "bytes": input.bytes,
+            "bytes_per_tick": per_row(input.bytes, input.rows),
+            "bytes_per_tick_in_memory": bytes_per_row,
+            "columns": read_columns(&input, &columns),
+            "identities": columns.identity,
+            "times": match columns.one_window {
+                Some(_) => "where row groups cross windows",
+                None => "all",
+            },
+        },
+        "engine": engines.description,
+        "threads": threads,
+        "predicted": {
+            "seconds": predicted,
+            "ns_per_row_and_thread": sampled,
+            "reduce_on_cpu_seconds": costs.predict(&work).as_secs_f64(),
+            "reduce_on_cpu_ns_per_row": costs.row_ns,
+            "reduce_on_gpu_seconds": gpu.map(|gpu| gpu.predict(&on_gpu).as_secs_f64()),
+            "reduce_on_gpu_ns_per_row": gpu.map(|gpu| gpu.row_ns),
+            "break_even_rows": gpu.and_then(|gpu| break_even_rows(&costs, &gpu, &work)),
+        },
+    });
+    if args.measure {
+        // The sample has taken a part of it.
+        let Input { scan, parts, rows, rejections, .. } = Input::open(&args.input)?;
+        let finished = scanning::run(&scan, parts, rows, engines, &mut |_| Ok(()))?;
+        rejections.report();
+        let mut stats = finished.to_json();
+        let measured = finished.elapsed.as_secs_f64();
+        stats["over_predicted"] = predicted.map(|predicted| measured / predicted.max(1e-9)).into();
+        report["measured"] = stats;
+    }
+    match args.json {
+        true => println!("{report}"),
+        false => print(&report, gpu.as_ref(), &costs),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Reads, reduces and finishes the middle part on one thread: nanoseconds per row,
+/// and rows; `None` of nothing.
+fn sample(input: &mut Input) -> Result<Option<(f64, u64)>> {
+    if input.parts.is_empty() {
+        return Ok(None);
+    }
+    let part = input.parts.swap_remove(input.parts.len() / 2);
+    let started = Instant::now();
+    let engines: Vec<Box<dyn Engine>> = vec![Box::new(CpuEngine)];
+    let outcome = input.scan.run(vec![part], engines, OnFailure::Stop, &AtomicU64::new(0))?;
+    outcome.finish(NonZeroUsize::MIN, |_| anyhow::Ok(()))?;
+    let elapsed_ns = started.elapsed().as_secs_f64() * 1e9;
+    let rows = outcome.rows_read;
+    Ok((rows > 0).then(|| (elapsed_ns / rows as f64, rows)))
+}
+
+fn truth_name(truth: Truth) -> &'static str {
+    match truth {
+        Truth::Now => "now: all ticks, however late",
+        Truth::Seen { .. } => "seen: what live could know",
+        Truth::Late { .. } => "late: what came too late for live",
+    }
+}
+
+fn per_row(bytes: Option<u64>, rows: Option<u64>) -> Option<f64> {
+    let (bytes, rows) = bytes.zip(rows.filter(|rows| *rows > 0))?;
+    Some((bytes as f64 / rows as f64 * 100.0).round() / 100.0)
+}
+
+fn read_columns(input: &Input, columns: &isotick_storage::Columns) -> Vec<String> {
+    let schema = &input.scan.schema;
+    let values = columns.values.iter().map(|&column| schema.columns[column].name.clone());
+    schema.keys.iter().cloned().chain(values).collect()
+}
+
+/// Each term with its words, and the bits that its accumulator needs by the declared bounds.
+fn terms(plan: &Plan, schema: &StreamSchema) -> Vec<Value> {
+    let name = |column: usize| schema.columns[column].name.as_str();
+    let bits = |column: usize| {
+        let column = &schema.columns[column];
+        let magnitude = column.min.unsigned_abs().max(column.max.unsigned_abs());
+        u64::BITS - magnitude.leading_zeros()
+    };
+    // Batches have fewer than 2^17 rows more than a window in one can.
+    const BATCH_BITS: u32 = 17;
+    let width = |bits: u32| match bits + BATCH_BITS {
+        0..=63 => 64,
+        64..=127 => 128,
+        _ => 192,
+    };
+    let describe = |term: Term| match term {
+        Term::Rows => ("count()".to_owned(), None),
+        Term::Count(c) => (format!("count({})", name(c)), None),
+        Term::Sum(c) => (format!("sum({})", name(c)), Some(width(bits(c)))),
+        Term::SumProduct(a, b) => {
+            (format!("sum({} * {})", name(a), name(b)), Some(width(bits(a) + bits(b))))
+        }
+        Term::SumPaired { of, with } => {
+            (format!("sum({}) where {} is there", name(of), name(with)), Some(width(bits(of))))
+        }
+        Term::Min(c) => (format!("min({})", name(c)), None),
+        Term::Max(c) => (format!("max({})", name(c)), None),
+        Term::First(c) => (format!("first({})", name(c)), None),
+        Term::Last(c) => (format!("last({})", name(c)), None),
+    };
+    let terms = plan.terms().iter().map(|&(term, _)| {
+        let (text, bits) = describe(term);
+        json!({ "term": text, "words": term.words(), "accumulator_bits_at_most": bits })
+    });
+    terms.collect()
+}
+
+fn print(report: &Value, gpu: Option<&Costs>, cpu: &Costs) {
+    let text = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "none".to_owned(),
+        other => other.to_string(),
+    };
+    let line = |name: &str, value: String| println!("{name:<12}{value}");
+    let (plan, reads) = (&report["plan"], &report["reads"]);
+    line("view", format!("{} of stream {}", text(&report["view"]), text(&report["stream"])));
+    line("filter", text(&report["filter"]));
+    line("windows", text(&report["window"]));
+    line("truth", text(&report["truth"]));
+    line(
+        "plan",
+        format!(
+            "{} words ({} bytes) of exact state per window and key",
+            plan["words_per_window"], plan["bytes_per_window"]
+        ),
+    );
+    for term in plan["terms"].as_array().into_iter().flatten() {
+        let bits = match &term["accumulator_bits_at_most"] {
+            Value::Null => String::new(),
+            bits => format!(", summed in at most {bits} bits by the declared bounds"),
+        };
+        println!("            {:<28}{} words{bits}", text(&term["term"]), term["words"]);
+    }
+    if plan["multisets"] != 0 {
+        println!("            {} multisets of values for quantiles", plan["multisets"]);
+    }
+    let rows = match &reads["rows"] {
+        Value::Null => "rows unknown before they are read".to_owned(),
+        rows => format!("{rows} rows"),
+    };
+    line("reads", format!("{} files in {} parts, {rows}", reads["files"], reads["parts"]));
+    println!(
+        "            {} bytes, {} a tick stored, {} in memory",
+        text(&reads["bytes"]),
+        text(&reads["bytes_per_tick"]),
+        reads["bytes_per_tick_in_memory"]
+    );
+    let columns = reads["columns"].as_array().into_iter().flatten().map(text);
+    println!("            columns: {}", columns.collect::<Vec<_>>().join(", "));
+    let identities = if reads["identities"] == true { "read" } else { "not needed" };
+    println!("            times: {}; publisher and sequence: {identities}", text(&reads["times"]));
+    line("engine", format!("{}, {} threads", text(&report["engine"]), report["threads"]));
+    let seconds = |value: &Value| match value.as_f64() {
+        Some(seconds) => format!("{:.3?}", Duration::from_secs_f64(seconds)),
+        None => "none".to_owned(),
+    };
+    let predicted = &report["predicted"];
+    let sampled = match predicted["ns_per_row_and_thread"].as_f64() {
+        Some(ns) => format!("; {ns:.1} ns a row and thread, sampled from one part"),
+        None => String::new(),
+    };
+    line("predicted", format!("{} for all of it{sampled}", seconds(&predicted["seconds"])));
+    println!(
+        "            of which {} to reduce on the CPU ({:.2} ns a row and thread)",
+        seconds(&predicted["reduce_on_cpu_seconds"]),
+        cpu.row_ns
+    );
+    match gpu {
+        Some(gpu) => {
+            println!(
+                "            or {} on the GPU ({:.2} ns a row, {:.1} us a batch)",
+                seconds(&predicted["reduce_on_gpu_seconds"]),
+                gpu.row_ns,
+                gpu.dispatch_ns / 1e3
+            );
+            let from = match &predicted["break_even_rows"] {
+                Value::Null => "never: the CPU is faster at every size".to_owned(),
+                rows => format!("the GPU is faster from {rows} rows a batch on"),
+            };
+            line("break-even", from);
+        }
+        None => line("break-even", "none: no hardware GPU, every batch goes to the CPU".into()),
+    }
+    if let Some(measured) = report.get("measured") {
+        let over = measured["over_predicted"].as_f64();
+        let over = over.map(|over| format!(", {over:.2} times the prediction"));
+        line(
+            "measured",
+            format!(
+                "{} from the first byte to the last of {} windows, {} rows/s{}",
+                seconds(&measured["seconds"]),
+                measured["windows"],
+                measured["rows_per_s"],
+                over.unwrap_or_default()
+            ),
+        );
+        line("hash", text(&measured["hash"]));
+    }
+}

@@ -1,0 +1,136 @@
+//! What a scan is over, as `scan` and `explain` are told.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use isotick_model::{Key, PublisherId};
+use isotick_scheduler::{Part, Scan};
+use isotick_storage::Snapshot;
+use isotick_storage::source::Needed;
+
+use crate::cli::{InputArgs, TruthChoice};
+use crate::files::{self, Rejections};
+use crate::service::now_ns;
+use crate::{definitions, scanning};
+
+/// A scan and what it reads.
+pub struct Input {
+    /// What is scanned for.
+    pub scan: Scan,
+    /// What is read, in pieces.
+    pub parts: Vec<Part>,
+    /// Rows in them at most, where the input says so.
+    pub rows: Option<u64>,
+    /// Stored bytes of what is read, where the input says so.
+    pub bytes: Option<u64>,
+    /// Files that are opened.
+    pub files: usize,
+    /// What is rejected while files are read.
+    pub rejections: Arc<Rejections>,
+}
+
+impl Input {
+    /// Opens the data folder or the files, and plans their reading.
+    pub fn open(args: &InputArgs) -> Result<Self> {
+        if args.data.is_none() && args.file.is_empty() {
+            bail!("what to scan? Name a data folder with --data DIR, or files with --file FILE…");
+        }
+        if args.data.is_none() && args.truth != TruthChoice::Now {
+            bail!(
+                "--truth seen and late ask what the live path knew; files scanned in place never \
+                 passed it: use --data DIR"
+            );
+        }
+        if let (Some(from), Some(to)) = (args.from, args.to)
+            && from.0 >= to.0
+        {
+            bail!("--from is not before --to: no window can lie between them");
+        }
+        let snapshot = args.data.as_deref().map(Snapshot::open).transpose()?;
+        let definitions = match &snapshot {
+            Some(snapshot) => {
+                let remembered = snapshot.folder().definitions()?;
+                match remembered {
+                    Some(text) => definitions::for_reading(&args.definitions, &text, &args.view)?,
+                    None => definitions::from_file(&args.definitions)?,
+                }
+            }
+            None => definitions::from_file(&args.definitions)?,
+        };
+        let view = definitions.view(&args.view)?;
+        let schema = definitions.stream(&view.stream)?;
+        let scan = Scan {
+            from_ns: args.from.map(|from| from.0),
+            to_ns: args.to.map(|to| to.0),
+            keys: args
+                .key
+                .iter()
+                .map(|key| parse_key(key, schema.keys.len()))
+                .collect::<Result<_>>()?,
+            ..scanning::whole(view, schema, scanning::truth(args.truth, view))
+        };
+        let rejections = Arc::new(Rejections::default());
+        let mut input =
+            Self { scan, parts: Vec::new(), rows: Some(0), bytes: Some(0), files: 0, rejections };
+        let scan = &input.scan;
+        match &snapshot {
+            Some(snapshot) => {
+                let folder = scanning::folder_parts(snapshot, scan, true)?;
+                input.rows = Some(folder.rows);
+                input.bytes = Some(folder.bytes);
+                input.files = folder.files;
+                input.parts = folder.parts;
+            }
+            None => {
+                let now_ns = now_ns();
+                let mut publishers: Vec<(PublisherId, &PathBuf)> = Vec::new();
+                // Publishers decide only between files, and one file needs no hash of its content.
+                let alone = (args.file.len() == 1).then(|| files::publisher("file")).transpose()?;
+                for path in &args.file {
+                    // A file's publisher is its content's hash: the same content is the same ticks.
+                    let needed = Needed {
+                        keys: scan.key_selection(),
+                        one_window: scanning::one_window(view, scan.truth),
+                        latest_ns: files::latest(schema, now_ns),
+                    };
+                    let (fields, publisher) = (&args.fields, alone.as_ref());
+                    let source =
+                        files::open(path, fields, &definitions, schema, publisher, Some(needed))?;
+                    let publisher = source.publisher().clone();
+                    if let Some((_, same)) =
+                        publishers.iter().find(|(known, _)| *known == publisher)
+                    {
+                        let (path, same) = (path.display(), same.display());
+                        eprintln!("note: {path} has the content of {same}: its ticks count once");
+                        continue;
+                    }
+                    publishers.push((publisher, path));
+                    input.files += 1;
+                    input.rows = input.rows.zip(source.rows_total()).map(|(sum, rows)| sum + rows);
+                    input.bytes =
+                        input.bytes.zip(source.bytes_read()).map(|(sum, bytes)| sum + bytes);
+                    let (schema, rejections) = (&scan.schema, &input.rejections);
+                    input.parts.extend(files::scan_parts(path, source, schema, rejections, now_ns));
+                }
+            }
+        }
+        Ok(input)
+    }
+}
+
+/// The components of a key; several are written as one line of CSV.
+fn parse_key(text: &str, columns: usize) -> Result<Key> {
+    if columns == 1 {
+        return Ok(Key::from_components([text]));
+    }
+    let mut line = csv::ReaderBuilder::new().has_headers(false).from_reader(text.as_bytes());
+    let components = line.records().next().transpose()?.unwrap_or_default();
+    if components.len() != columns {
+        bail!(
+            "--key {text}: the stream's key has {columns} columns; write them as in CSV, joined by \
+             commas, with quotes around a part that holds a comma"
+        );
+    }
+    Ok(Key::from_components(components.iter()))
+}
