@@ -53,6 +53,8 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Compare what live published with a scan of history, window by window
     Verify(VerifyArgs),
+    /// Measure engines, batch sizes and scans on this machine
+    Bench(BenchArgs),
     /// List the adapters of this machine, what they offer and which would be used
     Devices(DevicesArgs),
     /// Write a commented configuration
@@ -346,6 +348,60 @@ pub struct VerifyArgs {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+/// `isotick bench`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Ticks are made from a seed: the same on every machine. Every figure comes with the hash of its
+result; the exit code is 1 when two engines or variants disagree on the same ticks.
+
+  kernels   ticks in memory to finished windows on one thread: rows, keys, skew, order, engine
+  batches   one batch at a time: p50 and p99, and from how many rows on which engine is faster
+  scan      a stored market: reading and reducing it, against reading it alone
+
+Examples:
+  isotick bench --quick
+  isotick bench kernels --rows 1000000 64000000 --keys 1 1000 100000
+  isotick bench all --engine gpu --json gpu.json")]
+pub struct BenchArgs {
+    /// What to measure
+    #[arg(default_value = "all")]
+    pub what: BenchKind,
+    /// Small sizes, in seconds
+    #[arg(long)]
+    pub quick: bool,
+    /// Ticks of the kernel benches [default: 1024 65536 2097152]
+    #[arg(long, num_args = 1.., value_name = "N")]
+    pub rows: Vec<usize>,
+    /// Keys of the kernel benches [default: 1 1000 100000]
+    #[arg(long, num_args = 1.., value_name = "N")]
+    pub keys: Vec<usize>,
+    /// `auto`: the CPU, and a hardware GPU where there is one; `gpu`: also a software adapter
+    #[arg(long, default_value = "auto")]
+    pub engine: EngineChoice,
+    /// Threads of the scan [default: one per core]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<std::num::NonZeroUsize>,
+    /// Runs of each; the median counts
+    #[arg(long, default_value = "5", value_name = "N")]
+    pub repeat: std::num::NonZeroUsize,
+    /// Write all figures to this file as well, with machine, driver and date
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// A part of the benches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BenchKind {
+    /// All of them
+    All,
+    /// Ticks in memory to windows
+    Kernels,
+    /// Latency by batch size, and the break-even
+    Batches,
+    /// A stored market
+    Scan,
 }
 
 /// `isotick devices`.

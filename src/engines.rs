@@ -31,10 +31,7 @@ pub fn open(choice: EngineChoice, threads: Option<std::num::NonZeroUsize>) -> Re
     let gpu = match choice {
         EngineChoice::Cpu => None,
         EngineChoice::Auto => open_gpu(Choice::HardwareOnly).ok(),
-        EngineChoice::Gpu => Some(
-            open_gpu(Choice::Any)
-                .context("--engine gpu was asked for; --engine auto or cpu runs without one")?,
-        ),
+        EngineChoice::Gpu => Some(any_gpu()?),
     };
     let on_failure = match choice {
         EngineChoice::Auto => OnFailure::ContinueOnCpu,
@@ -73,6 +70,12 @@ pub fn open(choice: EngineChoice, threads: Option<std::num::NonZeroUsize>) -> Re
 fn open_gpu(choice: Choice) -> Result<GpuEngine, EngineError> {
     let calibrate = Calibrate::of_environment(|name| std::env::var_os(name));
     GpuEngine::open_with(Settings { choice, calibrate, ..Settings::default() })
+}
+
+/// Any adapter, also a software one.
+pub fn any_gpu() -> Result<GpuEngine> {
+    open_gpu(Choice::Any)
+        .context("--engine gpu was asked for; --engine auto or cpu runs without one")
 }
 
 /// The hardware GPU that `auto` would use, where there is one.

@@ -11,6 +11,15 @@ pub const GAP_NS_MEAN: u64 = 200_000;
 /// How far, at most, a tick out of order lies behind the clock.
 pub const DISORDER_NS_MAX: u64 = 50_000_000;
 
+/// How the activity of symbols differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Skew {
+    /// Every symbol alike.
+    Uniform,
+    /// The n-th one an n-th as often as the first.
+    Zipf,
+}
+
 /// Trades of [`SYMBOLS`] symbols with Zipf activity, prices that walk on a grid of one cent, sizes
 /// with a long tail, and one tick in a hundred out of order by up to [`DISORDER_NS_MAX`].
 ///
@@ -31,17 +40,29 @@ pub struct Market {
 impl Market {
     /// A market from its seed, at its first tick.
     pub fn new(seed: u64) -> Self {
+        Self::of(seed, SYMBOLS, Skew::Zipf)
+    }
+
+    /// A market of another size, or with another activity.
+    ///
+    /// # Panics
+    /// When it has no symbol.
+    pub fn of(seed: u64, symbols: usize, skew: Skew) -> Self {
+        assert!(symbols > 0, "a market has symbols");
         let mut random = SplitMix(seed);
-        let activity = (1..=SYMBOLS as u64)
+        let activity = (1..=symbols as u64)
             .scan(0, |sum, rank| {
-                *sum += 1_000_000_000_000 / rank;
+                *sum += match skew {
+                    Skew::Uniform => 1_000_000,
+                    Skew::Zipf => 1_000_000_000_000 / rank,
+                };
                 Some(*sum)
             })
             .collect();
-        let prices = (0..SYMBOLS).map(|_| (500 + random.below(49_500)) as i64 * 100).collect();
+        let prices = (0..symbols).map(|_| (500 + random.below(49_500)) as i64 * 100).collect();
         Self {
             activity,
-            keys: (0..SYMBOLS).map(|i| Key::from_components([format!("SYM{i:03}")])).collect(),
+            keys: (0..symbols).map(|i| Key::from_components([format!("SYM{i:03}")])).collect(),
             prices,
             publisher: PublisherId::new(&format!("market-{seed}")).expect("a short name"),
             clock_ns: START_NS,
@@ -69,7 +90,7 @@ impl Market {
                 _ => 0,
             };
             ts_event.push(self.clock_ns - behind);
-            let draw = self.random.below(self.activity[SYMBOLS - 1]);
+            let draw = self.random.below(self.activity[self.activity.len() - 1]);
             let symbol = self.activity.partition_point(|&sum| sum <= draw);
             key.push(symbol as u32);
             let step = (self.random.below(3) as i64 - 1) * 100;

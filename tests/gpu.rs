@@ -4,10 +4,16 @@ use std::sync::OnceLock;
 
 use isotick_gpu::{AdapterUsage, Choice, GpuEngine};
 
-/// An engine on any adapter, also a software one. Without one: nothing after a line that says
-/// why, or with `ISOTICK_REQUIRE_GPU=1` a failure.
+/// An engine on any adapter, also a software one, or on the one that `ISOTICK_ADAPTER` names by
+/// its index or name. Without one: nothing after a line that says why, or with
+/// `ISOTICK_REQUIRE_GPU=1` a failure.
 pub fn engine() -> Option<GpuEngine> {
-    match GpuEngine::open(Choice::Any) {
+    let wanted = setting("ISOTICK_ADAPTER").map(|name| name.to_string_lossy().into_owned());
+    let choice = match wanted {
+        None => Choice::Any,
+        Some(name) => name.parse().map_or(Choice::Name(name), Choice::Index),
+    };
+    match GpuEngine::open(choice) {
         Ok(engine) => Some(engine),
         Err(why) => {
             let required = setting("ISOTICK_REQUIRE_GPU").is_some_and(|value| value == "1");

@@ -1,5 +1,6 @@
 //! The commands: each is one file, named as the user types it.
 
+mod bench;
 mod demo;
 mod devices;
 mod explain;
@@ -30,6 +31,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Scan(args) => scan::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Verify(args) => verify::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Devices(args) => devices::run(args),
         Command::Init(args) => init::run(args),
     }

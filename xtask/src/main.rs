@@ -1,4 +1,6 @@
-//! Daily work as one command each: `cargo xtask test | lint | ci`.
+//! Daily work as one command each: `cargo xtask test | lint | ci | bundle`.
+
+mod bundle;
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -11,7 +13,10 @@ usage: cargo xtask TASK
   test [ARGS…]  install what the tests need (software Vulkan, where this machine lets it), then
                 run every test of the workspace; ARGS go to the test binaries
   lint          formatting and clippy, warnings are errors
-  ci            what a submission must pass: lint, then test";
+  ci            what a submission must pass: lint, then test
+  bundle [DIR]  one folder for a host without a toolchain: the program, the exactness suite, the
+                benches and a script that runs them on every adapter
+                [default: bundle/isotick-VERSION-TARGET]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -22,6 +27,7 @@ fn main() -> ExitCode {
     let outcome = match task {
         "test" => test(rest),
         "lint" => lint(),
+        "bundle" => bundle::run(rest),
         "ci" => lint().and_then(|()| test(rest)),
         _ => {
             eprintln!("{USAGE}");

@@ -1,0 +1,164 @@
+//! Ticks in memory to finished windows, on one thread.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use isotick_gpu::{BatchId, GpuEngine};
+use isotick_kernels::partition::Form;
+use isotick_kernels::{
+    Engine, KeyTable, Partitioner, Plan, PublisherTable, Runs, Windows, result_hash,
+};
+use isotick_model::Ticks;
+use isotick_model::results::ResultSchema;
+
+use super::Bench;
+use super::figure::{Figure, timed};
+use crate::market::{Market, Skew};
+use crate::placing;
+
+/// Rows of a batch, at most.
+const BATCH_ROWS: usize = 1 << 17;
+
+pub fn run(bench: &mut Bench) -> Result<()> {
+    for rows in bench.rows.clone() {
+        for keys in bench.keys.clone() {
+            for skew in [Skew::Uniform, Skew::Zipf] {
+                if keys == 1 && skew == Skew::Zipf {
+                    continue;
+                }
+                for sorted in [false, true] {
+                    one(bench, rows, keys, skew, sorted)?;
+                }
+            }
+        }
+    }
+    let rows = bench.rows.iter().copied().max().unwrap_or(1);
+    variants(bench, rows.min(1 << 20))
+}
+
+fn one(bench: &mut Bench, rows: usize, keys: usize, skew: Skew, sorted: bool) -> Result<()> {
+    let batches = batches(rows, keys, skew, sorted);
+    let order = if sorted { "sorted by key" } else { "in time order" };
+    let skew = if skew == Skew::Zipf { "Zipf" } else { "uniform" };
+    let input = format!("{rows} ticks of {keys} keys, {skew}, {order}: bars_1m");
+    let bytes = bytes(&batches);
+    let (view, schema, repeat) = (bench.view.clone(), bench.schema.clone(), bench.repeat);
+    let copy = bench.bandwidth.map(|bandwidth| bandwidth.copy_bytes_per_s);
+    let mut figures = Vec::new();
+    for engine in bench.engines() {
+        let (times, hash) = Figure::times(repeat, || {
+            let mut windows = Windows::new(view.clone(), &schema);
+            let (elapsed, done) = timed(|| {
+                batches.iter().try_for_each(|batch| windows.update_all(batch, engine).map(drop))
+            });
+            done?;
+            let (finishing, rows) = timed(|| windows.rows());
+            Ok((
+                elapsed + finishing,
+                Some(result_hash(&ResultSchema::of(&view), &rows).to_string()),
+            ))
+        })?;
+        let on_gpu = engine.kind() == isotick_kernels::EngineKind::Gpu;
+        let median = median(&times);
+        let of_copy_bandwidth =
+            copy.filter(|_| on_gpu).map(|copy| bytes as f64 / median.as_secs_f64() / copy);
+        let by = format!("{}, 1 thread", engine.kind());
+        let input = input.clone();
+        figures.push(Figure { input, by, rows, bytes, times, hash, of_copy_bandwidth });
+    }
+    figures.into_iter().for_each(|figure| bench.figures.add(figure));
+    Ok(())
+}
+
+/// Every variant of the GPU kernels over one batch in runs, and over columns that stay there.
+fn variants(bench: &mut Bench, rows: usize) -> Result<()> {
+    let (view, schema, repeat) = (bench.view.clone(), bench.schema.clone(), bench.repeat);
+    let copy = bench.bandwidth.map(|bandwidth| bandwidth.copy_bytes_per_s);
+    let Some(gpu) = bench.gpu.as_mut() else { return Ok(()) };
+    let batch = by_key(&Market::of(1, 1_000, Skew::Zipf).next_ticks(rows));
+    let plan = Plan::over(&view, &schema);
+    let runs = runs(&Partitioner::new(&view, &plan), &batch);
+    let bytes = bytes(std::slice::from_ref(&batch));
+    let input = format!("{} ticks of 1000 keys in runs: partials of bars_1m", batch.len());
+    let mut figures = Vec::new();
+    let mut figure = |by: String, times: Vec<Duration>, hash| {
+        let of_copy_bandwidth = copy.map(|copy| bytes as f64 / median(&times).as_secs_f64() / copy);
+        let (input, rows) = (input.clone(), batch.len());
+        figures.push(Figure { input, by, rows, bytes, times, hash, of_copy_bandwidth });
+    };
+    for variant in gpu.variants() {
+        gpu.force(Some(variant))?;
+        let (times, hash) = Figure::times(repeat, || {
+            let (elapsed, partials) = timed(|| gpu.reduce(&plan, &runs));
+            Ok((elapsed, Some(hash_of_words(&partials?.words))))
+        })?;
+        figure(format!("gpu {variant}"), times, hash);
+    }
+    gpu.force(None)?;
+    let (times, hash) = resident(gpu, repeat, &plan, &runs)?;
+    figure("gpu, columns resident".to_owned(), times, hash);
+    figures.into_iter().for_each(|figure| bench.figures.add(figure));
+    Ok(())
+}
+
+/// Reduces a batch whose columns stay on the device, by the device's own clock where it has one.
+fn resident(
+    gpu: &mut GpuEngine,
+    repeat: usize,
+    plan: &Plan,
+    runs: &Runs,
+) -> Result<(Vec<Duration>, Option<String>)> {
+    let id = BatchId(0);
+    let timestamps = gpu.take_time(true);
+    let measured = Figure::times(repeat, || {
+        let (elapsed, partials) = timed(|| gpu.reduce_resident(id, plan, runs));
+        let hash = hash_of_words(&partials?.words);
+        let own = gpu.last_timing().map(|timing| Duration::from_nanos(timing.compute_ns));
+        Ok((own.filter(|_| timestamps).unwrap_or(elapsed), Some(hash)))
+    });
+    gpu.take_time(false);
+    gpu.evict(id);
+    measured
+}
+
+fn hash_of_words(words: &[u64]) -> String {
+    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    blake3::hash(&bytes).to_hex().to_string()
+}
+
+/// The market in batches; sorted, each batch is by key, then time.
+fn batches(rows: usize, keys: usize, skew: Skew, sorted: bool) -> Vec<Ticks> {
+    let mut market = Market::of(1, keys, skew);
+    let mut left = rows;
+    let mut batches = Vec::new();
+    while left > 0 {
+        let ticks = market.next_ticks(left.min(BATCH_ROWS));
+        left -= ticks.len();
+        batches.push(if sorted { by_key(&ticks) } else { ticks });
+    }
+    batches
+}
+
+fn by_key(ticks: &Ticks) -> Ticks {
+    let mut rows: Vec<u32> = (0..ticks.len() as u32).collect();
+    rows.sort_by_key(|&row| (ticks.key[row as usize], ticks.ts_event[row as usize]));
+    ticks.take(&rows)
+}
+
+fn runs(partitioner: &Partitioner, ticks: &Ticks) -> Runs {
+    let (mut keys, mut publishers) = (KeyTable::default(), PublisherTable::default());
+    match partitioner.partition(ticks, None, false, &mut keys, &mut publishers).form {
+        Form::Runs(runs) => runs,
+        Form::Groups(_) => unreachable!("groups were not asked for"),
+    }
+}
+
+fn bytes(batches: &[Ticks]) -> u64 {
+    batches.iter().map(|batch| (placing::bytes_per_row(batch) * batch.len() as f64) as u64).sum()
+}
+
+fn median(times: &[Duration]) -> Duration {
+    let mut times = times.to_vec();
+    times.sort_unstable();
+    times[times.len() / 2].max(Duration::from_nanos(1))
+}

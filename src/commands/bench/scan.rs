@@ -1,0 +1,94 @@
+//! A stored market: reading and reducing it, against reading it alone.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::{Context, Result};
+use isotick_kernels::{CpuEngine, Engine, ResultHasher, Truth};
+use isotick_model::results::ResultSchema;
+use isotick_scheduler::{OnFailure, Part, Scan};
+use isotick_storage::{Snapshot, Store};
+
+use super::Bench;
+use super::figure::{Figure, timed};
+use crate::market::Market;
+use crate::scanning;
+
+/// Ticks that are stored at a time.
+const PIECE_ROWS: usize = 1 << 20;
+
+pub fn run(bench: &mut Bench) -> Result<()> {
+    let rows = if bench.quick { 1 << 18 } else { 1 << 22 };
+    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let mut store = Store::open(folder.path(), "bench")?;
+    let mut market = Market::new(1);
+    let mut left = rows;
+    while left > 0 {
+        let ticks = market.next_ticks(left.min(PIECE_ROWS));
+        left -= ticks.len();
+        let mut commit = store.begin();
+        commit.add_imported(&bench.schema, &[ticks])?;
+        commit.finish()?;
+    }
+    let snapshot = Snapshot::open(folder.path())?;
+    let scan = scanning::whole(&bench.view, &bench.schema, Truth::Now);
+    let planned = || scanning::folder_parts(&snapshot, &scan, true);
+    let bytes = planned()?.bytes;
+    let input =
+        format!("{rows} stored ticks, {:.1} bytes each: bars_1m", bytes as f64 / rows as f64);
+    let threads = bench.threads;
+    let mut add = |by: &str, times, hash| {
+        let (input, by) = (input.clone(), format!("{by}, {threads} threads"));
+        let of_copy_bandwidth = None;
+        bench.figures.add(Figure { input, by, rows, bytes, times, hash, of_copy_bandwidth });
+    };
+    let (times, _) = Figure::times(bench.repeat, || {
+        let parts = planned()?.parts;
+        let (elapsed, done) = timed(|| decode(parts, threads));
+        done?;
+        Ok((elapsed, None))
+    })?;
+    add("decoding alone", times, None);
+    let (times, hash) = Figure::times(bench.repeat, || {
+        let parts = planned()?.parts;
+        let (elapsed, hash) = timed(|| whole(&scan, parts, threads));
+        Ok((elapsed, Some(hash?)))
+    })?;
+    add("cpu", times, hash);
+    Ok(())
+}
+
+/// Reads all parts and does nothing with them.
+fn decode(parts: Vec<Part>, threads: usize) -> Result<()> {
+    let (queue, rows) = (Mutex::new(parts), AtomicU64::new(0));
+    let work = || -> Result<()> {
+        loop {
+            let part = queue.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let Some(part) = part else { return Ok(()) };
+            part(&mut |ticks| {
+                rows.fetch_add(ticks.len() as u64, Ordering::Relaxed);
+                Ok(())
+            })?;
+        }
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().try_for_each(|worker| {
+            worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    })
+}
+
+/// The scan until its last window is finished and hashed; the hash.
+fn whole(scan: &Scan, parts: Vec<Part>, threads: usize) -> Result<String> {
+    let engines = (0..threads).map(|_| Box::new(CpuEngine) as Box<dyn Engine>).collect();
+    let outcome = scan.run(parts, engines, OnFailure::Stop, &AtomicU64::new(0))?;
+    let mut hasher = ResultHasher::new(&ResultSchema::of(&scan.view));
+    let threads = threads.try_into().context("there is a thread")?;
+    outcome.finish(threads, |block| {
+        hasher.push(&block);
+        anyhow::Ok(())
+    })?;
+    Ok(hasher.finish().to_string())
+}

@@ -1,0 +1,61 @@
+#!/bin/sh
+# Runs the exactness suite on every adapter of this host, then the benches. Writes results/ beside
+# this script; exits with 1 when anything disagreed or failed.
+set -u
+cd "$(dirname "$0")" || exit 2
+mkdir -p results
+export NODEVICE_SELECT=1
+failed=0
+outcomes=""
+
+# suite NAME [VARIABLE=VALUE ...]: the tests that need nothing but this folder.
+suite() {
+    name=$1
+    shift
+    if env "$@" ./exactness-suite exactness:: faults:: live:: stored:: >"results/suite-$name.txt" 2>&1
+    then outcome=passed
+    else outcome=FAILED; failed=1
+    fi
+    passed=$(sed -n 's/^test result: .* \([0-9][0-9]*\) passed;.*/\1/p' "results/suite-$name.txt")
+    echo "exactness suite, $name: $outcome (${passed:-0} tests)"
+    outcomes="$outcomes${outcomes:+,}{\"adapter\":\"$name\",\"outcome\":\"$outcome\",\"passed\":${passed:-0}}"
+}
+
+# measure NAME ARGUMENTS...: a bench, its table and its figures.
+measure() {
+    name=$1
+    shift
+    if ./isotick bench "$@" --json "results/bench-$name.json" >"results/bench-$name.txt" 2>&1
+    then echo "bench, $name: results/bench-$name.txt"
+    else echo "bench, $name: FAILED, see results/bench-$name.txt"; failed=1
+    fi
+}
+
+./isotick devices >results/devices.txt || failed=1
+./isotick devices --json >results/devices.json || failed=1
+cat results/devices.txt
+adapters=$(sed -n 's/^adapter \([0-9][0-9]*\):.*/\1/p' results/devices.txt)
+
+if [ -z "$adapters" ]; then
+    echo "no GPU adapter: the suite runs on the CPU engine alone"
+    suite cpu
+    measure cpu all --engine cpu
+else
+    for adapter in $adapters; do
+        suite "adapter-$adapter" "ISOTICK_ADAPTER=$adapter" ISOTICK_REQUIRE_GPU=1
+    done
+    measure gpu all --engine gpu
+fi
+
+if [ "${1:-}" != "--no-criterion" ]; then
+    if CRITERION_HOME=results/criterion ./criterion-kernels --bench >results/criterion.txt 2>&1
+    then echo "criterion: results/criterion.txt"
+    else echo "criterion: FAILED, see results/criterion.txt"; failed=1
+    fi
+fi
+
+cat >results/summary.json <<JSON
+{"date":"$(date -u +%Y-%m-%dT%H:%M:%SZ)","machine":"$(uname -srm)","isotick":"$(./isotick --version)",
+ "suites":[$outcomes],"failed":$failed}
+JSON
+exit $failed
