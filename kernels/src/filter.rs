@@ -146,11 +146,16 @@ fn component_of(key: &Key, component: usize) -> String {
     key.components().swap_remove(component)
 }
 
-/// Evaluates once per key that occurs.
+/// Evaluates once per key, or once per key that occurs where there are more keys than rows.
 fn by_key(ticks: &Ticks, holds: impl Fn(&Key) -> bool) -> BooleanBuffer {
+    let codes = &ticks.key;
+    if ticks.keys.len() <= ticks.len() {
+        let known: Vec<bool> = ticks.keys.iter().map(holds).collect();
+        return BooleanBuffer::collect_bool(codes.len(), |row| known[codes[row] as usize]);
+    }
     let mut known = vec![None; ticks.keys.len()];
-    BooleanBuffer::collect_bool(ticks.len(), |row| {
-        let key = ticks.key[row] as usize;
+    BooleanBuffer::collect_bool(codes.len(), |row| {
+        let key = codes[row] as usize;
         *known[key].get_or_insert_with(|| holds(&ticks.keys[key]))
     })
 }

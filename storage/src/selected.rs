@@ -12,7 +12,7 @@ use parquet::arrow::arrow_reader::RowSelection;
 
 /// A row group is read whole when more than one row in so many is wanted, unless those rows stand
 /// together.
-const WHOLE_FROM: usize = 8;
+const WHOLE_FROM: usize = 64;
 /// Rows stand together when runs of wanted and unwanted ones have so many on average.
 const TOGETHER_ROWS: usize = 1024;
 
