@@ -306,8 +306,9 @@ pub struct EngineArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Shows what `isotick scan` with the same arguments would do: the plan of exact states, what is read
-and what stays unread, the engine and what each engine is predicted to cost. With --measure the
-scan runs, and what it took stands beside the prediction.
+and what stays unread, the engine and what each engine is predicted to cost, from one part that is
+read as a sample (a text file is one part). With --measure the scan runs, and what it took stands
+beside the prediction.
 
 Examples:
   isotick explain bars_1m --data ./data --key AAPL
@@ -373,10 +374,10 @@ pub struct BenchArgs {
     pub quick: bool,
     /// Ticks of the kernel benches [default: 1024 65536 2097152]
     #[arg(long, num_args = 1.., value_name = "N")]
-    pub rows: Vec<usize>,
+    pub rows: Vec<std::num::NonZeroUsize>,
     /// Keys of the kernel benches [default: 1 1000 100000]
     #[arg(long, num_args = 1.., value_name = "N")]
-    pub keys: Vec<usize>,
+    pub keys: Vec<std::num::NonZeroUsize>,
     /// `auto`: the CPU, and a hardware GPU where there is one; `gpu`: also a software adapter
     #[arg(long, default_value = "auto")]
     pub engine: EngineChoice,

@@ -49,6 +49,9 @@ pub fn open(choice: EngineChoice, threads: Option<std::num::NonZeroUsize>) -> Re
                 }
                 EngineChoice::Cpu | EngineChoice::Gpu => None,
             };
+            if let Some([_, Err(error)]) = &costs {
+                eprintln!("isotick: {error}; everything runs on the CPU engine");
+            }
             let worker = || match costs {
                 Some([Ok(cpu), Ok(on_gpu)]) => Box::new(Placed {
                     gpu: gpu.clone(),
@@ -102,15 +105,15 @@ impl Engine for Shared {
 }
 
 /// Sends each batch to the engine that is predicted to be faster.
-struct Placed {
-    gpu: Shared,
+struct Placed<G> {
+    gpu: G,
     /// Of the CPU and the GPU.
     costs: [Costs; 2],
     /// Which engine reduced the last batch.
     last: EngineKind,
 }
 
-impl Engine for Placed {
+impl<G: Engine> Engine for Placed<G> {
     fn kind(&self) -> EngineKind {
         self.last
     }
@@ -120,7 +123,7 @@ impl Engine for Placed {
     }
 
     fn reduce(&mut self, plan: &Plan, runs: &Runs) -> Result<Partials, EngineError> {
-        let work = placing::work(runs);
+        let work = placing::work(plan, runs);
         match choose(&self.costs, &work) {
             0 => {
                 self.last = EngineKind::Cpu;
@@ -131,5 +134,54 @@ impl Engine for Placed {
                 self.gpu.reduce(plan, runs)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use isotick_kernels::Windows;
+    use isotick_model::definitions::{Definitions, template};
+
+    use super::*;
+    use crate::market::Market;
+
+    /// The CPU engine under another name.
+    struct Other;
+
+    impl Engine for Other {
+        fn kind(&self) -> EngineKind {
+            EngineKind::Gpu
+        }
+
+        fn describe(&self) -> String {
+            "other".to_owned()
+        }
+
+        fn reduce(&mut self, plan: &Plan, runs: &Runs) -> Result<Partials, EngineError> {
+            CpuEngine.reduce(plan, runs)
+        }
+    }
+
+    #[test]
+    fn batches_go_where_they_are_predicted_to_be_fast() {
+        let definitions = Definitions::parse(template::EXAMPLE, "example").unwrap();
+        let view = Arc::new(definitions.views[0].clone());
+        let schema = definitions.stream(&view.stream).unwrap();
+        let line =
+            |dispatch_ns, row_ns| Costs { dispatch_ns, row_ns, window_ns: 0.0, byte_ns: 0.0 };
+        let costs = [line(0.0, 2.0), line(1_000.0, 1.0)];
+        let mut placed = Placed { gpu: Other, costs, last: EngineKind::Cpu };
+        let mut alone = Windows::new(view.clone(), schema);
+        let mut both = Windows::new(view, schema);
+        let mut market = Market::new(1);
+        for (rows, kind) in
+            [(900, EngineKind::Cpu), (5_000, EngineKind::Gpu), (10, EngineKind::Cpu)]
+        {
+            let ticks = market.next_ticks(rows);
+            both.update_all(&ticks, &mut placed).unwrap();
+            assert_eq!(placed.kind(), kind, "{rows} rows");
+            alone.update_all(&ticks, &mut CpuEngine).unwrap();
+        }
+        assert_eq!(both.rows(), alone.rows());
     }
 }

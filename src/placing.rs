@@ -52,19 +52,17 @@ fn runs(partitioner: &Partitioner, ticks: &Ticks) -> Runs {
 }
 
 /// A batch as the model sees it.
-pub fn work(runs: &Runs) -> Work {
+pub fn work(plan: &Plan, runs: &Runs) -> Work {
     let rows = runs.ticks.len() as f64;
     Work {
         rows,
-        bytes_per_row: bytes_per_row(&runs.ticks),
+        bytes_per_row: bytes_per_row(plan) as f64,
         windows_per_row: runs.runs.len() as f64 / rows.max(1.0),
         resident: false,
     }
 }
 
-/// Bytes of the columns of a row that engines read.
-pub fn bytes_per_row(ticks: &Ticks) -> f64 {
-    let values = ticks.values.iter().filter(|column| !column.values.is_empty()).count();
-    // Time and sequence, and the key's code.
-    (2 * size_of::<i64>() + size_of::<u32>() + values * size_of::<i64>()) as f64
+/// Bytes of a row that are read to reduce it: its time, its key's code, and the plan's columns.
+pub fn bytes_per_row(plan: &Plan) -> usize {
+    size_of::<i64>() + size_of::<u32>() + plan.columns().len() * size_of::<i64>()
 }

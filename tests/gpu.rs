@@ -24,8 +24,11 @@ pub fn engine() -> Option<GpuEngine> {
     }
 }
 
-/// An engine on every adapter that can be used; none, as [`engine`] says it, where there is none.
+/// An engine on every adapter that can be used, or on the one that is chosen; none, as [`engine`] says it, where there is none.
 pub fn engines() -> Vec<GpuEngine> {
+    if setting("ISOTICK_ADAPTER").is_some() {
+        return engine().into_iter().collect();
+    }
     let adapters = isotick_gpu::devices();
     let usable = adapters.iter().filter(|adapter| adapter.usage != AdapterUsage::Never);
     let open = |index| GpuEngine::open(Choice::Index(index)).expect("a usable adapter opens");

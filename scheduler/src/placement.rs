@@ -72,17 +72,18 @@ pub fn choose(engines: &[Costs], work: &Work) -> usize {
     fastest.expect("there is an engine").0
 }
 
-/// The least number of rows from which `other` is predicted to be faster than `first` for batches
-/// like this one, whatever its own rows; `None` where it never is.
+/// The least number of rows from which on `other` is predicted to be faster than `first` for
+/// batches like this one, whatever its own rows; `None` where it is not for ever larger ones.
 pub fn break_even_rows(first: &Costs, other: &Costs, work: &Work) -> Option<u64> {
     let saved_per_row = first.per_row_ns(work) - other.per_row_ns(work);
     let extra = other.dispatch_ns - first.dispatch_ns;
-    if extra < 0.0 {
-        // It has the lead, and keeps it or loses it.
-        return Some(0);
+    match saved_per_row > 0.0 {
+        // At equality the first one runs, so one more than the whole quotient.
+        true if extra >= 0.0 => Some((extra / saved_per_row).floor() as u64 + 1),
+        true => Some(0),
+        // It may be ahead for small batches, and falls behind or stays level.
+        false => (saved_per_row == 0.0 && extra < 0.0).then_some(0),
     }
-    // At equality the first one runs, so one more than the whole quotient.
-    (saved_per_row > 0.0).then(|| (extra / saved_per_row).floor() as u64 + 1)
 }
 
 #[cfg(test)]
@@ -139,16 +140,26 @@ mod tests {
         fn the_choice_flips_at_the_break_even(a in costs(), b in costs(), work in work()) {
             let at = |rows: f64| choose(&[a, b], &Work { rows, ..work });
             match break_even_rows(&a, &b, &work) {
-                None => prop_assert_eq!(at(1e12), 0),
-                Some(0) => prop_assert_eq!(at(0.0), 1),
-                // Where the lines are all but parallel, rounding decides nearby.
-                Some(rows) if rows < 1 << 40 => {
+                None => prop_assert_eq!(at(1e15), 0),
+                Some(rows) => {
+                    // Where the lines are all but parallel, rounding decides nearby.
                     let rows = rows as f64;
                     prop_assert_eq!(at(rows * 1.0001 + 1.0), 1);
-                    prop_assert_eq!(at((rows * 0.9999 - 1.0).max(0.0)), 0);
+                    prop_assert_eq!(at((rows * 2.0 + 1.0) * 1e3), 1);
+                    if rows > 0.0 {
+                        prop_assert_eq!(at((rows * 0.9999 - 1.0).max(0.0)), 0);
+                    }
                 }
-                Some(_) => {}
             }
+        }
+
+        #[test]
+        fn an_engine_that_is_ahead_for_small_batches_only_has_no_break_even(work in work()) {
+            let line = |dispatch_ns, row_ns| {
+                Costs { dispatch_ns, row_ns, window_ns: 0.0, byte_ns: 0.0 }
+            };
+            prop_assert_eq!(break_even_rows(&line(100.0, 1.0), &line(0.0, 10.0), &work), None);
+            prop_assert_eq!(break_even_rows(&line(0.0, 10.0), &line(100.0, 1.0), &work), Some(12));
         }
 
         #[test]

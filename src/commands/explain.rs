@@ -11,7 +11,7 @@ use isotick_model::{StreamSchema, time};
 use isotick_scheduler::{Costs, OnFailure, Work, break_even_rows};
 use serde_json::{Value, json};
 
-use crate::cli::ExplainArgs;
+use crate::cli::{EngineChoice, ExplainArgs};
 use crate::input::Input;
 use crate::{engines, placing, scanning};
 
@@ -20,24 +20,31 @@ pub fn run(args: ExplainArgs) -> Result<ExitCode> {
     let (view, schema) = (input.scan.view.clone(), input.scan.schema.clone());
     let plan = Plan::over(&view, &schema);
     let columns = scanning::columns_of(&view, input.scan.truth);
-    let engines = engines::open(args.engine.engine, args.engine.threads)?;
+    let mut engines = engines::open(args.engine.engine, args.engine.threads)?;
     let threads = engines.workers.len();
     let costs = placing::costs(&mut CpuEngine)?;
-    let gpu = engines::hardware_gpu().map(|mut gpu| placing::costs(&mut gpu)).transpose()?;
+    let gpu = match args.engine.engine {
+        EngineChoice::Cpu => None,
+        EngineChoice::Auto => {
+            engines::hardware_gpu().and_then(|mut gpu| placing::costs(&mut gpu).ok())
+        }
+        EngineChoice::Gpu => Some(placing::costs(&mut engines::any_gpu()?)?),
+    };
     let (files, parts) = (input.files, input.parts.len());
-    let sampled = sample(&mut input)?;
+    let sampled = sample(&mut input, engines.workers.pop())?;
     // A text file does not say how many rows it has; read to its end, it has.
     let all = sampled.map(|(_, rows)| rows).filter(|_| parts == 1);
     input.rows = input.rows.or(all);
     let rows = input.rows.unwrap_or(0);
-    let sampled = sampled.map(|(ns_per_row, _)| ns_per_row);
     let lanes = threads.min(parts).max(1);
-    let whole = |ns_per_row| rows as f64 * ns_per_row / 1e9 / lanes as f64;
-    let predicted = sampled.filter(|_| rows > 0).map(whole);
+    // Parts are alike, so that the sample stands for each, also where it leaves rows unread.
+    let all_parts_ns = sampled.map(|(ns, _)| ns * parts as f64);
+    let sampled = all_parts_ns.filter(|_| rows > 0).map(|ns| ns / rows as f64);
+    let predicted = all_parts_ns.map(|ns| ns / 1e9 / lanes as f64);
     // Times and keys always have their place in memory.
     let bytes_per_row = 8 + 4 + 8 * columns.values.len() + 12 * usize::from(columns.identity);
     let work = Work {
-        rows: rows as f64 / threads as f64,
+        rows: rows as f64 / lanes as f64,
         bytes_per_row: bytes_per_row as f64,
         windows_per_row: 0.0,
         resident: false,
@@ -82,7 +89,8 @@ pub fn run(args: ExplainArgs) -> Result<ExitCode> {
         },
     });
     if args.measure {
-        // The sample has taken a part of it.
+        // The sample has taken a part and an engine.
+        let engines = engines::open(args.engine.engine, args.engine.threads)?;
         let Input { scan, parts, rows, rejections, .. } = Input::open(&args.input)?;
         let finished = scanning::run(&scan, parts, rows, engines, &mut |_| Ok(()))?;
         rejections.report();
@@ -98,20 +106,21 @@ pub fn run(args: ExplainArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Reads, reduces and finishes the middle part on one thread: nanoseconds per row,
+/// Reads, reduces and finishes the middle part on one thread: nanoseconds,
 /// and rows; `None` of nothing.
-fn sample(input: &mut Input) -> Result<Option<(f64, u64)>> {
+fn sample(input: &mut Input, engine: Option<Box<dyn Engine>>) -> Result<Option<(f64, u64)>> {
     if input.parts.is_empty() {
         return Ok(None);
     }
     let part = input.parts.swap_remove(input.parts.len() / 2);
     let started = Instant::now();
-    let engines: Vec<Box<dyn Engine>> = vec![Box::new(CpuEngine)];
-    let outcome = input.scan.run(vec![part], engines, OnFailure::Stop, &AtomicU64::new(0))?;
+    let engines = engine.into_iter().collect();
+    let outcome =
+        input.scan.run(vec![part], engines, OnFailure::ContinueOnCpu, &AtomicU64::new(0))?;
     outcome.finish(NonZeroUsize::MIN, |_| anyhow::Ok(()))?;
     let elapsed_ns = started.elapsed().as_secs_f64() * 1e9;
     let rows = outcome.rows_read;
-    Ok((rows > 0).then(|| (elapsed_ns / rows as f64, rows)))
+    Ok(Some((elapsed_ns, rows)))
 }
 
 fn truth_name(truth: Truth) -> &'static str {
@@ -133,6 +142,9 @@ fn read_columns(input: &Input, columns: &isotick_storage::Columns) -> Vec<String
     schema.keys.iter().cloned().chain(values).collect()
 }
 
+/// A batch has at most 131,072 rows: fewer than 2 to this.
+const BATCH_BITS: u32 = 18;
+
 /// Each term with its words, and the bits that its accumulator needs by the declared bounds.
 fn terms(plan: &Plan, schema: &StreamSchema) -> Vec<Value> {
     let name = |column: usize| schema.columns[column].name.as_str();
@@ -141,9 +153,9 @@ fn terms(plan: &Plan, schema: &StreamSchema) -> Vec<Value> {
         let magnitude = column.min.unsigned_abs().max(column.max.unsigned_abs());
         u64::BITS - magnitude.leading_zeros()
     };
-    // Batches have fewer than 2^17 rows more than a window in one can.
-    const BATCH_BITS: u32 = 17;
-    let width = |bits: u32| match bits + BATCH_BITS {
+    let nulls = |column: usize| schema.columns[column].optional;
+    let width = |bits: u32, nulls: bool, with_nulls: u32| match bits + BATCH_BITS {
+        _ if nulls => with_nulls,
         0..=63 => 64,
         64..=127 => 128,
         _ => 192,
@@ -151,13 +163,15 @@ fn terms(plan: &Plan, schema: &StreamSchema) -> Vec<Value> {
     let describe = |term: Term| match term {
         Term::Rows => ("count()".to_owned(), None),
         Term::Count(c) => (format!("count({})", name(c)), None),
-        Term::Sum(c) => (format!("sum({})", name(c)), Some(width(bits(c)))),
-        Term::SumProduct(a, b) => {
-            (format!("sum({} * {})", name(a), name(b)), Some(width(bits(a) + bits(b))))
-        }
-        Term::SumPaired { of, with } => {
-            (format!("sum({}) where {} is there", name(of), name(with)), Some(width(bits(of))))
-        }
+        Term::Sum(c) => (format!("sum({})", name(c)), Some(width(bits(c), nulls(c), 128))),
+        Term::SumProduct(a, b) => (
+            format!("sum({} * {})", name(a), name(b)),
+            Some(width(bits(a) + bits(b), nulls(a) || nulls(b), 192)),
+        ),
+        Term::SumPaired { of, with } => (
+            format!("sum({}) where {} is there", name(of), name(with)),
+            Some(width(bits(of), nulls(of) || nulls(with), 128)),
+        ),
         Term::Min(c) => (format!("min({})", name(c)), None),
         Term::Max(c) => (format!("max({})", name(c)), None),
         Term::First(c) => (format!("first({})", name(c)), None),
@@ -194,14 +208,14 @@ fn print(report: &Value, gpu: Option<&Costs>, cpu: &Costs) {
             Value::Null => String::new(),
             bits => format!(", summed in at most {bits} bits by the declared bounds"),
         };
-        println!("            {:<28}{} words{bits}", text(&term["term"]), term["words"]);
+        println!("            {:<36} {} words{bits}", text(&term["term"]), term["words"]);
     }
     if plan["multisets"] != 0 {
         println!("            {} multisets of values for quantiles", plan["multisets"]);
     }
     let rows = match &reads["rows"] {
         Value::Null => "rows unknown before they are read".to_owned(),
-        rows => format!("{rows} rows"),
+        rows => format!("at most {rows} rows"),
     };
     line("reads", format!("{} files in {} parts, {rows}", reads["files"], reads["parts"]));
     println!(
@@ -244,7 +258,7 @@ fn print(report: &Value, gpu: Option<&Costs>, cpu: &Costs) {
             };
             line("break-even", from);
         }
-        None => line("break-even", "none: no hardware GPU, every batch goes to the CPU".into()),
+        None => line("break-even", "none: every batch goes to the CPU".into()),
     }
     if let Some(measured) = report.get("measured") {
         let over = measured["over_predicted"].as_f64();

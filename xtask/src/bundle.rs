@@ -12,10 +12,11 @@ const SCRIPT: &str = include_str!("bundle/run.sh");
 const README: &str = include_str!("bundle/README.md");
 
 /// What is built, and its name in the bundle.
-const PROGRAMS: [(&str, &str, &str); 3] = [
+const PROGRAMS: [(&str, &str, &str); 4] = [
     ("bin", "isotick", "isotick"),
     ("test", "isotick", "exactness-suite"),
     ("bench", "kernels", "criterion-kernels"),
+    ("lib", "isotick_gpu", "gpu-suite"),
 ];
 
 pub fn run(arguments: &[String]) -> Result<()> {
@@ -72,31 +73,32 @@ struct Program {
 }
 
 fn build() -> Result<Vec<Program>> {
-    let mut command = cargo();
-    command
-        .args(["build", "--release", "--locked", "-p", "isotick", "--bin", "isotick"])
-        .args([
-            "--test",
-            "isotick",
-            "--bench",
-            "kernels",
-            "--message-format=json-render-diagnostics",
-        ])
-        .stderr(Stdio::inherit());
-    let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
-    if !output.status.success() {
-        bail!("{command:?} failed ({})", output.status);
+    let mut programs = Vec::new();
+    let whole = ["-p", "isotick", "--bin", "isotick", "--test", "isotick", "--bench", "kernels"];
+    let mut build = cargo();
+    build.args(["build", "--release", "--locked"]).args(whole);
+    let mut suite = cargo();
+    suite.args(["test", "--release", "--locked", "--no-run", "-p", "isotick-gpu", "--lib"]);
+    for command in [&mut build, &mut suite] {
+        command.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit());
+        let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
+        if !output.status.success() {
+            bail!("{command:?} failed ({})", output.status);
+        }
+        programs.extend(String::from_utf8_lossy(&output.stdout).lines().filter_map(program));
     }
-    let program = |line: &str| {
-        let message: Value = serde_json::from_str(line).ok()?;
-        let target = &message["target"];
-        Some(Program {
-            path: message["executable"].as_str()?.to_owned(),
-            kind: target["kind"][0].as_str()?.to_owned(),
-            target: target["name"].as_str()?.to_owned(),
-        })
-    };
-    Ok(String::from_utf8_lossy(&output.stdout).lines().filter_map(program).collect())
+    Ok(programs)
+}
+
+/// The executable that a line of cargo's output names.
+fn program(line: &str) -> Option<Program> {
+    let message: Value = serde_json::from_str(line).ok()?;
+    let target = &message["target"];
+    Some(Program {
+        path: message["executable"].as_str()?.to_owned(),
+        kind: target["kind"][0].as_str()?.to_owned(),
+        target: target["name"].as_str()?.to_owned(),
+    })
 }
 
 /// Takes debug information out, where the system has the tool; the program runs with it as well.

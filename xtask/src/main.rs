@@ -53,6 +53,9 @@ fn lint() -> Result<()> {
 fn test(arguments: &[String]) -> Result<()> {
     let mut command = cargo();
     command.args(["test", "--release", "--workspace", "--locked"]);
+    // Tests leave the user's cache folder alone.
+    let calibration = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/gpu-calibration");
+    command.env("ISOTICK_GPU_CALIBRATION", calibration);
     match install_software_vulkan() {
         // An adapter is there: tests on it must run, not be passed over.
         Ok(()) => drop(command.env("ISOTICK_REQUIRE_GPU", "1")),

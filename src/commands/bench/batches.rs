@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use hdrhistogram::Histogram;
-use isotick_kernels::{EngineKind, Windows, result_hash};
+use isotick_kernels::{EngineKind, Plan, Windows, result_hash};
 use isotick_model::results::ResultSchema;
 use isotick_scheduler::{Work, break_even_rows};
 
@@ -16,9 +16,10 @@ const ROWS: [usize; 3] = [256, 4_096, 65_536];
 pub fn run(bench: &mut Bench) -> Result<()> {
     let runs = if bench.quick { 20 } else { 200 };
     let (view, schema) = (bench.view.clone(), bench.schema.clone());
+    let plan = Plan::over(&view, &schema);
     for rows in ROWS {
         let ticks = Market::of(1, 1_000, Skew::Zipf).next_ticks(rows);
-        let bytes = (placing::bytes_per_row(&ticks) * rows as f64) as u64;
+        let bytes = (placing::bytes_per_row(&plan) * rows) as u64;
         let mut figures = Vec::new();
         for engine in bench.engines() {
             let mut latencies = Histogram::<u64>::new(3)?;

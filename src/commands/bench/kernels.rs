@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use isotick_gpu::{BatchId, GpuEngine};
+use isotick_gpu::{BatchId, Encoding, GpuEngine};
 use isotick_kernels::partition::Form;
 use isotick_kernels::{
-    Engine, KeyTable, Partitioner, Plan, PublisherTable, Runs, Windows, result_hash,
+    CpuEngine, Engine, KeyTable, Partitioner, Plan, PublisherTable, Runs, Windows, result_hash,
 };
 use isotick_model::Ticks;
 use isotick_model::results::ResultSchema;
@@ -41,9 +41,8 @@ fn one(bench: &mut Bench, rows: usize, keys: usize, skew: Skew, sorted: bool) ->
     let order = if sorted { "sorted by key" } else { "in time order" };
     let skew = if skew == Skew::Zipf { "Zipf" } else { "uniform" };
     let input = format!("{rows} ticks of {keys} keys, {skew}, {order}: bars_1m");
-    let bytes = bytes(&batches);
     let (view, schema, repeat) = (bench.view.clone(), bench.schema.clone(), bench.repeat);
-    let copy = bench.bandwidth.map(|bandwidth| bandwidth.copy_bytes_per_s);
+    let bytes = (placing::bytes_per_row(&Plan::over(&view, &schema)) * rows) as u64;
     let mut figures = Vec::new();
     for engine in bench.engines() {
         let (times, hash) = Figure::times(repeat, || {
@@ -58,10 +57,8 @@ fn one(bench: &mut Bench, rows: usize, keys: usize, skew: Skew, sorted: bool) ->
                 Some(result_hash(&ResultSchema::of(&view), &rows).to_string()),
             ))
         })?;
-        let on_gpu = engine.kind() == isotick_kernels::EngineKind::Gpu;
-        let median = median(&times);
-        let of_copy_bandwidth =
-            copy.filter(|_| on_gpu).map(|copy| bytes as f64 / median.as_secs_f64() / copy);
+        // Most of it happens on the host: a share of the device's bandwidth would say nothing.
+        let of_copy_bandwidth = None;
         let by = format!("{}, 1 thread", engine.kind());
         let input = input.clone();
         figures.push(Figure { input, by, rows, bytes, times, hash, of_copy_bandwidth });
@@ -78,28 +75,42 @@ fn variants(bench: &mut Bench, rows: usize) -> Result<()> {
     let batch = by_key(&Market::of(1, 1_000, Skew::Zipf).next_ticks(rows));
     let plan = Plan::over(&view, &schema);
     let runs = runs(&Partitioner::new(&view, &plan), &batch);
-    let bytes = bytes(std::slice::from_ref(&batch));
+    let columns = plan.columns().len() * batch.len();
     let input = format!("{} ticks of 1000 keys in runs: partials of bars_1m", batch.len());
     let mut figures = Vec::new();
-    let mut figure = |by: String, times: Vec<Duration>, hash| {
-        let of_copy_bandwidth = copy.map(|copy| bytes as f64 / median(&times).as_secs_f64() / copy);
+    let mut figure = |by: String, bytes: u64, measured: (Vec<Duration>, _)| {
+        let (times, hash) = measured;
+        let seconds = median(&times).as_secs_f64();
+        let of_copy_bandwidth =
+            copy.filter(|_| by.starts_with("gpu")).map(|copy| bytes as f64 / seconds / copy);
         let (input, rows) = (input.clone(), batch.len());
         figures.push(Figure { input, by, rows, bytes, times, hash, of_copy_bandwidth });
     };
+    let reduce = |engine: &mut dyn Engine| {
+        Figure::times(repeat, || {
+            let (elapsed, partials) = timed(|| engine.reduce(&plan, &runs));
+            Ok((elapsed, Some(hash_of_words(&partials?.words))))
+        })
+    };
+    let wide_bytes = (columns * size_of::<i64>()) as u64;
+    figure("cpu".to_owned(), wide_bytes, reduce(&mut CpuEngine)?);
     for variant in gpu.variants() {
         gpu.force(Some(variant))?;
-        let (times, hash) = Figure::times(repeat, || {
-            let (elapsed, partials) = timed(|| gpu.reduce(&plan, &runs));
-            Ok((elapsed, Some(hash_of_words(&partials?.words))))
-        })?;
-        figure(format!("gpu {variant}"), times, hash);
+        let bytes = match variant.encoding {
+            Encoding::Wide => wide_bytes,
+            // As far as the market's columns go: all of them span less than 2^32.
+            Encoding::Frame => (columns * size_of::<u32>()) as u64,
+        };
+        figure(format!("gpu {variant}"), bytes, reduce(gpu)?);
     }
     gpu.force(None)?;
-    let (times, hash) = resident(gpu, repeat, &plan, &runs)?;
-    figure("gpu, columns resident".to_owned(), times, hash);
+    let (measured, bytes, clock) = resident(gpu, repeat, &plan, &runs)?;
+    figure(format!("gpu resident, {clock} clock"), bytes, measured);
     figures.into_iter().for_each(|figure| bench.figures.add(figure));
     Ok(())
 }
+
+type Measured = (Vec<Duration>, Option<String>);
 
 /// Reduces a batch whose columns stay on the device, by the device's own clock where it has one.
 fn resident(
@@ -107,7 +118,7 @@ fn resident(
     repeat: usize,
     plan: &Plan,
     runs: &Runs,
-) -> Result<(Vec<Duration>, Option<String>)> {
+) -> Result<(Measured, u64, &'static str)> {
     let id = BatchId(0);
     let timestamps = gpu.take_time(true);
     let measured = Figure::times(repeat, || {
@@ -117,8 +128,9 @@ fn resident(
         Ok((own.filter(|_| timestamps).unwrap_or(elapsed), Some(hash)))
     });
     gpu.take_time(false);
+    let bytes = gpu.resident().bytes;
     gpu.evict(id);
-    measured
+    Ok((measured?, bytes, if timestamps { "device" } else { "host" }))
 }
 
 fn hash_of_words(words: &[u64]) -> String {
@@ -151,10 +163,6 @@ fn runs(partitioner: &Partitioner, ticks: &Ticks) -> Runs {
         Form::Runs(runs) => runs,
         Form::Groups(_) => unreachable!("groups were not asked for"),
     }
-}
-
-fn bytes(batches: &[Ticks]) -> u64 {
-    batches.iter().map(|batch| (placing::bytes_per_row(batch) * batch.len() as f64) as u64).sum()
 }
 
 fn median(times: &[Duration]) -> Duration {

@@ -5,6 +5,7 @@ mod figure;
 mod kernels;
 mod scan;
 
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -68,10 +69,11 @@ impl Bench {
     fn open(args: &BenchArgs) -> Result<Self> {
         let definitions = Definitions::parse(template::EXAMPLE, "example")?;
         let view = definitions.view("bars_1m")?;
-        let or = |given: &[usize], quick: &[usize], all: &[usize]| match (given, args.quick) {
+        let or = |given: &[NonZeroUsize], quick: &[usize], all: &[usize]| match (given, args.quick)
+        {
             ([], true) => quick.to_vec(),
             ([], false) => all.to_vec(),
-            (given, _) => given.to_vec(),
+            (given, _) => given.iter().map(|number| number.get()).collect(),
         };
         let mut gpu = match args.engine {
             EngineChoice::Cpu => None,

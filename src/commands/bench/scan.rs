@@ -38,7 +38,7 @@ pub fn run(bench: &mut Bench) -> Result<()> {
     let input =
         format!("{rows} stored ticks, {:.1} bytes each: bars_1m", bytes as f64 / rows as f64);
     let threads = bench.threads;
-    let mut add = |by: &str, times, hash| {
+    let mut add = |by: &str, threads: usize, times, hash| {
         let (input, by) = (input.clone(), format!("{by}, {threads} threads"));
         let of_copy_bandwidth = None;
         bench.figures.add(Figure { input, by, rows, bytes, times, hash, of_copy_bandwidth });
@@ -49,13 +49,16 @@ pub fn run(bench: &mut Bench) -> Result<()> {
         done?;
         Ok((elapsed, None))
     })?;
-    add("decoding alone", times, None);
-    let (times, hash) = Figure::times(bench.repeat, || {
-        let parts = planned()?.parts;
-        let (elapsed, hash) = timed(|| whole(&scan, parts, threads));
-        Ok((elapsed, Some(hash?)))
-    })?;
-    add("cpu", times, hash);
+    add("decoding alone", threads, times, None);
+    // One thread more or less must not change the hash.
+    for threads in [threads, threads + 1] {
+        let (times, hash) = Figure::times(bench.repeat, || {
+            let parts = planned()?.parts;
+            let (elapsed, hash) = timed(|| whole(&scan, parts, threads));
+            Ok((elapsed, Some(hash?)))
+        })?;
+        add("cpu", threads, times, hash);
+    }
     Ok(())
 }
 

@@ -3,7 +3,8 @@
 # this script; exits with 1 when anything disagreed or failed.
 set -u
 cd "$(dirname "$0")" || exit 2
-mkdir -p results
+rm -rf results
+mkdir results
 export NODEVICE_SELECT=1
 failed=0
 outcomes=""
@@ -15,6 +16,9 @@ suite() {
     if env "$@" ./exactness-suite exactness:: faults:: live:: stored:: >"results/suite-$name.txt" 2>&1
     then outcome=passed
     else outcome=FAILED; failed=1
+    fi
+    if [ "$name" != cpu ]
+    then env "$@" ./gpu-suite >"results/kernels-$name.txt" 2>&1 || { outcome=FAILED; failed=1; }
     fi
     passed=$(sed -n 's/^test result: .* \([0-9][0-9]*\) passed;.*/\1/p' "results/suite-$name.txt")
     echo "exactness suite, $name: $outcome (${passed:-0} tests)"
@@ -34,7 +38,8 @@ measure() {
 ./isotick devices >results/devices.txt || failed=1
 ./isotick devices --json >results/devices.json || failed=1
 cat results/devices.txt
-adapters=$(sed -n 's/^adapter \([0-9][0-9]*\):.*/\1/p' results/devices.txt)
+adapters=$(awk '/^adapter [0-9]+:/ { index_ = $2; sub(":", "", index_) }
+    $1 == "used" && $2 !~ /^never/ { print index_ }' results/devices.txt)
 
 if [ -z "$adapters" ]; then
     echo "no GPU adapter: the suite runs on the CPU engine alone"
