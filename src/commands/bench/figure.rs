@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 /// One measured thing.
@@ -26,13 +26,18 @@ pub struct Figure {
 
 impl Figure {
     /// Runs `work` some times after once unmeasured; it gives the hash of its result, outside of
-    /// the time it reports.
+    /// the time it reports, and must give the same each time.
     pub fn times(
         repeat: usize,
         mut work: impl FnMut() -> Result<(Duration, Option<String>)>,
     ) -> Result<(Vec<Duration>, Option<String>)> {
         let (_, hash) = work()?;
-        let times = (0..repeat).map(|_| Ok(work()?.0)).collect::<Result<_>>()?;
+        let mut times = Vec::with_capacity(repeat);
+        for _ in 0..repeat {
+            let (time, again) = work()?;
+            ensure!(again == hash, "the same work gave {hash:?} first and {again:?} later");
+            times.push(time);
+        }
         Ok((times, hash))
     }
 

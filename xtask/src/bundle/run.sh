@@ -21,6 +21,8 @@ suite() {
     then env "$@" ./gpu-suite >"results/kernels-$name.txt" 2>&1 || { outcome=FAILED; failed=1; }
     fi
     passed=$(sed -n 's/^test result: .* \([0-9][0-9]*\) passed;.*/\1/p' "results/suite-$name.txt")
+    # A suite that ran nothing has shown nothing.
+    if [ "${passed:-0}" -eq 0 ]; then outcome=FAILED; failed=1; fi
     echo "exactness suite, $name: $outcome (${passed:-0} tests)"
     outcomes="$outcomes${outcomes:+,}{\"adapter\":\"$name\",\"outcome\":\"$outcome\",\"passed\":${passed:-0}}"
 }
