@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use isotick_kernels::partition::Form;
 use isotick_kernels::{Engine, EngineError, KeyTable, Partitioner, Plan, PublisherTable, Runs};
 use isotick_model::Ticks;
 use isotick_model::definitions::{Definitions, template};
@@ -43,12 +42,11 @@ pub fn costs(engine: &mut dyn Engine) -> Result<Costs, EngineError> {
     Ok(Costs::from_two(points[0], points[1]))
 }
 
-fn runs(partitioner: &Partitioner, ticks: &Ticks) -> Runs {
+/// A batch in runs, with codes of its own.
+pub fn runs(partitioner: &Partitioner, ticks: &Ticks) -> Runs {
     let (mut keys, mut publishers) = (KeyTable::default(), PublisherTable::default());
-    match partitioner.partition(ticks, None, false, &mut keys, &mut publishers).form {
-        Form::Runs(runs) => runs,
-        Form::Groups(_) => unreachable!("groups were not asked for"),
-    }
+    let partitioned = partitioner.partition(ticks, None, false, &mut keys, &mut publishers);
+    partitioned.form.into_runs().expect("groups were not asked for")
 }
 
 /// A batch as the model sees it.

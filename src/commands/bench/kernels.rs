@@ -4,10 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use isotick_gpu::{BatchId, Encoding, GpuEngine};
-use isotick_kernels::partition::Form;
-use isotick_kernels::{
-    CpuEngine, Engine, KeyTable, Partitioner, Plan, PublisherTable, Runs, Windows, result_hash,
-};
+use isotick_kernels::{CpuEngine, Engine, Partitioner, Plan, Runs, Windows, result_hash};
 use isotick_model::Ticks;
 use isotick_model::results::ResultSchema;
 
@@ -74,7 +71,7 @@ fn variants(bench: &mut Bench, rows: usize) -> Result<()> {
     let Some(gpu) = bench.gpu.as_mut() else { return Ok(()) };
     let batch = by_key(&Market::of(1, 1_000, Skew::Zipf).next_ticks(rows));
     let plan = Plan::over(&view, &schema);
-    let runs = runs(&Partitioner::new(&view, &plan), &batch);
+    let runs = placing::runs(&Partitioner::new(&view, &plan), &batch);
     let columns = plan.columns().len() * batch.len();
     let input = format!("{} ticks of 1000 keys in runs: partials of bars_1m", batch.len());
     let mut figures = Vec::new();
@@ -155,14 +152,6 @@ fn by_key(ticks: &Ticks) -> Ticks {
     let mut rows: Vec<u32> = (0..ticks.len() as u32).collect();
     rows.sort_by_key(|&row| (ticks.key[row as usize], ticks.ts_event[row as usize]));
     ticks.take(&rows)
-}
-
-fn runs(partitioner: &Partitioner, ticks: &Ticks) -> Runs {
-    let (mut keys, mut publishers) = (KeyTable::default(), PublisherTable::default());
-    match partitioner.partition(ticks, None, false, &mut keys, &mut publishers).form {
-        Form::Runs(runs) => runs,
-        Form::Groups(_) => unreachable!("groups were not asked for"),
-    }
 }
 
 fn median(times: &[Duration]) -> Duration {
