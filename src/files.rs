@@ -1,14 +1,16 @@
 //! Files as users have them: opened as a stream's ticks.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Result, bail};
 use isotick_model::definitions::Definitions;
 use isotick_model::{PublisherId, RejectReason, Rejected, StreamSchema, time};
-use isotick_scheduler::{Part, ScanError, TickSink};
-use isotick_storage::source::{Needed, RejectedRow, Source, SourceBatch, SourceOptions};
+use isotick_scheduler::{Extent, Part, ScanError, TickSink};
+use isotick_storage::source::{
+    Needed, RejectedRow, Source, SourceBatch, SourceError, SourceOptions,
+};
 
 use crate::cli::FieldArgs;
 
@@ -155,25 +157,48 @@ pub fn scan_parts(
     rejections: &Arc<Rejections>,
     now_ns: i64,
 ) -> Vec<Part> {
-    let ranges = source.parts();
+    let ranges = source.parts().into_iter().map(|rows| (source.times_of(&rows), rows));
+    let ranges: Vec<_> = ranges.collect();
     let source = Arc::new(Mutex::new(source));
-    let part = |range| {
+    let part = |(times, rows): (Option<RangeInclusive<i64>>, Range<u64>)| {
         let (source, rejections, path) = (source.clone(), rejections.clone(), path.to_owned());
         let schema = schema.clone();
-        let read = move |sink: &mut TickSink<'_>| {
+        let extent = times.map(|times| Extent { times, keys: None });
+        let stated = extent.clone();
+        let read = Box::new(move |sink: &mut TickSink<'_>| {
             let failed = |error| ScanError::Read(Box::new(error));
             let mut part = {
                 let source = source.lock().unwrap_or_else(PoisonError::into_inner);
-                source.part(range).map_err(failed)?
+                source.part(rows).map_err(failed)?
             };
             while let Some(mut batch) = part.next_batch().map_err(failed)? {
                 reject_beyond_horizon(&schema, &mut batch, now_ns);
                 rejections.count(&path, &batch);
+                if let Some(Extent { times, .. }) = &stated {
+                    check_times(&path, &batch, times).map_err(failed)?;
+                }
                 sink(batch.ticks)?;
             }
             Ok(())
-        };
-        Box::new(read) as Part
+        });
+        Part { extent, read }
     };
     ranges.into_iter().map(part).collect()
+}
+
+/// Holds a file to what its statistics state of a part: windows are finished on their word.
+fn check_times(
+    path: &Path,
+    batch: &SourceBatch,
+    stated: &RangeInclusive<i64>,
+) -> Result<(), SourceError> {
+    let outside = batch.ticks.ts_event.iter().find(|ts| !stated.contains(ts));
+    let Some(&outside) = outside else { return Ok(()) };
+    let [outside, least, greatest] =
+        [outside, *stated.start(), *stated.end()].map(time::format_rfc3339);
+    let message = format!(
+        "its statistics say that a row group's times lie between {least} and {greatest}, but it \
+         holds {outside}; write the file anew with a writer whose statistics are right, or without"
+    );
+    Err(SourceError::Damaged { path: path.into(), message })
 }

@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use isotick_kernels::{EngineKind, Plan, ResultHash, ResultHasher, Term, Truth};
+use isotick_kernels::{EncodedRows, EngineKind, Plan, ResultHash, ResultHasher, Term, Truth};
 use isotick_model::StreamSchema;
 use isotick_model::expr::Expr;
-use isotick_model::results::{ResultSchema, WindowRow};
+use isotick_model::results::ResultSchema;
 use isotick_model::view::{Tumbling, View};
-use isotick_scheduler::{Part, Scan, ScanError, TickSink};
+use isotick_scheduler::{Extent, Part, Scan, ScanError, TickSink};
 use isotick_storage::{Columns, Snapshot};
 
 use crate::cli::TruthChoice;
@@ -91,7 +91,7 @@ pub fn run(
     parts: Vec<Part>,
     rows_total: Option<u64>,
     engines: Engines,
-    take: &mut dyn FnMut(Vec<WindowRow>) -> Result<()>,
+    take: &mut dyn FnMut(&EncodedRows) -> Result<()>,
 ) -> Result<Finished> {
     let threads = NonZeroUsize::new(engines.workers.len()).unwrap_or(NonZeroUsize::MIN);
     let (read, done) = (AtomicU64::new(0), AtomicBool::new(false));
@@ -125,7 +125,7 @@ pub fn run(
     let mut hasher = ResultHasher::new(&ResultSchema::of(&scan.view));
     outcome.finish(threads, |block| {
         hasher.push(&block);
-        take(block.into_rows())
+        take(&block)
     })?;
     Ok(Finished {
         windows: results.len(),
@@ -173,17 +173,19 @@ pub fn folder_parts(snapshot: &Snapshot, scan: &Scan, tail: bool) -> Result<Fold
         folder.bytes += stored.bytes();
         folder.files += usize::from(last.as_deref() != Some(stored.path()));
         last = Some(stored.path().to_path_buf());
-        folder.parts.push(Box::new(move |sink: &mut TickSink<'_>| {
+        let extent = Some(Extent { times: stored.times(), keys: stored.keys() });
+        let read = Box::new(move |sink: &mut TickSink<'_>| {
             for ticks in stored.read().map_err(read_failed)? {
                 sink(ticks.map_err(read_failed)?)?;
             }
             Ok(())
-        }));
+        });
+        folder.parts.push(Part { extent, read });
     }
     if tail {
         for batch in snapshot.tail(&schema.name)? {
             folder.rows += batch.len() as u64;
-            folder.parts.push(Box::new(move |sink: &mut TickSink<'_>| sink(batch)));
+            folder.parts.push(Part::of(batch));
         }
     }
     Ok(folder)

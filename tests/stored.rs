@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 use isotick_kernels::{CpuEngine, Engine};
 use isotick_model::expr::Expr;
 use isotick_model::{Key, LogPosition};
-use isotick_scheduler::{OnFailure, Part, Scan, ScanError};
+use isotick_scheduler::{Extent, OnFailure, Part, Scan, ScanError, TickSink};
 use isotick_storage::{ALL_TIME, Columns, Snapshot, Store};
 
 use crate::oracle::{self, Arrival, Output, Truth};
@@ -68,13 +68,15 @@ fn parts(subject: &mut Subject, folder: &std::path::Path, columns: &Columns) -> 
     let mut parts: Vec<Part> = parts
         .expect("the files fit the schema")
         .into_iter()
-        .map(|part| -> Part {
-            Box::new(move |sink| {
+        .map(|part| {
+            let extent = Some(Extent { times: part.times(), keys: part.keys() });
+            let read = Box::new(move |sink: &mut TickSink<'_>| {
                 for ticks in part.read().map_err(|e| ScanError::Read(e.into()))? {
                     sink(ticks.map_err(|e| ScanError::Read(e.into()))?)?;
                 }
                 Ok(())
-            })
+            });
+            Part { extent, read }
         })
         .collect();
     subject.rng.shuffle(&mut parts);
@@ -122,10 +124,7 @@ fn keys_are_selected_by_their_bytes() {
         let expected: Vec<_> = all.iter().filter(chosen).cloned().collect();
         let rows = subject.rows();
         let batches = subject.cut(&rows, 5);
-        let parts: Vec<Part> = batches
-            .into_iter()
-            .map(|batch| -> Part { Box::new(move |sink| sink(batch)) })
-            .collect();
+        let parts = batches.into_iter().map(Part::of).collect();
         let scan = Scan {
             view: subject.product.view.clone(),
             schema: subject.product.schema.clone().into(),

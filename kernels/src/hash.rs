@@ -2,6 +2,7 @@
 //! README, so that any language can recompute them.
 
 use std::fmt;
+use std::ops::Range;
 
 use isotick_model::Key;
 use isotick_model::results::{ResultSchema, Value, WindowRow};
@@ -24,27 +25,21 @@ impl fmt::Display for ResultHash {
 /// not enter it.
 ///
 /// # Panics
-/// As [`encode_rows`] and [`ResultHasher::push`].
+/// As [`EncodedRows::push`] and [`ResultHasher::push`].
 pub fn result_hash<'a>(
     schema: &ResultSchema,
     rows: impl IntoIterator<Item = &'a WindowRow>,
 ) -> ResultHash {
     let mut hasher = ResultHasher::new(schema);
-    let (mut bytes, mut last) = (Vec::new(), None);
+    let mut block = EncodedRows::new(hasher.columns);
     for row in rows {
-        assert_eq!(row.values.len(), hasher.columns, "a result row has one value per column");
-        if let Some((key, start)) = last {
-            check_order((key, start), row);
-        }
-        last = Some((&row.key, row.window_start));
-        encode(row, &mut bytes);
-        hasher.rows += 1;
-        if bytes.len() >= HASHED_BYTES {
-            hasher.hasher.update(&bytes);
-            bytes.clear();
+        block.push_row(row);
+        if block.bytes.len() >= HASHED_BYTES {
+            hasher.push(&block);
+            block.clear();
         }
     }
-    hasher.hasher.update(&bytes);
+    hasher.push(&block);
     hasher.finish()
 }
 
@@ -60,75 +55,143 @@ pub struct ResultHasher {
     last: Option<(Key, i64)>,
 }
 
-/// Rows in canonical order, with their encoding.
+/// Rows in canonical order, as their encoding.
 #[derive(Clone, Debug)]
 pub struct EncodedRows {
-    rows: Vec<WindowRow>,
+    columns: usize,
     bytes: Vec<u8>,
+    rows: u64,
+    first: Option<(Key, i64)>,
+    last: Option<(Key, i64)>,
 }
 
 impl EncodedRows {
-    /// The rows.
-    pub fn rows(&self) -> &[WindowRow] {
-        &self.rows
+    /// No rows yet, of so many values each.
+    pub fn new(columns: usize) -> Self {
+        Self { columns, bytes: Vec::new(), rows: 0, first: None, last: None }
     }
 
-    /// The rows.
-    pub fn into_rows(self) -> Vec<WindowRow> {
-        self.rows
+    /// These rows.
+    ///
+    /// # Panics
+    /// As [`Self::push`].
+    pub fn of(columns: usize, rows: &[WindowRow]) -> Self {
+        let mut encoded = Self::new(columns);
+        rows.iter().for_each(|row| encoded.push_row(row));
+        encoded
     }
-}
 
-/// Encodes rows for a [`ResultHasher`].
-///
-/// # Panics
-/// When a row does not come after the last one in canonical order, has another number of values
-/// than the first, or holds a float that is NaN, infinite or −0: each is a bug of whoever made
-/// the row.
-pub fn encode_rows(rows: Vec<WindowRow>) -> EncodedRows {
-    let mut bytes = Vec::new();
-    for (at, row) in rows.iter().enumerate() {
-        if at > 0 {
-            check_order((&rows[at - 1].key, rows[at - 1].window_start), row);
-            assert_eq!(row.values.len(), rows[0].values.len(), "rows have the same columns");
+    fn push_row(&mut self, row: &WindowRow) {
+        let times = row.window_start..row.window_end;
+        self.push(&row.key, times, row.values.iter().copied());
+    }
+
+    /// Adds the row of the window of these times.
+    ///
+    /// # Panics
+    /// When it does not come after the last one in canonical order, has another number of values,
+    /// or holds a float that is NaN, infinite or −0: each is a bug of whoever made the row.
+    pub(crate) fn push(
+        &mut self,
+        key: &Key,
+        times: Range<i64>,
+        values: impl ExactSizeIterator<Item = Value>,
+    ) {
+        assert_eq!(values.len(), self.columns, "a result row has one value per column");
+        match &mut self.last {
+            Some((last, start)) if last == key && *start < times.start => *start = times.start,
+            last => {
+                check_order(last.as_ref(), (key, times.start));
+                *last = Some((key.clone(), times.start));
+            }
         }
-        encode(row, &mut bytes);
+        self.first.get_or_insert_with(|| (key.clone(), times.start));
+        self.rows += 1;
+        let key = key.as_bytes();
+        // No value takes more.
+        self.bytes.reserve(key.len() + 21 + 17 * self.columns);
+        self.bytes.push(1);
+        put_bytes(&mut self.bytes, key);
+        self.bytes.extend(times.start.to_le_bytes());
+        self.bytes.extend(times.end.to_le_bytes());
+        for value in values {
+            put_value(&mut self.bytes, value);
+        }
     }
-    EncodedRows { rows, bytes }
+
+    /// Forgets the rows; what is added next must still come after them.
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.rows = 0;
+        self.first = None;
+    }
+
+    /// The rows, with version 0.
+    pub fn rows(&self) -> Vec<WindowRow> {
+        let mut bytes = &self.bytes[..];
+        (0..self.rows)
+            .map(|_| self.decode(&mut bytes).expect("what was encoded can be decoded"))
+            .collect()
+    }
+
+    fn decode(&self, bytes: &mut &[u8]) -> Option<WindowRow> {
+        let [1] = take(bytes)? else { return None };
+        let len = u32::from_le_bytes(take(bytes)?);
+        let (key, rest) = bytes.split_at_checked(len as usize)?;
+        *bytes = rest;
+        Some(WindowRow {
+            key: Key::from_bytes(key)?,
+            window_start: i64::from_le_bytes(take(bytes)?),
+            window_end: i64::from_le_bytes(take(bytes)?),
+            version: 0,
+            values: (0..self.columns).map(|_| take_value(bytes)).collect::<Option<_>>()?,
+        })
+    }
 }
 
-fn check_order(last: (&Key, i64), next: &WindowRow) {
+fn check_order(last: Option<&(Key, i64)>, next: (&Key, i64)) {
+    let Some((key, start)) = last else { return };
     assert!(
-        last < (&next.key, next.window_start),
-        "result rows come by key bytes, then window start, each once: ({}, {}) came after ({}, {})",
-        next.key,
-        next.window_start,
-        last.0,
-        last.1,
+        (key, *start) < next,
+        "result rows come by key bytes, then window start, each once: ({}, {}) came after ({key}, \
+         {start})",
+        next.0,
+        next.1,
     );
 }
 
-fn encode(row: &WindowRow, bytes: &mut Vec<u8>) {
-    bytes.push(1);
-    put_bytes(bytes, row.key.as_bytes());
-    bytes.extend(row.window_start.to_le_bytes());
-    bytes.extend(row.window_end.to_le_bytes());
-    for value in &row.values {
-        match value {
-            Value::Null => bytes.push(0),
-            Value::Integer(integer) => {
-                bytes.push(1);
-                bytes.extend(integer.to_le_bytes());
-            }
-            Value::Float(float) => {
-                assert!(
-                    float.is_finite() && (*float != 0.0 || float.is_sign_positive()),
-                    "a result is never NaN, infinite or -0"
-                );
-                bytes.push(2);
-                bytes.extend(float.to_bits().to_le_bytes());
-            }
+fn put_value(bytes: &mut Vec<u8>, value: Value) {
+    match value {
+        Value::Null => bytes.push(0),
+        Value::Integer(integer) => {
+            let mut field = [1; 17];
+            field[1..].copy_from_slice(&integer.to_le_bytes());
+            bytes.extend(field);
         }
+        Value::Float(float) => {
+            assert!(
+                float.is_finite() && (float != 0.0 || float.is_sign_positive()),
+                "a result is never NaN, infinite or -0"
+            );
+            let mut field = [2; 9];
+            field[1..].copy_from_slice(&float.to_bits().to_le_bytes());
+            bytes.extend(field);
+        }
+    }
+}
+
+fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+    let (field, rest) = bytes.split_first_chunk()?;
+    *bytes = rest;
+    Some(*field)
+}
+
+fn take_value(bytes: &mut &[u8]) -> Option<Value> {
+    match take(bytes)? {
+        [0] => Some(Value::Null),
+        [1] => Some(Value::Integer(i128::from_le_bytes(take(bytes)?))),
+        [2] => Some(Value::Float(f64::from_bits(u64::from_le_bytes(take(bytes)?)))),
+        _ => None,
     }
 }
 
@@ -161,14 +224,12 @@ impl ResultHasher {
     /// When they do not come after the last ones in canonical order, or have another number of
     /// values than the schema: a bug of whoever made the rows.
     pub fn push(&mut self, block: &EncodedRows) {
-        let (Some(first), Some(last)) = (block.rows.first(), block.rows.last()) else { return };
-        assert_eq!(first.values.len(), self.columns, "a result row has one value per column");
-        if let Some((key, start)) = &self.last {
-            check_order((key, *start), first);
-        }
+        let Some((key, start)) = &block.first else { return };
+        assert_eq!(block.columns, self.columns, "a result row has one value per column");
+        check_order(self.last.as_ref(), (key, *start));
         self.hasher.update(&block.bytes);
-        self.rows += block.rows.len() as u64;
-        self.last = Some((last.key.clone(), last.window_start));
+        self.rows += block.rows;
+        self.last.clone_from(&block.last);
     }
 
     /// The hash of all rows so far.

@@ -3,6 +3,7 @@
 pub mod cpu;
 pub mod engine;
 pub mod filter;
+mod finished;
 mod grid;
 pub mod hash;
 mod index;
@@ -26,7 +27,7 @@ mod testing;
 pub use cpu::CpuEngine;
 pub use engine::{Engine, EngineError, EngineKind};
 pub use grid::Grid;
-pub use hash::{EncodedRows, ResultHash, ResultHasher, encode_rows, result_hash};
+pub use hash::{EncodedRows, ResultHash, ResultHasher, result_hash};
 pub use partial::Partials;
 pub use partition::{Form, Partitioned, Partitioner, Truth};
 pub use plan::{Plan, Term, ValuesOf};

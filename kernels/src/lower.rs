@@ -124,8 +124,20 @@ impl Lower {
     /// it was combined from. A quotient is the binary64 nearest to the exact rational, ties to
     /// even; zero is never negative.
     pub(crate) fn values(&self, words: &[u64], parts: &[&[Multiset]]) -> Vec<Value> {
-        let mut values: Vec<Value> =
-            self.finishes.iter().map(|finish| finish.value(words)).collect();
+        let mut values = Vec::with_capacity(self.finishes.len());
+        self.values_into(words, parts, &mut values);
+        values
+    }
+
+    /// The same in place of what `values` held.
+    pub(crate) fn values_into(
+        &self,
+        words: &[u64],
+        parts: &[&[Multiset]],
+        values: &mut Vec<Value>,
+    ) {
+        values.clear();
+        values.extend(self.finishes.iter().map(|finish| finish.value(words)));
         for (number, Quantiles { grid, quantiles, outputs }) in self.quantiles.iter().enumerate() {
             let sets: Vec<&Multiset> = parts.iter().map(|part| &part[number]).collect();
             let selected = multiset::select(&sets, quantiles).unwrap_or_default();
@@ -133,7 +145,6 @@ impl Lower {
                 values[output] = Value::Integer(grid.value(code).into());
             }
         }
-        values
     }
 }
 

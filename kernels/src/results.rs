@@ -1,12 +1,13 @@
 //! The results of one input whose parts were taken in apart: windows of all parts in canonical
-//! order, finished block by block.
+//! order, encoded block by block.
 
 use std::ops::Range;
 
 use isotick_model::Key;
 use isotick_model::results::WindowRow;
 
-use crate::hash::{EncodedRows, encode_rows};
+use crate::finished::Finished;
+use crate::hash::EncodedRows;
 use crate::multiset::Multiset;
 use crate::states;
 use crate::tables::PublisherTable;
@@ -29,24 +30,38 @@ pub struct Results {
     /// In the order of their bytes.
     keys: Vec<Key>,
     /// By key, then start.
-    places: Vec<Place>,
+    stretches: Vec<Stretch>,
     blocks: Vec<Range<usize>>,
     windows: usize,
 }
 
-/// The state of a window in one part.
+/// Windows of one key that lie side by side in one part: some finished ones, or the state of one.
 #[derive(Clone, Copy, Debug)]
-struct Place {
-    start: i64,
+struct Stretch {
     /// In [`Results::keys`].
     key: u32,
     part: u32,
-    slot: u32,
+    /// The start of the first.
+    start: i64,
+    from: From,
 }
 
-impl Place {
-    fn is_of_window(self, other: Self) -> bool {
+#[derive(Clone, Copy, Debug)]
+enum From {
+    Slot(u32),
+    Rows { finished: u32, first: u32, len: u32 },
+}
+
+impl Stretch {
+    fn is_of_window(&self, other: &Self) -> bool {
         (self.key, self.start) == (other.key, other.start)
+    }
+
+    fn windows(&self) -> usize {
+        match self.from {
+            From::Slot(_) => 1,
+            From::Rows { len, .. } => len as usize,
+        }
     }
 }
 
@@ -54,7 +69,8 @@ impl Results {
     /// The results of these parts.
     ///
     /// # Panics
-    /// When there is no part, or two are of different views.
+    /// When there is no part, two are of different views, or a window that was finished is in two
+    /// of them.
     pub fn of(parts: Vec<Windows>) -> Self {
         let view = &parts.first().expect("a result has a part").view().definition;
         let same = parts.iter().all(|part| part.view().definition == *view);
@@ -64,49 +80,88 @@ impl Results {
             part.publishers().values().iter().map(|name| publishers.intern(name)).collect()
         });
         let recodes = recodes.collect();
-        let mut codes: Vec<(&Key, u32, u32)> = Vec::new();
+        let mut keys: Vec<&Key> = parts.iter().flat_map(|part| part.keys().values()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let mut stretches = Vec::new();
         for (number, part) in parts.iter().enumerate() {
-            let keys = part.keys().values().iter().enumerate();
-            codes.extend(keys.map(|(code, key)| (key, number as u32, code as u32)));
+            gather(number as u32, part, &keys, &mut stretches);
         }
-        codes.sort_unstable();
-        let (mut keys, mut places) = (Vec::new(), Vec::new());
-        for of_key in codes.chunk_by(|a, b| a.0 == b.0) {
-            let key = keys.len() as u32;
-            keys.push(of_key[0].0.clone());
-            let first = places.len();
-            for &(_, part, code) in of_key {
-                let windows = parts[part as usize].of_key(code);
-                places.extend(windows.map(|(start, slot)| Place { start, key, part, slot }));
-            }
-            if of_key.len() > 1 {
-                // A few ascending pieces one after another.
-                places[first..].sort_by_key(|place| place.start);
-            }
-        }
+        // Mostly ascending pieces one after another.
+        stretches.sort_by_key(|stretch| (stretch.key, stretch.start));
+        let keys = keys.into_iter().cloned().collect();
         let mut results =
-            Self { parts, publishers, recodes, keys, places, blocks: Vec::new(), windows: 0 };
+            Self { parts, publishers, recodes, keys, stretches, blocks: Vec::new(), windows: 0 };
+        results.disentangle();
         results.cut();
         results
     }
 
-    /// Cuts the places into blocks, between windows.
+    fn finished(&self, part: u32, finished: u32) -> &Finished {
+        &self.parts[part as usize].finished()[finished as usize]
+    }
+
+    /// The start of a stretch's last window.
+    fn last_start(&self, stretch: &Stretch) -> i64 {
+        match stretch.from {
+            From::Slot(_) => stretch.start,
+            From::Rows { finished, first, len } => {
+                self.finished(stretch.part, finished).start((first + len - 1) as usize)
+            }
+        }
+    }
+
+    /// Splits stretches between whose windows others lie, so that the windows of stretches follow
+    /// one another.
+    fn disentangle(&mut self) {
+        let tangled = |pair: &[Stretch]| {
+            pair[0].key == pair[1].key && self.last_start(&pair[0]) > pair[1].start
+        };
+        if !self.stretches.windows(2).any(tangled) {
+            return;
+        }
+        let mut single = Vec::new();
+        for of_key in self.stretches.chunk_by(|a, b| a.key == b.key) {
+            if !of_key.windows(2).any(tangled) {
+                single.extend_from_slice(of_key);
+                continue;
+            }
+            let begun = single.len();
+            for stretch in of_key {
+                match stretch.from {
+                    From::Slot(_) => single.push(*stretch),
+                    From::Rows { finished, first, len } => {
+                        let rows = self.finished(stretch.part, finished);
+                        single.extend((first..first + len).map(|row| Stretch {
+                            start: rows.start(row as usize),
+                            from: From::Rows { finished, first: row, len: 1 },
+                            ..*stretch
+                        }));
+                    }
+                }
+            }
+            single[begun..].sort_by_key(|stretch| stretch.start);
+        }
+        self.stretches = single;
+    }
+
+    /// Cuts the stretches into blocks, between windows.
     fn cut(&mut self) {
         let mut start = 0;
         let mut rows = 0;
-        for (at, place) in self.places.iter().enumerate() {
-            if at > 0 && place.is_of_window(self.places[at - 1]) {
+        for (at, stretch) in self.stretches.iter().enumerate() {
+            if at > 0 && stretch.is_of_window(&self.stretches[at - 1]) {
                 continue;
             }
-            if rows == BLOCK_ROWS {
+            if rows >= BLOCK_ROWS {
                 self.blocks.push(start..at);
                 (start, rows) = (at, 0);
             }
-            rows += 1;
-            self.windows += 1;
+            rows += stretch.windows();
+            self.windows += stretch.windows();
         }
         if rows > 0 {
-            self.blocks.push(start..self.places.len());
+            self.blocks.push(start..self.stretches.len());
         }
     }
 
@@ -131,35 +186,52 @@ impl Results {
     /// # Panics
     /// When there is no such block.
     pub fn block(&self, block: usize) -> EncodedRows {
-        let places = &self.places[self.blocks[block].clone()];
-        let mut rows = Vec::with_capacity(BLOCK_ROWS);
-        let mut whole = Vec::new();
+        let stretches = &self.stretches[self.blocks[block].clone()];
+        let view = self.parts[0].view();
+        let mut rows = EncodedRows::new(view.aggregates.len());
+        let (mut state, mut values) = (Vec::new(), Vec::new());
         let (mut at, mut fetched) = (0, 0);
-        for of_window in places.chunk_by(|a, b| a.is_of_window(*b)) {
+        let times = |start: i64| start..view.window.end_of(start);
+        for of_window in stretches.chunk_by(Stretch::is_of_window) {
             at += of_window.len();
             if at > fetched {
-                let ahead = places.len().min(at + FETCHED);
-                self.fetch(&places[fetched..ahead]);
+                let ahead = stretches.len().min(at + FETCHED);
+                self.fetch(&stretches[fetched..ahead]);
                 fetched = ahead;
             }
-            rows.push(match of_window {
-                [place] => self.row(of_window, self.parts[place.part as usize].state(place.slot)),
-                several => {
-                    self.combine(several, &mut whole);
-                    self.row(several, &whole)
+            let &Stretch { key, start, part, from } = &of_window[0];
+            let key = &self.keys[key as usize];
+            match from {
+                From::Rows { finished, first, len } => {
+                    assert_eq!(of_window.len(), 1, "a finished window is in one part");
+                    let finished = self.finished(part, finished);
+                    for row in first as usize..(first + len) as usize {
+                        rows.push(key, times(finished.start(row)), finished.values(row));
+                    }
                 }
-            });
+                From::Slot(slot) => {
+                    let state = match of_window {
+                        [_] => self.parts[part as usize].state(slot),
+                        several => {
+                            self.combine(several, &mut state);
+                            &state
+                        }
+                    };
+                    let lower = self.parts[0].lower();
+                    lower.values_into(state, &self.multisets(of_window), &mut values);
+                    rows.push(key, times(start), values.iter().copied());
+                }
+            }
         }
-        encode_rows(rows)
+        rows
     }
 
     /// Brings the states of the next windows into the cache, all at once: they lie in the order in
     /// which the windows were met, far from each other, and finishing them one by one would wait
     /// for each.
-    fn fetch(&self, places: &[Place]) {
+    fn fetch(&self, stretches: &[Stretch]) {
         let mut sum = 0;
-        for place in places {
-            let state = self.parts[place.part as usize].state(place.slot);
+        for state in stretches.iter().filter_map(|stretch| self.state(stretch)) {
             for word in state.iter().step_by(8) {
                 sum ^= word;
             }
@@ -167,33 +239,43 @@ impl Results {
         std::hint::black_box(sum);
     }
 
-    /// All windows in canonical order.
-    pub fn rows(&self) -> Vec<WindowRow> {
-        (0..self.blocks()).flat_map(|block| self.block(block).into_rows()).collect()
+    /// The state of a window that is not finished.
+    fn state(&self, stretch: &Stretch) -> Option<&[u64]> {
+        match stretch.from {
+            From::Slot(slot) => Some(self.parts[stretch.part as usize].state(slot)),
+            From::Rows { .. } => None,
+        }
     }
 
-    fn combine(&self, places: &[Place], into: &mut Vec<u64>) {
+    /// All windows in canonical order.
+    pub fn rows(&self) -> Vec<WindowRow> {
+        (0..self.blocks()).flat_map(|block| self.block(block).rows()).collect()
+    }
+
+    /// Combines the states of a window in several parts.
+    fn combine(&self, stretches: &[Stretch], into: &mut Vec<u64>) {
         let plan = self.parts[0].plan();
         into.clear();
         into.resize(plan.words(), 0);
         let mut words = Vec::new();
-        for place in places {
+        for stretch in stretches {
             words.clear();
-            words.extend(self.parts[place.part as usize].state(place.slot));
-            states::recode_publishers(plan, &mut words, &self.recodes[place.part as usize]);
+            words.extend(self.state(stretch).expect("a finished window is in one part"));
+            states::recode_publishers(plan, &mut words, &self.recodes[stretch.part as usize]);
             states::combine(plan, into, &words, &self.publishers);
         }
     }
 
-    /// The row of one window's places and their combined state.
-    fn row(&self, places: &[Place], state: &[u64]) -> WindowRow {
-        let key = self.keys[places[0].key as usize].clone();
-        let multisets = |place: &Place| self.parts[place.part as usize].multisets(place.slot);
-        let parts: Vec<&[Multiset]> = match self.parts[0].plan().values() {
-            [] => Vec::new(),
-            _ => places.iter().map(multisets).collect(),
+    /// A window's multisets in each part.
+    fn multisets(&self, stretches: &[Stretch]) -> Vec<&[Multiset]> {
+        if self.parts[0].plan().values().is_empty() {
+            return Vec::new();
+        }
+        let of = |stretch: &Stretch| match stretch.from {
+            From::Slot(slot) => Some(self.parts[stretch.part as usize].multisets(slot)),
+            From::Rows { .. } => None,
         };
-        self.parts[0].lowered(key, places[0].start, state, &parts)
+        stretches.iter().filter_map(of).collect()
     }
 
     /// Rows that entered windows.
@@ -209,5 +291,43 @@ impl Results {
     /// Rows that the truth left out.
     pub fn too_late(&self) -> u64 {
         self.parts.iter().map(Windows::too_late).sum()
+    }
+}
+
+/// Adds a part's windows as stretches, those with states by key and start. `keys` are in the order
+/// of their bytes.
+fn gather(number: u32, part: &Windows, keys: &[&Key], stretches: &mut Vec<Stretch>) {
+    let codes = part.keys().values().iter();
+    let place = |key: &Key| keys.binary_search(&key).expect("all keys are among these") as u32;
+    let places: Vec<u32> = codes.map(place).collect();
+    let mut in_order: Vec<u32> = (0..places.len() as u32).collect();
+    in_order.sort_unstable_by_key(|&code| places[code as usize]);
+    for code in in_order {
+        let key = places[code as usize];
+        stretches.extend(part.of_key(code).map(|(start, slot)| Stretch {
+            key,
+            part: number,
+            start,
+            from: From::Slot(slot),
+        }));
+    }
+    for (finished_number, finished) in part.finished().iter().enumerate() {
+        for (code, rows) in finished.keys() {
+            let mut first = rows.start;
+            while first < rows.end {
+                let len = (rows.end - first).min(BLOCK_ROWS);
+                stretches.push(Stretch {
+                    key: places[*code as usize],
+                    part: number,
+                    start: finished.start(first),
+                    from: From::Rows {
+                        finished: finished_number as u32,
+                        first: first as u32,
+                        len: len as u32,
+                    },
+                });
+                first += len;
+            }
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The windows of one view, by key and start: states while they change, rows when asked.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use isotick_model::results::WindowRow;
@@ -7,6 +8,7 @@ use isotick_model::view::View;
 use isotick_model::{Key, StreamSchema, Ticks};
 
 use crate::engine::{Engine, EngineError};
+use crate::finished::Finished;
 use crate::index::WindowIndex;
 use crate::lower::Lower;
 use crate::multiset::Multiset;
@@ -55,6 +57,8 @@ pub struct Windows {
     touched: Vec<u64>,
     /// Slots that were removed.
     free: Vec<u32>,
+    /// Windows that are no longer held.
+    finished: Vec<Finished>,
     updates: u64,
     passed: u64,
     unrepresentable: u64,
@@ -80,6 +84,7 @@ impl Windows {
             publishers: PublisherTable::default(),
             touched: Vec::new(),
             free: Vec::new(),
+            finished: Vec::new(),
             updates: 0,
             passed: 0,
             unrepresentable: 0,
@@ -239,22 +244,8 @@ impl Windows {
         &self.publishers
     }
 
-    /// A state as a result, with version 0. `parts` has the window's multisets of each part that
-    /// the state was combined from.
-    pub(crate) fn lowered(
-        &self,
-        key: Key,
-        window_start: i64,
-        state: &[u64],
-        parts: &[&[Multiset]],
-    ) -> WindowRow {
-        WindowRow {
-            key,
-            window_start,
-            window_end: self.view.window.end_of(window_start),
-            version: 0,
-            values: self.lower.values(state, parts),
-        }
+    pub(crate) fn lower(&self) -> &Lower {
+        &self.lower
     }
 
     /// The window as a result, with version 0.
@@ -267,8 +258,13 @@ impl Windows {
     }
 
     fn row_of_slot(&self, id: WindowId, slot: u32) -> WindowRow {
-        let key = self.keys.get(id.key).clone();
-        self.lowered(key, id.start, self.state(slot), &[self.multisets(slot)])
+        WindowRow {
+            key: self.keys.get(id.key).clone(),
+            window_start: id.start,
+            window_end: self.view.window.end_of(id.start),
+            version: 0,
+            values: self.lower.values(self.state(slot), &[self.multisets(slot)]),
+        }
     }
 
     /// Forgets a window; whether there was one. Ticks that come for it later begin it anew.
@@ -279,6 +275,42 @@ impl Windows {
             self.multisets.clear(slot);
         }
         slot.is_some()
+    }
+
+    /// Finishes the windows that no more ticks can reach: those in which none of the times lies
+    /// that `reachable` gives for their key. They are held no longer, take a fraction of the memory
+    /// from here on, and come out of [`Results`](crate::Results) only. Ticks that come for one of
+    /// them after all would make it a second window there, which is refused as a bug.
+    pub fn finish(&mut self, reachable: impl Fn(&Key) -> Vec<RangeInclusive<i64>>) {
+        let Self { index, keys, view, lower, states, multisets, free, .. } = self;
+        let window = view.window;
+        let mut finished = Finished::with_capacity(view.aggregates.len(), index.len());
+        let mut values = Vec::with_capacity(view.aggregates.len());
+        let no_multisets = multisets.is_empty();
+        index.remove_where(
+            |key| {
+                let reachable = reachable(keys.get(key));
+                move |start| {
+                    let end = window.end_of(start);
+                    !reachable.iter().any(|times| *times.start() < end && start <= *times.end())
+                }
+            },
+            |key, start, slot| {
+                lower.values_into(states.get(slot), &[multisets.of(slot)], &mut values);
+                finished.push(key, start, &values);
+                if !no_multisets {
+                    multisets.clear(slot);
+                }
+                free.push(slot);
+            },
+        );
+        if !finished.is_empty() {
+            self.finished.push(finished);
+        }
+    }
+
+    pub(crate) fn finished(&self) -> &[Finished] {
+        &self.finished
     }
 
     /// All windows as results in canonical order: by key bytes, then start.

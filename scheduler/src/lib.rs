@@ -1,9 +1,11 @@
 #![doc = include_str!("../README.md")]
 
 pub mod live;
+pub mod part;
 pub mod placement;
 pub mod scan;
 
 pub use live::{LiveCounters, LiveView, Published, Reason, is_closed};
+pub use part::{Extent, Part, TickSink};
 pub use placement::{Costs, Work, break_even_rows, choose};
-pub use scan::{OnFailure, Part, Scan, ScanError, ScanOutcome, TickSink};
+pub use scan::{OnFailure, Scan, ScanError, ScanOutcome};

@@ -11,15 +11,10 @@ use isotick_kernels::{
 use isotick_model::view::View;
 use isotick_model::{Key, KeySelection, StreamSchema, Ticks};
 
+use crate::part::{Neighbours, Part};
+
 /// An error of whoever reads the ticks.
 pub type ReadError = Box<dyn std::error::Error + Send + Sync>;
-
-/// Takes a batch of ticks from a part.
-pub type TickSink<'a> = dyn FnMut(Ticks) -> Result<(), ScanError> + 'a;
-
-/// A piece of the input that one thread reads into a sink, e.g. a row group. Parts may be read in
-/// any order.
-pub type Part = Box<dyn FnOnce(&mut TickSink<'_>) -> Result<(), ScanError> + Send>;
 
 /// What is scanned for.
 #[derive(Clone)]
@@ -85,8 +80,10 @@ impl Scan {
         on_failure: OnFailure,
         rows_read: &AtomicU64,
     ) -> Result<ScanOutcome, ScanError> {
-        let queue = Mutex::new(VecDeque::from(parts));
-        let work = |engine| self.work(&queue, engine, on_failure, rows_read);
+        let extents = parts.iter().map(|part| part.extent.clone()).collect();
+        let neighbours = Neighbours::new(extents, self.view.window);
+        let queue = Mutex::new(parts.into_iter().enumerate().collect());
+        let work = |engine| self.work(&queue, &neighbours, engine, on_failure, rows_read);
         let finished: Vec<_> = std::thread::scope(|scope| {
             let workers: Vec<_> =
                 engines.into_iter().map(|engine| scope.spawn(|| work(engine))).collect();
@@ -120,7 +117,8 @@ impl Scan {
     /// the other threads end soon.
     fn work(
         &self,
-        queue: &Mutex<VecDeque<Part>>,
+        queue: &Mutex<VecDeque<(usize, Part)>>,
+        neighbours: &Neighbours,
         engine: Box<dyn Engine>,
         on_failure: OnFailure,
         rows_read: &AtomicU64,
@@ -134,16 +132,19 @@ impl Scan {
         };
         let lock = || queue.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            let Some(part) = lock().pop_front() else {
+            let Some((number, Part { read, .. })) = lock().pop_front() else {
                 return Ok((worker.windows, worker.counts));
             };
-            let result = part(&mut |ticks| {
+            let result = read(&mut |ticks| {
                 rows_read.fetch_add(ticks.len() as u64, Ordering::Relaxed);
                 worker.reduce(&ticks)
             });
             if let Err(error) = result {
                 lock().clear();
                 return Err(error);
+            }
+            if neighbours.are_known() {
+                worker.windows.finish(|key| neighbours.times(number, key));
             }
         }
     }

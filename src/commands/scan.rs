@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use isotick_model::results::{ResultSchema, WindowRow};
+use isotick_kernels::EncodedRows;
+use isotick_model::results::ResultSchema;
 use isotick_storage::ResultFile;
 
 use crate::cli::{ScanArgs, ScanFormat};
@@ -20,7 +21,7 @@ pub fn run(args: ScanArgs) -> Result<ExitCode> {
     let Input { scan, parts, rows, rejections, .. } = Input::open(&args.input)?;
     let engines = engines::open(args.engine.engine, args.engine.threads)?;
     let mut output = Output::open(&args, format, &ResultSchema::of(&scan.view))?;
-    let finished = scanning::run(&scan, parts, rows, engines, &mut |rows| output.write(&rows))?;
+    let finished = scanning::run(&scan, parts, rows, engines, &mut |rows| output.write(rows))?;
     output.close()?;
     let query_seconds = started.elapsed().as_secs_f64();
     rejections.report();
@@ -88,13 +89,13 @@ impl Output {
         Ok(Self::Text { writer: Box::new(writer), target })
     }
 
-    fn write(&mut self, rows: &[WindowRow]) -> Result<()> {
+    fn write(&mut self, rows: &EncodedRows) -> Result<()> {
         match self {
             Self::Nowhere => Ok(()),
             Self::Text { writer, target } => {
-                writer.write(rows).with_context(|| format!("cannot write to {target}"))
+                writer.write(&rows.rows()).with_context(|| format!("cannot write to {target}"))
             }
-            Self::Parquet(file) => Ok(file.write(rows)?),
+            Self::Parquet(file) => Ok(file.write(&rows.rows())?),
         }
     }
 

@@ -35,6 +35,7 @@ pub fn run(args: VerifyArgs) -> Result<ExitCode> {
     let (mut scanned, mut open) = (Vec::new(), 0);
     let watermark = snapshot.watermark(&view.stream);
     let finished = scanning::run(&scan, folder.parts, Some(folder.rows), engines, &mut |rows| {
+        let rows = rows.rows();
         let all = rows.len();
         scanned.extend(rows.into_iter().filter(|row| is_closed(view, row.window_end, watermark)));
         open += all;

@@ -70,7 +70,9 @@ fn block_by_block_is_the_same() {
     let rows = [row("A", -5), row("A", 3), row("B", -9)];
     let mut hasher = ResultHasher::new(&schema());
     for block in [&rows[..2], &[], &rows[2..]] {
-        hasher.push(&encode_rows(block.to_vec()));
+        let block = EncodedRows::of(3, block);
+        assert_eq!(EncodedRows::of(3, &block.rows()).bytes, block.bytes);
+        hasher.push(&block);
     }
     assert_eq!(hasher.finish(), result_hash(&schema(), &rows));
 }
@@ -93,4 +95,11 @@ fn negative_zero_is_a_bug() {
     let mut row = row("A", 3);
     row.values[2] = Value::Float(-0.0);
     result_hash(&schema(), &[row]);
+}
+
+#[test]
+fn an_encoding_gives_its_rows_back() {
+    let mut rows = [row("A", -5), row("A", 3), row("B\0", i64::MIN), row("\u{e9}", 7)];
+    rows[1].values = vec![Value::Integer(i128::MIN), Value::Integer(i128::MAX), Value::Float(0.0)];
+    assert_eq!(EncodedRows::of(3, &rows).rows(), rows);
 }

@@ -104,8 +104,10 @@ proptest! {
         let mut parts: Vec<Windows> =
             (0..3).map(|_| windows(&EVERY_AGGREGATE, WINDOW, [4, 0])).collect();
         let mut rest = &shuffled[..];
+        let mut taken: [Vec<&Row>; 3] = Default::default();
         for (len, part) in cuts {
             let (batch, after) = rest.split_at(len.min(rest.len()));
+            taken[part].extend(batch);
             let engine: &mut dyn Engine =
                 if len % 2 == 0 { &mut CpuEngine } else { &mut RunsOnly };
             let touched = parts[part].update_all(&ticks_of(batch), engine).unwrap();
@@ -115,6 +117,15 @@ proptest! {
             prop_assert_eq!(unique.len(), touched.len());
             prop_assert!(touched.iter().all(|&id| parts[part].contains(id)));
             rest = after;
+            if len % 3 == 0 {
+                // What is still to come, and what other parts have.
+                let others = (0..3).filter(|other| *other != part).flat_map(|other| &taken[other]);
+                let others: Vec<&Row> = others.copied().chain(rest).collect();
+                parts[part].finish(|of| {
+                    let of_key = others.iter().filter(|row| key(row.key) == *of);
+                    of_key.map(|row| row.ts..=row.ts).collect()
+                });
+            }
         }
         prop_assume!(rest.is_empty());
         parts.rotate_left(first);

@@ -69,7 +69,7 @@ fn decode(parts: Vec<Part>, threads: usize) -> Result<()> {
         loop {
             let part = queue.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let Some(part) = part else { return Ok(()) };
-            part(&mut |ticks| {
+            (part.read)(&mut |ticks| {
                 rows.fetch_add(ticks.len() as u64, Ordering::Relaxed);
                 Ok(())
             })?;

@@ -87,7 +87,7 @@ pub fn prove(
             let (engines, mut scanned) = (engines::open(*choice, None)?, Vec::new());
             let finished =
                 scanning::run(&scan, folder.parts, Some(folder.rows), engines, &mut |rows| {
-                    scanned.extend(rows);
+                    scanned.extend(rows.rows());
                     Ok(())
                 })?;
             let differing = differences(&live, &scanned);

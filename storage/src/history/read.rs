@@ -14,7 +14,6 @@ use isotick_model::ticks::ON_TIME;
 use isotick_model::view::Tumbling;
 use isotick_model::{Key, KeySelection, PublisherId, StreamSchema, Ticks, ValueColumn};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, RowSelection};
-use parquet::data_type::ByteArray;
 use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::statistics::Statistics;
 
@@ -42,6 +41,8 @@ pub struct Part {
     seen: bool,
     /// Rows of other keys may be left out.
     keys: Arc<KeySelection>,
+    times: RangeInclusive<i64>,
+    key_span: Option<RangeInclusive<Key>>,
 }
 
 /// An opened file and where it holds what.
@@ -114,6 +115,11 @@ pub(crate) fn plan<'a>(
                 one_time: (whole && one_window).then_some(least),
                 seen: columns.seen && !on_time,
                 keys: keys.clone(),
+                times: least.max(*range.start())..=greatest.min(*range.end()),
+                key_span: match (group.columns(), schema.keys.len()) {
+                    ([_, key, ..], 1) => key_span(key),
+                    _ => None,
+                },
             });
         }
     }
@@ -122,13 +128,21 @@ pub(crate) fn plan<'a>(
 
 /// Whether a row group may have rows of a selected key, by its statistics.
 fn may_meet(keys: &KeySelection, key: usize, column: &ColumnChunkMetaData) -> bool {
-    let Some(Statistics::ByteArray(span)) = column.statistics() else { return true };
+    text_span(column).is_none_or(|(least, greatest)| keys.meets(key, least, greatest))
+}
+
+/// Between which texts those of a column chunk lie, by its statistics.
+fn text_span(column: &ColumnChunkMetaData) -> Option<(&str, &str)> {
+    let Some(Statistics::ByteArray(span)) = column.statistics() else { return None };
     // Cut bounds lie outside of what they stand for.
-    let text = |bound: &ByteArray| bound.as_utf8().map(str::to_owned).ok();
-    match (span.min_opt().and_then(text), span.max_opt().and_then(text)) {
-        (Some(least), Some(greatest)) => keys.meets(key, &least, &greatest),
-        _ => true,
-    }
+    let (least, greatest) = (span.min_opt()?, span.max_opt()?);
+    least.as_utf8().ok().zip(greatest.as_utf8().ok())
+}
+
+/// The same as keys of one column.
+fn key_span(column: &ColumnChunkMetaData) -> Option<RangeInclusive<Key>> {
+    let (least, greatest) = text_span(column)?;
+    Some(Key::from_components([least])..=Key::from_components([greatest]))
 }
 
 /// The types to read a file's columns as: dictionaries for text, 64-bit integers for decimals.
@@ -216,6 +230,16 @@ impl Part {
         let group = self.file.stored.metadata().row_group(self.row_group);
         let chunks = self.columns().into_iter().map(|column| group.column(column).byte_range().1);
         chunks.sum()
+    }
+
+    /// Between which times its rows lie, nanoseconds UTC.
+    pub fn times(&self) -> RangeInclusive<i64> {
+        self.times.clone()
+    }
+
+    /// Between which keys its rows lie, where that is known.
+    pub fn keys(&self) -> Option<RangeInclusive<Key>> {
+        self.key_span.clone()
     }
 
     /// The file.

@@ -25,7 +25,7 @@ mod tests;
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -371,6 +371,15 @@ impl Source {
         match &self.file {
             AnyFile::Parquet(file) => file.parts(),
             AnyFile::Text(_) => vec![Range { start: 0, end: u64::MAX }],
+        }
+    }
+
+    /// The times of the ticks in one of [`Self::parts`], nanoseconds UTC, where the file states
+    /// them. It may state them wrongly.
+    pub fn times_of(&self, part: &Range<u64>) -> Option<RangeInclusive<i64>> {
+        match &self.file {
+            AnyFile::Parquet(file) => file.times_of(&self.plan, part.start),
+            AnyFile::Text(_) => None,
         }
     }
 

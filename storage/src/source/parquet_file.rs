@@ -4,7 +4,7 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -264,6 +264,31 @@ impl ParquetFile {
             })
             .filter(|range| !range.is_empty())
             .collect()
+    }
+
+    /// The times of the ticks in a row group that starts at this row, by its statistics.
+    pub(super) fn times_of(&self, plan: &Plan, start: u64) -> Option<RangeInclusive<i64>> {
+        let group = self.parts().into_iter().position(|part| part.start == start)?;
+        let field = plan.bindings.time;
+        let unit_ns = match self.metadata.schema().field(field).data_type() {
+            DataType::Timestamp(unit, _) => match unit {
+                TimeUnit::Second => 1_000_000_000,
+                TimeUnit::Millisecond => 1_000_000,
+                TimeUnit::Microsecond => 1000,
+                TimeUnit::Nanosecond => 1,
+            },
+            DataType::Int64 => plan.time_unit.ns(),
+            _ => return None,
+        };
+        let groups = self.metadata.metadata().row_groups().iter();
+        let group = groups.filter(|group| group.num_rows() > 0).nth(group)?;
+        match group.column(leaf_of(&self.metadata, field)?).statistics() {
+            Some(Statistics::Int64(span)) => {
+                let least = span.min_opt()?.checked_mul(unit_ns)?;
+                Some(least..=span.max_opt()?.checked_mul(unit_ns)?)
+            }
+            _ => None,
+        }
     }
 
     pub(super) fn end_at(&mut self, row: u64) {

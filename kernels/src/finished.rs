@@ -1,0 +1,122 @@
+//! Windows that no more ticks can reach, as their values: a fraction of what their states take.
+
+use std::ops::Range;
+
+use isotick_model::results::Value;
+
+/// Finished windows of some keys, ascending by start per key.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    columns: usize,
+    keys: Vec<(u32, Range<usize>)>,
+    starts: Vec<i64>,
+    /// A word per value.
+    words: Vec<u64>,
+    /// What the word of each value is.
+    kinds: Vec<Kind>,
+    /// The integers that a word cannot hold.
+    wide: Vec<i128>,
+}
+
+/// What the word of a value is.
+#[derive(Clone, Copy, Debug)]
+#[repr(u8)]
+enum Kind {
+    Null,
+    /// Of 64 bits, with a sign.
+    Integer,
+    /// Its place among the wide ones.
+    Wide,
+    Float,
+}
+
+impl Finished {
+    /// None yet; room for so many windows of so many values each.
+    pub(crate) fn with_capacity(columns: usize, windows: usize) -> Self {
+        Self {
+            columns,
+            keys: Vec::new(),
+            starts: Vec::with_capacity(windows),
+            words: Vec::with_capacity(columns * windows),
+            kinds: Vec::with_capacity(columns * windows),
+            wide: Vec::new(),
+        }
+    }
+
+    /// Adds a window. Those of one key come one after another.
+    pub(crate) fn push(&mut self, key: u32, start: i64, values: &[Value]) {
+        debug_assert_eq!(values.len(), self.columns);
+        let row = self.starts.len();
+        match self.keys.last_mut() {
+            Some((last, rows)) if *last == key => {
+                debug_assert!(self.starts[row - 1] < start);
+                rows.end = row + 1;
+            }
+            _ => self.keys.push((key, row..row + 1)),
+        }
+        self.starts.push(start);
+        for &value in values {
+            let (kind, word) = match value {
+                Value::Null => (Kind::Null, 0),
+                Value::Float(float) => (Kind::Float, float.to_bits()),
+                Value::Integer(integer) => match i64::try_from(integer) {
+                    Ok(integer) => (Kind::Integer, integer.cast_unsigned()),
+                    Err(_) => {
+                        self.wide.push(integer);
+                        (Kind::Wide, self.wide.len() as u64 - 1)
+                    }
+                },
+            };
+            self.kinds.push(kind);
+            self.words.push(word);
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.starts.is_empty()
+    }
+
+    /// Each key with its rows.
+    pub(crate) fn keys(&self) -> &[(u32, Range<usize>)] {
+        &self.keys
+    }
+
+    pub(crate) fn start(&self, row: usize) -> i64 {
+        self.starts[row]
+    }
+
+    /// One value per column.
+    pub(crate) fn values(&self, row: usize) -> impl ExactSizeIterator<Item = Value> {
+        let values = row * self.columns..(row + 1) * self.columns;
+        let kinds = &self.kinds[values.clone()];
+        kinds.iter().zip(&self.words[values]).map(|(kind, &word)| match kind {
+            Kind::Null => Value::Null,
+            Kind::Integer => Value::Integer(word.cast_signed().into()),
+            Kind::Wide => Value::Integer(self.wide[word as usize]),
+            Kind::Float => Value::Float(f64::from_bits(word)),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_come_back_as_they_were() {
+        let edges = [i128::MIN, i64::MIN.into(), -1, 0, i64::MAX.into(), i128::MAX];
+        let rows: Vec<Vec<Value>> = edges
+            .into_iter()
+            .map(|edge| vec![Value::Integer(edge), Value::Null, Value::Float(edge as f64)])
+            .collect();
+        let mut finished = Finished::with_capacity(3, 0);
+        for (at, values) in rows.iter().enumerate() {
+            finished.push(at as u32 / 4, at as i64, values);
+        }
+        assert_eq!(finished.keys(), [(0, 0..4), (1, 4..6)]);
+        for (at, values) in rows.iter().enumerate() {
+            assert_eq!(finished.start(at), at as i64);
+            assert_eq!(finished.values(at).collect::<Vec<_>>(), *values);
+        }
+    }
+}
