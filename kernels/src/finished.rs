@@ -43,10 +43,10 @@ impl Finished {
         }
     }
 
-    /// Adds a window. Those of one key come one after another.
-    pub(crate) fn push(&mut self, key: u32, start: i64, values: &[Value]) {
-        debug_assert_eq!(values.len(), self.columns);
+    /// Adds a window, whose values are to follow. Those of one key come one after another.
+    pub(crate) fn add(&mut self, key: u32, start: i64) {
         let row = self.starts.len();
+        debug_assert_eq!(self.words.len(), row * self.columns);
         match self.keys.last_mut() {
             Some((last, rows)) if *last == key => {
                 debug_assert!(self.starts[row - 1] < start);
@@ -55,21 +55,24 @@ impl Finished {
             _ => self.keys.push((key, row..row + 1)),
         }
         self.starts.push(start);
-        for &value in values {
-            let (kind, word) = match value {
-                Value::Null => (Kind::Null, 0),
-                Value::Float(float) => (Kind::Float, float.to_bits()),
-                Value::Integer(integer) => match i64::try_from(integer) {
-                    Ok(integer) => (Kind::Integer, integer.cast_unsigned()),
-                    Err(_) => {
-                        self.wide.push(integer);
-                        (Kind::Wide, self.wide.len() as u64 - 1)
-                    }
-                },
-            };
-            self.kinds.push(kind);
-            self.words.push(word);
-        }
+    }
+
+    /// Adds the next value of the window added last.
+    #[inline]
+    pub(crate) fn add_value(&mut self, value: Value) {
+        let (kind, word) = match value {
+            Value::Null => (Kind::Null, 0),
+            Value::Float(float) => (Kind::Float, float.to_bits()),
+            Value::Integer(integer) => match i64::try_from(integer) {
+                Ok(integer) => (Kind::Integer, integer.cast_unsigned()),
+                Err(_) => {
+                    self.wide.push(integer);
+                    (Kind::Wide, self.wide.len() as u64 - 1)
+                }
+            },
+        };
+        self.kinds.push(kind);
+        self.words.push(word);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -111,7 +114,8 @@ mod tests {
             .collect();
         let mut finished = Finished::with_capacity(3, 0);
         for (at, values) in rows.iter().enumerate() {
-            finished.push(at as u32 / 4, at as i64, values);
+            finished.add(at as u32 / 4, at as i64);
+            values.iter().for_each(|value| finished.add_value(*value));
         }
         assert_eq!(finished.keys(), [(0, 0..4), (1, 4..6)]);
         for (at, values) in rows.iter().enumerate() {

@@ -123,21 +123,12 @@ impl Lower {
     /// One value per aggregate, from the words of one partial and the multisets of each part that
     /// it was combined from. A quotient is the binary64 nearest to the exact rational, ties to
     /// even; zero is never negative.
-    pub(crate) fn values(&self, words: &[u64], parts: &[&[Multiset]]) -> Vec<Value> {
-        let mut values = Vec::with_capacity(self.finishes.len());
-        self.values_into(words, parts, &mut values);
-        values
-    }
-
-    /// The same in place of what `values` held.
-    pub(crate) fn values_into(
-        &self,
-        words: &[u64],
-        parts: &[&[Multiset]],
-        values: &mut Vec<Value>,
-    ) {
-        values.clear();
-        values.extend(self.finishes.iter().map(|finish| finish.value(words)));
+    pub(crate) fn each(&self, words: &[u64], parts: &[&[Multiset]], mut take: impl FnMut(Value)) {
+        let plain = self.finishes.iter().map(|finish| finish.value(words));
+        if self.quantiles.is_empty() {
+            return plain.for_each(take);
+        }
+        let mut values: Vec<Value> = plain.collect();
         for (number, Quantiles { grid, quantiles, outputs }) in self.quantiles.iter().enumerate() {
             let sets: Vec<&Multiset> = parts.iter().map(|part| &part[number]).collect();
             let selected = multiset::select(&sets, quantiles).unwrap_or_default();
@@ -145,10 +136,19 @@ impl Lower {
                 values[output] = Value::Integer(grid.value(code).into());
             }
         }
+        values.into_iter().for_each(&mut take);
+    }
+
+    /// The same as a list.
+    pub(crate) fn values(&self, words: &[u64], parts: &[&[Multiset]]) -> Vec<Value> {
+        let mut values = Vec::with_capacity(self.finishes.len());
+        self.each(words, parts, |value| values.push(value));
+        values
     }
 }
 
 impl Finish {
+    #[inline]
     fn value(self, words: &[u64]) -> Value {
         match self {
             Self::Quantile => Value::Null,

@@ -20,7 +20,7 @@ const _: () = assert!(EXPONENT_MAX < f64::MAX_EXP as i64 && -EXPONENT_MAX > f64:
 pub(crate) fn quotient(n: u128, d: u128) -> f64 {
     if n <= EXACT_MAX && d <= EXACT_MAX {
         // Both operands are exact, so the one rounding is the division's.
-        return n as f64 / d as f64;
+        return n as u64 as f64 / d as u64 as f64;
     }
     if n == 0 {
         return 0.0;

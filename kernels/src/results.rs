@@ -189,7 +189,7 @@ impl Results {
         let stretches = &self.stretches[self.blocks[block].clone()];
         let view = self.parts[0].view();
         let mut rows = EncodedRows::new(view.aggregates.len());
-        let (mut state, mut values) = (Vec::new(), Vec::new());
+        let mut state = Vec::new();
         let (mut at, mut fetched) = (0, 0);
         let times = |start: i64| start..view.window.end_of(start);
         for of_window in stretches.chunk_by(Stretch::is_of_window) {
@@ -217,9 +217,8 @@ impl Results {
                             &state
                         }
                     };
-                    let lower = self.parts[0].lower();
-                    lower.values_into(state, &self.multisets(of_window), &mut values);
-                    rows.push(key, times(start), values.iter().copied());
+                    let values = self.parts[0].lower().values(state, &self.multisets(of_window));
+                    rows.push(key, times(start), values.into_iter());
                 }
             }
         }

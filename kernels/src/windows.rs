@@ -285,7 +285,6 @@ impl Windows {
         let Self { index, keys, view, lower, states, multisets, free, .. } = self;
         let window = view.window;
         let mut finished = Finished::with_capacity(view.aggregates.len(), index.len());
-        let mut values = Vec::with_capacity(view.aggregates.len());
         let no_multisets = multisets.is_empty();
         index.remove_where(
             |key| {
@@ -296,8 +295,9 @@ impl Windows {
                 }
             },
             |key, start, slot| {
-                lower.values_into(states.get(slot), &[multisets.of(slot)], &mut values);
-                finished.push(key, start, &values);
+                finished.add(key, start);
+                let state = states.get(slot);
+                lower.each(state, &[multisets.of(slot)], |value| finished.add_value(value));
                 if !no_multisets {
                     multisets.clear(slot);
                 }

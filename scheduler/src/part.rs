@@ -56,7 +56,8 @@ impl Part {
     pub fn of(ticks: Ticks) -> Self {
         let times = ticks.ts_event.iter();
         let times = times.clone().min().zip(times.max());
-        let extent = times.map(|(&least, &greatest)| Extent { times: least..=greatest, keys: None });
+        let extent =
+            times.map(|(&least, &greatest)| Extent { times: least..=greatest, keys: None });
         Self { extent, read: Box::new(|sink| sink(ticks)) }
     }
 }

@@ -1,7 +1,14 @@
-//! Rows in any order: an accumulator per group and term, and one walk over the rows for each.
+//! Rows in any order: an accumulator per group, and a walk over the rows that feeds it.
 //!
-//! A batch's groups are few enough that one term's accumulators stay in the first or second
-//! cache, and rows are read in their order, so that nothing is moved before it is reduced.
+//! Rows are read in their order, so that nothing is moved before it is reduced. What most views
+//! need (ends, extremes, a sum and a sum of products, all of 64 bits and without nulls) is fed by one
+//! walk together ([`fused`]): its accumulators are a cache line each, and those of a batch's groups
+//! stay in the second cache, of the groups that rows come for now in the first. Every other term
+//! has a walk of its own.
+
+mod fused;
+
+use std::cmp::Ordering;
 
 use isotick_model::ValueColumn;
 
@@ -18,10 +25,9 @@ pub(super) fn reduce(plan: &Plan, groups: &Groups) -> Partials {
     let mut walk = Walk {
         groups,
         len_bits: u32::BITS - longest.leading_zeros(),
-        ends: None,
         out: Out { words: vec![0; stride * len], stride, offset: 0 },
     };
-    let done = walk.pairs(plan);
+    let done = walk.fused(plan);
     let mut same = Vec::new();
     for &(term, offset) in plan.terms().iter().filter(|(term, _)| !done.contains(term)) {
         walk.out.offset = offset;
@@ -68,18 +74,7 @@ struct Walk<'a> {
     groups: &'a Groups,
     /// Groups have fewer than 2^this rows.
     len_bits: u32,
-    /// The first and last rows of each group, once a term has asked for them.
-    ends: Option<Vec<Ends>>,
     out: Out,
-}
-
-/// A group's rows at the ends of the canonical order.
-#[derive(Clone, Copy)]
-struct Ends {
-    first_ts: i64,
-    last_ts: i64,
-    first: u32,
-    last: u32,
 }
 
 impl Walk<'_> {
@@ -89,32 +84,6 @@ impl Walk<'_> {
 
     fn nulls(&self, a: usize, b: usize) -> Nulls<'_> {
         Nulls([nulls(self.column(a)), nulls(self.column(b))])
-    }
-
-    /// Pairs of terms that one walk over the rows gives together; which those are.
-    fn pairs(&mut self, plan: &Plan) -> Vec<Term> {
-        let mut done = Vec::new();
-        for &(term, offset) in plan.terms() {
-            match term {
-                Term::Min(c) if nulls(self.column(c)).is_none() => {
-                    if let Some(max) = plan.offset(Term::Max(c)) {
-                        self.extremes(c, offset, max);
-                        done.extend([term, Term::Max(c)]);
-                    }
-                }
-                Term::SumProduct(a, b) => {
-                    let sums = [Term::Sum(b), Term::SumPaired { of: b, with: a }];
-                    let sum = sums.into_iter().find_map(|sum| Some((sum, plan.offset(sum)?)));
-                    if let Some((sum, sum_offset)) = sum
-                        && self.sum_and_dot(a, b, sum_offset, offset)
-                    {
-                        done.extend([term, sum]);
-                    }
-                }
-                _ => {}
-            }
-        }
-        done
     }
 
     fn term(&mut self, term: Term) {
@@ -193,30 +162,6 @@ impl Walk<'_> {
         }
     }
 
-    /// Σab and Σb in one walk; whether 64 bits held both and no row is null, else nothing is done.
-    fn sum_and_dot(&mut self, a: usize, b: usize, sum_offset: usize, dot_offset: usize) -> bool {
-        if !self.nulls(a, b).none() {
-            return false;
-        }
-        let (a, b) = (&self.column(a).values[..], &self.column(b).values[..]);
-        let (a_bits, b_bits) = (magnitude_bits(a), magnitude_bits(b));
-        let widths = [width(b_bits + self.len_bits), width(a_bits + b_bits + self.len_bits)];
-        if widths != [Width::W64; 2] {
-            return false;
-        }
-        let mut sums = vec![(0_i64, 0_i64); self.groups.groups.len()];
-        for ((&group, &a), &b) in self.groups.group_of.iter().zip(a).zip(b) {
-            let (sum, dot) = &mut sums[group as usize];
-            *sum = sum.wrapping_add(b);
-            *dot = dot.wrapping_add(a.wrapping_mul(b));
-        }
-        self.out.offset = dot_offset;
-        self.out.write(&sums, |&(_, dot)| wide::from_i128(dot.into()));
-        self.out.offset = sum_offset;
-        self.out.write(&sums, |&(sum, _)| wide::from_i128(sum.into()));
-        true
-    }
-
     /// Σab over rows that have both.
     fn dot(&mut self, a: usize, b: usize) {
         let nulls = self.nulls(a, b);
@@ -250,19 +195,6 @@ impl Walk<'_> {
         }
     }
 
-    /// Both extremes of a column without nulls in one walk.
-    fn extremes(&mut self, column: usize, min: usize, max: usize) {
-        let values = &self.column(column).values[..];
-        let both = self.fold_values((i64::MAX, i64::MIN), values, |(least, greatest), value| {
-            *least = value.min(*least);
-            *greatest = value.max(*greatest);
-        });
-        self.out.offset = min;
-        self.out.write(&both, |&(least, _)| [1, least.cast_unsigned()]);
-        self.out.offset = max;
-        self.out.write(&both, |&(_, greatest)| [1, greatest.cast_unsigned()]);
-    }
-
     fn extreme(&mut self, column: usize, start: i64, pick: impl Fn(i64, i64) -> i64) {
         let nulls = self.nulls(column, column);
         let values = &self.column(column).values[..];
@@ -280,19 +212,25 @@ impl Walk<'_> {
         }
     }
 
+    /// The first or last row of each group among those that are not null.
     fn end(&mut self, column: usize, first: bool) {
-        let groups = self.groups;
-        let nulls = Nulls([nulls(&groups.ticks.values[column]), None]);
-        let row = |ends: &Ends| if first { ends.first } else { ends.last };
-        let own;
-        let ends = match nulls.none() {
-            true => self.ends.get_or_insert_with(|| ends(groups, nulls)),
-            false => {
-                own = ends(groups, nulls);
-                &own
+        let (groups, nulls) = (self.groups, self.nulls(column, column));
+        let wanted = if first { Ordering::Less } else { Ordering::Greater };
+        let ends = self.fold(NO_ROW, |end, row| {
+            let ts = |row: usize| groups.ticks.ts_event[row];
+            let order = |other: usize| {
+                ts(row).cmp(&ts(other)).then_with(|| groups.compare_ties(row, other))
+            };
+            if nulls.valid(row) && (*end == NO_ROW || order(*end as usize) == wanted) {
+                *end = row as u32;
             }
-        };
-        self.out.write(ends, |ends| match row(ends) {
+        });
+        self.write_ends(column, ends);
+    }
+
+    fn write_ends(&mut self, column: usize, rows: impl IntoIterator<Item = u32>) {
+        let groups = self.groups;
+        self.out.write(rows, |row| match row {
             NO_ROW => [0; 5],
             row => groups.end_words(column, row as usize),
         });
@@ -301,28 +239,3 @@ impl Walk<'_> {
 
 /// A batch has fewer rows.
 const NO_ROW: u32 = u32::MAX;
-
-/// The ends of each group among the rows that are not null.
-fn ends(groups: &Groups, nulls: Nulls<'_>) -> Vec<Ends> {
-    let none = Ends { first_ts: i64::MAX, last_ts: i64::MIN, first: NO_ROW, last: NO_ROW };
-    let mut ends = vec![none; groups.groups.len()];
-    let all = nulls.none();
-    let rows = groups.group_of.iter().zip(groups.ticks.ts_event.iter()).enumerate();
-    for (row, (&group, &ts)) in rows {
-        if !all && !nulls.valid(row) {
-            continue;
-        }
-        let before =
-            |other: u32| other == NO_ROW || groups.compare_ties(row, other as usize).is_lt();
-        let after =
-            |other: u32| other == NO_ROW || groups.compare_ties(row, other as usize).is_gt();
-        let ends = &mut ends[group as usize];
-        if ts < ends.first_ts || (ts == ends.first_ts && before(ends.first)) {
-            (ends.first_ts, ends.first) = (ts, row as u32);
-        }
-        if ts > ends.last_ts || (ts == ends.last_ts && after(ends.last)) {
-            (ends.last_ts, ends.last) = (ts, row as u32);
-        }
-    }
-    ends
-}

@@ -60,9 +60,16 @@ impl Cells {
                 *group = groups.len() as u32;
                 groups.push(Group { key: *code, window_start: last.from, rows: 0 });
             }
-            groups[*group as usize].rows += 1;
             *group
         });
-        (group_of.collect(), groups)
+        let group_of: Vec<u32> = group_of.collect();
+        let mut rows = vec![0; groups.len()];
+        for &group in &group_of {
+            rows[group as usize] += 1;
+        }
+        for (group, rows) in groups.iter_mut().zip(rows) {
+            group.rows = rows;
+        }
+        (group_of, groups)
     }
 }
