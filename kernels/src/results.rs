@@ -16,9 +16,6 @@ use crate::windows::Windows;
 /// Rows of a block, about.
 const BLOCK_ROWS: usize = 4096;
 
-/// Windows whose states are fetched at a time.
-const FETCHED: usize = 16;
-
 /// Windows of one view, over all parts of an input. Which rows went into which part does not
 /// matter to what comes out.
 #[derive(Debug)]
@@ -195,8 +192,9 @@ impl Results {
         for of_window in stretches.chunk_by(Stretch::is_of_window) {
             at += of_window.len();
             if at > fetched {
-                let ahead = stretches.len().min(at + FETCHED);
-                self.fetch(&stretches[fetched..ahead]);
+                let ahead = stretches.len().min(at + states::FETCHED);
+                let next = &stretches[fetched..ahead];
+                states::fetch(next.iter().filter_map(|stretch| self.state(stretch)));
                 fetched = ahead;
             }
             let &Stretch { key, start, part, from } = &of_window[0];
@@ -223,19 +221,6 @@ impl Results {
             }
         }
         rows
-    }
-
-    /// Brings the states of the next windows into the cache, all at once: they lie in the order in
-    /// which the windows were met, far from each other, and finishing them one by one would wait
-    /// for each.
-    fn fetch(&self, stretches: &[Stretch]) {
-        let mut sum = 0;
-        for state in stretches.iter().filter_map(|stretch| self.state(stretch)) {
-            for word in state.iter().step_by(8) {
-                sum ^= word;
-            }
-        }
-        std::hint::black_box(sum);
     }
 
     /// The state of a window that is not finished.

@@ -44,6 +44,21 @@ pub fn combine(plan: &Plan, into: &mut [u64], from: &[u64], publishers: &Publish
     }
 }
 
+/// States to [`fetch`] at a time.
+pub(crate) const FETCHED: usize = 16;
+
+/// Brings states into the cache, all at once: they lie in the order in which their windows were
+/// met, far from each other, and finishing them one by one would wait for each.
+pub(crate) fn fetch<'a>(states: impl Iterator<Item = &'a [u64]>) {
+    let mut sum = 0;
+    for state in states {
+        for word in state.iter().step_by(8) {
+            sum ^= word;
+        }
+    }
+    std::hint::black_box(sum);
+}
+
 /// Rewrites the publisher codes in a state: what `codes` holds at the old code.
 pub fn recode_publishers(plan: &Plan, words: &mut [u64], codes: &[u32]) {
     for &(term, offset) in plan.terms() {

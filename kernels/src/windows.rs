@@ -284,8 +284,7 @@ impl Windows {
     pub fn finish(&mut self, reachable: impl Fn(&Key) -> Vec<RangeInclusive<i64>>) {
         let Self { index, keys, view, lower, states, multisets, free, .. } = self;
         let window = view.window;
-        let mut finished = Finished::with_capacity(view.aggregates.len(), index.len());
-        let no_multisets = multisets.is_empty();
+        let mut done = Vec::with_capacity(index.len());
         index.remove_where(
             |key| {
                 let reachable = reachable(keys.get(key));
@@ -294,16 +293,21 @@ impl Windows {
                     !reachable.iter().any(|times| *times.start() < end && start <= *times.end())
                 }
             },
-            |key, start, slot| {
+            |key, start, slot| done.push((key, start, slot)),
+        );
+        let mut finished = Finished::with_capacity(view.aggregates.len(), done.len());
+        for some in done.chunks(states::FETCHED) {
+            states::fetch(some.iter().map(|&(_, _, slot)| states.get(slot)));
+            for &(key, start, slot) in some {
                 finished.add(key, start);
                 let state = states.get(slot);
                 lower.each(state, &[multisets.of(slot)], |value| finished.add_value(value));
-                if !no_multisets {
+                if !multisets.is_empty() {
                     multisets.clear(slot);
                 }
                 free.push(slot);
-            },
-        );
+            }
+        }
         if !finished.is_empty() {
             self.finished.push(finished);
         }
