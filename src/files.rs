@@ -123,7 +123,7 @@ pub fn latest(schema: &StreamSchema, now_ns: i64) -> i64 {
 pub fn reject_beyond_horizon(schema: &StreamSchema, batch: &mut SourceBatch, now_ns: i64) {
     let latest = latest(schema, now_ns);
     let ts_event = &batch.ticks.ts_event;
-    if ts_event.iter().all(|&ts| ts <= latest) {
+    if ts_event.iter().fold(true, |within, &ts| within & (ts <= latest)) {
         return;
     }
     let rows = 0..ts_event.len() as u32;
@@ -192,8 +192,12 @@ fn check_times(
     batch: &SourceBatch,
     stated: &RangeInclusive<i64>,
 ) -> Result<(), SourceError> {
+    let within = |held: bool, ts: &i64| held & stated.contains(ts);
+    if batch.ticks.ts_event.iter().fold(true, within) {
+        return Ok(());
+    }
     let outside = batch.ticks.ts_event.iter().find(|ts| !stated.contains(ts));
-    let Some(&outside) = outside else { return Ok(()) };
+    let outside = outside.copied().unwrap_or_default();
     let [outside, least, greatest] =
         [outside, *stated.start(), *stated.end()].map(time::format_rfc3339);
     let message = format!(

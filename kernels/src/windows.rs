@@ -310,6 +310,11 @@ impl Windows {
         }
         if !finished.is_empty() {
             self.finished.push(finished);
+            // Windows that come next take slots from the front, side by side.
+            let mut is_free = vec![false; self.touched.len()];
+            self.free.drain(..).for_each(|slot| is_free[slot as usize] = true);
+            let slots = (0..self.touched.len() as u32).rev();
+            self.free.extend(slots.filter(|&slot| is_free[slot as usize]));
         }
     }
 

@@ -64,7 +64,18 @@ impl Out {
         states: impl IntoIterator<Item = T>,
         words: impl Fn(T) -> [u64; N],
     ) {
-        for (partial, state) in self.words.chunks_exact_mut(self.stride).zip(states) {
+        self.write_from(0, states, words);
+    }
+
+    /// The same from a group on.
+    fn write_from<T, const N: usize>(
+        &mut self,
+        first: usize,
+        states: impl IntoIterator<Item = T>,
+        words: impl Fn(T) -> [u64; N],
+    ) {
+        let partials = self.words[first * self.stride..].chunks_exact_mut(self.stride);
+        for (partial, state) in partials.zip(states) {
             partial[self.offset..self.offset + N].copy_from_slice(&words(state));
         }
     }
@@ -225,12 +236,12 @@ impl Walk<'_> {
                 *end = row as u32;
             }
         });
-        self.write_ends(column, ends);
+        self.write_ends(column, 0, ends);
     }
 
-    fn write_ends(&mut self, column: usize, rows: impl IntoIterator<Item = u32>) {
+    fn write_ends(&mut self, column: usize, first: usize, rows: impl IntoIterator<Item = u32>) {
         let groups = self.groups;
-        self.out.write(rows, |row| match row {
+        self.out.write_from(first, rows, |row| match row {
             NO_ROW => [0; 5],
             row => groups.end_words(column, row as usize),
         });

@@ -27,6 +27,10 @@ enum Sums {
     Products(usize, usize),
 }
 
+/// Groups whose partials are written term by term before the next ones are: few enough that they
+/// stay in the first-level cache.
+const BLOCK_GROUPS: usize = 64;
+
 /// The accumulators of a group: a cache line.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
@@ -56,28 +60,40 @@ impl Walk<'_> {
     /// Writes the terms that one walk gives together; which those are.
     pub(super) fn fused(&mut self, plan: &Plan) -> Vec<Term> {
         let fusible = self.fusible(plan);
-        if fusible.terms.is_empty() {
+        if fusible.terms.len() <= 1 {
             return Vec::new();
         }
         let states = states(self.groups, &fusible);
-        for &(term, offset) in &fusible.terms {
-            self.out.offset = offset;
-            match term {
-                Term::First(c) => self.write_ends(c, states.iter().map(|state| state.first)),
-                Term::Last(c) => self.write_ends(c, states.iter().map(|state| state.last)),
-                Term::Min(_) => {
-                    self.out.write(&states, |state| [1, state.least.cast_unsigned()]);
-                }
-                Term::Max(_) => {
-                    self.out.write(&states, |state| [1, state.greatest.cast_unsigned()]);
-                }
-                Term::SumProduct(..) => {
-                    self.out.write(&states, |state| wide::from_i128(state.products.into()));
-                }
-                _ => self.out.write(&states, |state| wide::from_i128(state.sum.into())),
+        for (number, block) in states.chunks(BLOCK_GROUPS).enumerate() {
+            let first = number * BLOCK_GROUPS;
+            for &(term, offset) in &fusible.terms {
+                self.out.offset = offset;
+                self.write(term, first, block);
             }
         }
         fusible.terms.into_iter().map(|(term, _)| term).collect()
+    }
+
+    fn write(&mut self, term: Term, first: usize, states: &[State]) {
+        let out = &mut self.out;
+        match term {
+            Term::Rows => {
+                let groups = &self.groups.groups[first..];
+                out.write_from(first, groups.iter().zip(states), |(group, _)| [group.rows.into()]);
+            }
+            Term::First(c) => self.write_ends(c, first, states.iter().map(|state| state.first)),
+            Term::Last(c) => self.write_ends(c, first, states.iter().map(|state| state.last)),
+            Term::Min(_) => {
+                out.write_from(first, states, |state| [1, state.least.cast_unsigned()]);
+            }
+            Term::Max(_) => {
+                out.write_from(first, states, |state| [1, state.greatest.cast_unsigned()]);
+            }
+            Term::SumProduct(..) => {
+                out.write_from(first, states, |state| wide::from_i128(state.products.into()));
+            }
+            _ => out.write_from(first, states, |state| wide::from_i128(state.sum.into())),
+        }
     }
 
     fn fusible(&self, plan: &Plan) -> Fusible {
@@ -95,6 +111,7 @@ impl Walk<'_> {
                 (Term::Sum(c), Some(Sums::Plain(of) | Sums::Products(_, of))) => c == of,
                 (Term::SumPaired { of, with }, Some(Sums::Products(_, b))) => of == b && full(with),
                 (Term::SumProduct(a, b), Some(Sums::Products(x, y))) => (a, b) == (x, y),
+                (Term::Rows, _) => true,
                 _ => false,
             };
             if fits {
