@@ -235,11 +235,18 @@ pub struct ImportArgs {
 Times are RFC 3339 (2024-01-02T14:30:00Z), dates (2024-01-02) or integer nanoseconds; --from and
 --to select whole windows by their start, --to is exclusive.
 
+Several views of one stream are computed from one reading of its ticks: --hash prints a line for
+each, and -o names a file for each with {view} in its name.
+
 Examples:
   isotick scan bars_1m --data ./data --from 2024-01-02 --to 2024-01-03 --key AAPL
   isotick scan bars_1m --data ./data --format parquet -o bars.parquet
+  isotick scan bars_1m bars_1h --data ./data -o '{view}.parquet'
   isotick scan bars_1m --file trades.parquet --map ts=time --hash")]
 pub struct ScanArgs {
+    /// The views, all of one stream
+    #[arg(required = true, value_name = "VIEW")]
+    pub views: Vec<String>,
     #[command(flatten)]
     pub input: InputArgs,
     #[command(flatten)]
@@ -250,7 +257,7 @@ pub struct ScanArgs {
     /// How to print times
     #[arg(long, default_value = "rfc3339")]
     pub time: TimeFormat,
-    /// Write to this file instead of standard output
+    /// Write to this file instead of standard output; `{view}` in its name stands for the view's
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Print the hash of the result alone; beside an explicit --format the rows are written too
@@ -265,8 +272,6 @@ pub struct ScanArgs {
 /// What a scan is over.
 #[derive(Debug, Args)]
 pub struct InputArgs {
-    /// The view
-    pub view: String,
     /// The data folder
     #[arg(long, value_name = "DIR", conflicts_with = "file")]
     pub data: Option<PathBuf>,
@@ -314,6 +319,8 @@ Examples:
   isotick explain bars_1m --data ./data --key AAPL
   isotick explain bars_1m --file trades.parquet --measure")]
 pub struct ExplainArgs {
+    /// The view
+    pub view: String,
     #[command(flatten)]
     pub input: InputArgs,
     #[command(flatten)]

@@ -20,12 +20,16 @@ pub fn for_writing(args: &DefinitionArgs, remembered: Option<&str>) -> Result<De
     }
 }
 
-/// Definitions for a command that reads a view of a folder: what the folder remembers, unless a
-/// file was named, or only the default file knows the view.
-pub fn for_reading(args: &DefinitionArgs, remembered: &str, view: &str) -> Result<Definitions> {
+/// Definitions for a command that reads views of a folder: what the folder remembers, unless a
+/// file was named, or only the default file knows all the views.
+pub fn for_reading(
+    args: &DefinitionArgs,
+    remembered: &str,
+    views: &[String],
+) -> Result<Definitions> {
     if args.config.is_none() {
         let old = parse_remembered(remembered)?;
-        if old.view(view).is_ok() || !Path::new(DEFAULT).exists() {
+        if views.iter().all(|view| old.view(view).is_ok()) || !Path::new(DEFAULT).exists() {
             return Ok(old);
         }
     }

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
+use isotick_model::view::View;
 use isotick_model::{Key, PublisherId};
-use isotick_scheduler::{Part, Scan};
+use isotick_scheduler::{Part, Scan, ScanView};
 use isotick_storage::Snapshot;
 use isotick_storage::source::Needed;
 
@@ -32,7 +33,7 @@ pub struct Input {
 
 impl Input {
     /// Opens the data folder or the files, and plans their reading.
-    pub fn open(args: &InputArgs) -> Result<Self> {
+    pub fn open(views: &[String], args: &InputArgs) -> Result<Self> {
         if args.data.is_none() && args.file.is_empty() {
             bail!("what to scan? Name a data folder with --data DIR, or files with --file FILE…");
         }
@@ -52,15 +53,33 @@ impl Input {
             Some(snapshot) => {
                 let remembered = snapshot.folder().definitions()?;
                 match remembered {
-                    Some(text) => definitions::for_reading(&args.definitions, &text, &args.view)?,
+                    Some(text) => definitions::for_reading(&args.definitions, &text, views)?,
                     None => definitions::from_file(&args.definitions)?,
                 }
             }
             None => definitions::from_file(&args.definitions)?,
         };
-        let view = definitions.view(&args.view)?;
-        let schema = definitions.stream(&view.stream)?;
+        let views =
+            views.iter().map(|name| definitions.view(name)).collect::<Result<Vec<_>, _>>()?;
+        let Some(first) = views.first() else { bail!("which view to scan?") };
+        if let Some(other) = views.iter().find(|view| view.stream != first.stream) {
+            bail!(
+                "{} is a view of stream {} and {} of {}: one scan reads one stream, so scan them \
+                 apart",
+                first.name,
+                first.stream,
+                other.name,
+                other.stream
+            );
+        }
+        let schema = definitions.stream(&first.stream)?;
+        let of_view = |view: &&View| ScanView {
+            view: Arc::new((*view).clone()),
+            truth: scanning::truth(args.truth, view),
+        };
         let scan = Scan {
+            views: views.iter().map(of_view).collect(),
+            schema: Arc::new(schema.clone()),
             from_ns: args.from.map(|from| from.0),
             to_ns: args.to.map(|to| to.0),
             keys: args
@@ -68,7 +87,6 @@ impl Input {
                 .iter()
                 .map(|key| parse_key(key, schema.keys.len()))
                 .collect::<Result<_>>()?,
-            ..scanning::whole(view, schema, scanning::truth(args.truth, view))
         };
         let rejections = Arc::new(Rejections::default());
         let mut input =
@@ -91,7 +109,7 @@ impl Input {
                     // A file's publisher is its content's hash: the same content is the same ticks.
                     let needed = Needed {
                         keys: scan.key_selection(),
-                        one_window: scanning::one_window(view, scan.truth),
+                        one_window: scanning::one_window(scan),
                         latest_ns: files::latest(schema, now_ns),
                     };
                     let (fields, publisher) = (&args.fields, alone.as_ref());

@@ -6,21 +6,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use isotick_kernels::{EncodedRows, EngineKind, Plan, ResultHash, ResultHasher, Term, Truth};
 use isotick_model::StreamSchema;
 use isotick_model::expr::Expr;
 use isotick_model::results::ResultSchema;
 use isotick_model::view::{Tumbling, View};
-use isotick_scheduler::{Extent, Part, Scan, ScanError, TickSink};
+use isotick_scheduler::{Extent, Part, Scan, ScanError, ScanView, TickSink};
 use isotick_storage::{Columns, Snapshot};
 
 use crate::cli::TruthChoice;
 use crate::engines::Engines;
 use crate::progress;
 
-/// What a scan came to.
+/// What a scan came to for one view.
 pub struct Finished {
+    /// The view's name.
+    pub view: String,
     /// How many windows there are.
     pub windows: usize,
     /// Their hash.
@@ -71,6 +73,7 @@ impl Finished {
     pub fn to_json(&self) -> serde_json::Value {
         let seconds = self.elapsed.as_secs_f64();
         serde_json::json!({
+            "view": self.view,
             "engine": self.engine,
             "rows_read": self.rows_read,
             "rows_by_engine": self.engines_json(),
@@ -85,7 +88,8 @@ impl Finished {
     }
 }
 
-/// Runs a scan with progress on a terminal, and hands the windows over by key and start.
+/// Runs a scan of one view with progress on a terminal, and hands the windows over by key and
+/// start.
 pub fn run(
     scan: &Scan,
     parts: Vec<Part>,
@@ -93,12 +97,26 @@ pub fn run(
     engines: Engines,
     take: &mut dyn FnMut(&EncodedRows) -> Result<()>,
 ) -> Result<Finished> {
+    let mut finished = run_all(scan, parts, rows_total, engines, &mut |_, rows| take(rows))?;
+    finished.pop().context("a scan has a view")
+}
+
+/// The same for several views, one after another: with the number of the view, from 0.
+pub fn run_all(
+    scan: &Scan,
+    parts: Vec<Part>,
+    rows_total: Option<u64>,
+    engines: Engines,
+    take: &mut dyn FnMut(usize, &EncodedRows) -> Result<()>,
+) -> Result<Vec<Finished>> {
     let threads = NonZeroUsize::new(engines.workers.len()).unwrap_or(NonZeroUsize::MIN);
     let (read, done) = (AtomicU64::new(0), AtomicBool::new(false));
     let started = Instant::now();
     let outcome = std::thread::scope(|scope| {
         let shown = scope.spawn(|| {
-            let bar = progress::bar(&format!("scanning {}", scan.view.name), rows_total, "rows");
+            let names = scan.views.iter().map(|of| of.view.name.as_str());
+            let names = names.collect::<Vec<_>>().join(", ");
+            let bar = progress::bar(&format!("scanning {names}"), rows_total, "rows");
             while !done.load(Ordering::Acquire) {
                 bar.set_position(read.load(Ordering::Relaxed));
                 std::thread::park_timeout(Duration::from_millis(50));
@@ -114,30 +132,36 @@ pub fn run(
     if let Some(error) = &outcome.fallback {
         eprintln!("isotick: {error}; the scan went on with the CPU engine");
     }
-    let results = &outcome.results;
-    if results.unrepresentable() > 0 {
-        eprintln!(
-            "note: {} ticks lie in no window of {} whose start and end 64-bit nanoseconds can hold",
-            results.unrepresentable(),
-            scan.view.name
-        );
+    let mut finished = Vec::new();
+    for (number, (asked, of)) in scan.views.iter().zip(&outcome.views).enumerate() {
+        let (view, results) = (&asked.view, &of.results);
+        if results.unrepresentable() > 0 {
+            eprintln!(
+                "note: {} ticks lie in no window of {} whose start and end 64-bit nanoseconds can \
+                 hold",
+                results.unrepresentable(),
+                view.name
+            );
+        }
+        let mut hasher = ResultHasher::new(&ResultSchema::of(view));
+        of.finish(threads, |block| {
+            hasher.push(&block);
+            take(number, &block)
+        })?;
+        finished.push(Finished {
+            view: view.name.clone(),
+            windows: results.len(),
+            hash: hasher.finish(),
+            rows_read: outcome.rows_read,
+            too_late: results.too_late(),
+            unrepresentable: results.unrepresentable(),
+            rows_by_engine: of.rows_by_engine.clone(),
+            engine: engines.description.clone(),
+            reading,
+            elapsed: started.elapsed(),
+        });
     }
-    let mut hasher = ResultHasher::new(&ResultSchema::of(&scan.view));
-    outcome.finish(threads, |block| {
-        hasher.push(&block);
-        take(&block)
-    })?;
-    Ok(Finished {
-        windows: results.len(),
-        hash: hasher.finish(),
-        rows_read: outcome.rows_read,
-        too_late: results.too_late(),
-        unrepresentable: results.unrepresentable(),
-        rows_by_engine: outcome.rows_by_engine,
-        engine: engines.description,
-        reading,
-        elapsed: started.elapsed(),
-    })
+    Ok(finished)
 }
 
 /// The truth a choice means for a view.
@@ -164,8 +188,7 @@ pub struct FolderParts {
 
 /// Plans the reading of a folder. With `tail`, what only the log holds is in as well.
 pub fn folder_parts(snapshot: &Snapshot, scan: &Scan, tail: bool) -> Result<FolderParts> {
-    let (view, schema) = (&scan.view, &scan.schema);
-    let columns = columns_of(view, scan.truth);
+    let (schema, columns) = (&scan.schema, columns_of(scan));
     let mut folder = FolderParts { parts: Vec::new(), rows: 0, bytes: 0, files: 0 };
     let mut last = None;
     for stored in snapshot.ticks_of(schema, &columns, times(scan), &scan.key_selection())? {
@@ -195,22 +218,27 @@ fn read_failed(error: isotick_storage::Error) -> ScanError {
     ScanError::Read(Box::new(error))
 }
 
-/// The columns that a view reads: of its plan and of its filter.
-pub fn columns_of(view: &View, truth: Truth) -> Columns {
-    let mut values = Plan::of(view).columns();
-    values.extend(view.filter.iter().flat_map(|filter| filter.columns()));
+/// The columns that a scan reads: of its views' plans and of their filters.
+pub fn columns_of(scan: &Scan) -> Columns {
+    let views = || scan.views.iter().map(|of| &of.view);
+    let mut values: Vec<usize> = views().flat_map(|view| Plan::of(view).columns()).collect();
+    values.extend(views().flat_map(|view| &view.filter).flat_map(|filter| filter.columns()));
     values.sort_unstable();
     values.dedup();
     // Only the ends of windows depend on who sent a tick.
-    let identity = needs_order(view);
-    let one_window = one_window(view, truth);
-    Columns { values, identity, seen: truth != Truth::Now, one_window }
+    let identity = views().any(|view| needs_order(view));
+    let seen = scan.views.iter().any(|of| of.truth != Truth::Now);
+    Columns { values, identity, seen, one_window: one_window(scan) }
 }
 
-/// The view's windows, where all that matters of a tick's time is the window that it lies in.
-pub fn one_window(view: &View, truth: Truth) -> Option<Tumbling> {
-    let timed = view.filter.as_ref().is_some_and(Expr::reads_time);
-    (!timed && truth == Truth::Now && !needs_order(view)).then_some(view.window)
+/// The windows of all views, where all that matters of a tick's time is the window that it lies in.
+pub fn one_window(scan: &Scan) -> Option<Tumbling> {
+    let window = scan.views.first()?.view.window;
+    let same = |of: &ScanView| {
+        let timed = of.view.filter.as_ref().is_some_and(Expr::reads_time);
+        of.view.window == window && !timed && of.truth == Truth::Now && !needs_order(&of.view)
+    };
+    scan.views.iter().all(same).then_some(window)
 }
 
 /// Whether it matters which ticks come first: at the ends of windows.
@@ -221,16 +249,17 @@ fn needs_order(view: &View) -> bool {
 
 /// The times of all ticks that can be in the windows asked for.
 fn times(scan: &Scan) -> RangeInclusive<i64> {
-    let last = |to: i64| to.saturating_sub(1).saturating_add(scan.view.window.width_ns);
+    let widths = scan.views.iter().map(|of| of.view.window.width_ns);
+    let width_ns = widths.max().unwrap_or(0);
+    let last = |to: i64| to.saturating_sub(1).saturating_add(width_ns);
     scan.from_ns.unwrap_or(i64::MIN)..=scan.to_ns.map_or(i64::MAX, last)
 }
 
-/// A scan of all keys over all time.
+/// A scan of one view for all keys over all time.
 pub fn whole(view: &View, schema: &StreamSchema, truth: Truth) -> Scan {
     Scan {
-        view: Arc::new(view.clone()),
+        views: vec![ScanView { view: Arc::new(view.clone()), truth }],
         schema: Arc::new(schema.clone()),
-        truth,
         from_ns: None,
         to_ns: None,
         keys: Vec::new(),

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 use isotick_kernels::{CpuEngine, Engine};
 use isotick_model::expr::Expr;
 use isotick_model::{Key, LogPosition};
-use isotick_scheduler::{Extent, OnFailure, Part, Scan, ScanError, TickSink};
+use isotick_scheduler::{Extent, OnFailure, Part, Scan, ScanError, ScanView, TickSink};
 use isotick_storage::{ALL_TIME, Columns, Snapshot, Store};
 
 use crate::oracle::{self, Arrival, Output, Truth};
@@ -94,9 +94,11 @@ fn history_gives_back_what_went_in() {
             for (columns, threads) in [(all, 1), (needed(&subject, truth), 3)] {
                 let how = format!("{truth:?}, stored, {columns:?}, {threads} threads");
                 let scan = Scan {
-                    view: subject.product.view.clone(),
+                    views: vec![ScanView {
+                        view: subject.product.view.clone(),
+                        truth: subject.product.truth(truth),
+                    }],
                     schema: subject.product.schema.clone().into(),
-                    truth: subject.product.truth(truth),
                     from_ns: None,
                     to_ns: None,
                     keys: Vec::new(),
@@ -106,8 +108,8 @@ fn history_gives_back_what_went_in() {
                     (0..threads).map(|_| Box::new(CpuEngine) as Box<dyn Engine>).collect();
                 let rows = AtomicU64::new(0);
                 let outcome = scan.run(parts, engines, OnFailure::Stop, &rows);
-                let results = outcome.expect("the scan ends").results;
-                subject.check_rows(&how, &expected, &results.rows());
+                let outcome = outcome.expect("the scan ends");
+                subject.check_rows(&how, &expected, &outcome.views[0].results.rows());
             }
         }
     }
@@ -126,15 +128,18 @@ fn keys_are_selected_by_their_bytes() {
         let batches = subject.cut(&rows, 5);
         let parts = batches.into_iter().map(Part::of).collect();
         let scan = Scan {
-            view: subject.product.view.clone(),
+            views: vec![ScanView {
+                view: subject.product.view.clone(),
+                truth: subject.product.truth(Truth::Now),
+            }],
             schema: subject.product.schema.clone().into(),
-            truth: subject.product.truth(Truth::Now),
             from_ns: None,
             to_ns: None,
             keys: [&first, &last].map(|key| Key::from_components(key.iter())).to_vec(),
         };
         let outcome =
             scan.run(parts, vec![Box::new(CpuEngine)], OnFailure::Stop, &AtomicU64::new(0));
-        subject.check_rows("two keys", &expected, &outcome.expect("the scan ends").results.rows());
+        let rows = outcome.expect("the scan ends").views[0].results.rows();
+        subject.check_rows("two keys", &expected, &rows);
     }
 }

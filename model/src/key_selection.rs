@@ -25,6 +25,17 @@ impl KeySelection {
         Self(texts)
     }
 
+    /// What either leaves, of as many key columns.
+    pub fn or(self, other: Self) -> Self {
+        let either = |(a, b): (Option<BTreeSet<String>>, Option<_>)| {
+            a.zip(b).map(|(mut a, mut b)| {
+                a.append(&mut b);
+                a
+            })
+        };
+        Self(self.0.into_iter().zip(other.0).map(either).collect())
+    }
+
     /// Whether every key can count.
     pub fn is_all(&self) -> bool {
         self.0.iter().all(Option::is_none)

@@ -1,4 +1,4 @@
-//! A scan: the same view over stored ticks, part by part, on any number of threads.
+//! A scan: views over stored ticks, part by part, on any number of threads.
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
@@ -19,12 +19,10 @@ pub type ReadError = Box<dyn std::error::Error + Send + Sync>;
 /// What is scanned for.
 #[derive(Clone)]
 pub struct Scan {
-    /// The view.
-    pub view: Arc<View>,
-    /// The schema of its stream.
+    /// The views, all of one stream: its ticks are read once for all of them.
+    pub views: Vec<ScanView>,
+    /// The schema of the stream.
     pub schema: Arc<StreamSchema>,
-    /// Which ticks count.
-    pub truth: Truth,
     /// Windows that start at or after this, nanoseconds UTC.
     pub from_ns: Option<i64>,
     /// Windows that start before this, nanoseconds UTC.
@@ -33,16 +31,31 @@ pub struct Scan {
     pub keys: Vec<Key>,
 }
 
+/// A view of a scan.
+#[derive(Clone)]
+pub struct ScanView {
+    /// The view.
+    pub view: Arc<View>,
+    /// Which ticks count.
+    pub truth: Truth,
+}
+
 /// What a scan gives.
 pub struct ScanOutcome {
-    /// The windows.
-    pub results: Results,
+    /// In the order of the scan's views.
+    pub views: Vec<ViewOutcome>,
     /// Rows that were read.
     pub rows_read: u64,
-    /// Rows handed to each engine, after the filter.
-    pub rows_by_engine: Vec<(EngineKind, u64)>,
     /// Set when an engine failed and its work went to the CPU.
     pub fallback: Option<EngineError>,
+}
+
+/// What a scan gives of one view.
+pub struct ViewOutcome {
+    /// The windows.
+    pub results: Results,
+    /// Rows handed to each engine, after the filter.
+    pub rows_by_engine: Vec<(EngineKind, u64)>,
 }
 
 /// Why a scan stopped.
@@ -80,8 +93,9 @@ impl Scan {
         on_failure: OnFailure,
         rows_read: &AtomicU64,
     ) -> Result<ScanOutcome, ScanError> {
-        let extents = parts.iter().map(|part| part.extent.clone()).collect();
-        let neighbours = Neighbours::new(extents, self.view.window);
+        let extents: Vec<_> = parts.iter().map(|part| part.extent.clone()).collect();
+        let of_view = |of: &ScanView| Neighbours::new(extents.clone(), of.view.window);
+        let neighbours: Vec<Neighbours> = self.views.iter().map(of_view).collect();
         let queue = Mutex::new(parts.into_iter().enumerate().collect());
         let work = |engine| self.work(&queue, &neighbours, engine, on_failure, rows_read);
         let finished: Vec<_> = std::thread::scope(|scope| {
@@ -89,27 +103,31 @@ impl Scan {
                 engines.into_iter().map(|engine| scope.spawn(|| work(engine))).collect();
             workers.into_iter().map(|worker| worker.join()).collect()
         });
-        let mut parts = Vec::new();
-        let mut counts = Counts::default();
+        let (mut rows_read, mut fallback) = (0, None);
+        let mut views: Vec<Vec<ViewWork>> = self.views.iter().map(|_| Vec::new()).collect();
         for worker in finished {
-            let (windows, of_worker) =
-                worker.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-            parts.push(windows);
-            counts.add(of_worker);
+            let worker = worker.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            rows_read += worker.rows_read;
+            fallback = fallback.or(worker.fallback);
+            for (all, of_worker) in views.iter_mut().zip(worker.views) {
+                all.push(of_worker);
+            }
         }
-        counts.rows_by_engine.sort_unstable();
-        let Counts { rows_read, rows_by_engine, fallback } = counts;
-        Ok(ScanOutcome { results: Results::of(parts), rows_read, rows_by_engine, fallback })
+        let views = views.into_iter().map(ViewOutcome::of).collect();
+        Ok(ScanOutcome { views, rows_read, fallback })
     }
 
-    /// The keys that can count: by name, and by the view's filter.
+    /// The keys that can count: by name, and by the views' filters.
     pub fn key_selection(&self) -> KeySelection {
-        KeySelection::new(self.schema.keys.len(), &self.keys, self.view.filter.as_ref())
+        let of_view = |of: &ScanView| {
+            KeySelection::new(self.schema.keys.len(), &self.keys, of.view.filter.as_ref())
+        };
+        self.views.iter().map(of_view).reduce(KeySelection::or).unwrap_or_default()
     }
 
-    fn windows(&self) -> Windows {
-        Windows::new(self.view.clone(), &self.schema)
-            .with_truth(self.truth)
+    fn windows(&self, of: &ScanView) -> Windows {
+        Windows::new(of.view.clone(), &self.schema)
+            .with_truth(of.truth)
             .with_range(self.from_ns, self.to_ns)
     }
 
@@ -118,14 +136,16 @@ impl Scan {
     fn work(
         &self,
         queue: &Mutex<VecDeque<(usize, Part)>>,
-        neighbours: &Neighbours,
+        neighbours: &[Neighbours],
         engine: Box<dyn Engine>,
         on_failure: OnFailure,
         rows_read: &AtomicU64,
-    ) -> Result<(Windows, Counts), ScanError> {
+    ) -> Result<Worker<'_>, ScanError> {
+        let of_view = |of: &ScanView| ViewWork { windows: self.windows(of), rows: Vec::new() };
         let mut worker = Worker {
-            windows: self.windows(),
-            counts: Counts::default(),
+            views: self.views.iter().map(of_view).collect(),
+            rows_read: 0,
+            fallback: None,
             engine,
             on_failure,
             keys: &self.keys,
@@ -133,7 +153,7 @@ impl Scan {
         let lock = || queue.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let Some((number, Part { read, .. })) = lock().pop_front() else {
-                return Ok((worker.windows, worker.counts));
+                return Ok(worker);
             };
             let result = read(&mut |ticks| {
                 rows_read.fetch_add(ticks.len() as u64, Ordering::Relaxed);
@@ -143,41 +163,26 @@ impl Scan {
                 lock().clear();
                 return Err(error);
             }
-            if neighbours.are_known() {
-                worker.windows.finish(|key| neighbours.times(number, key));
+            for (of, neighbours) in worker.views.iter_mut().zip(neighbours) {
+                if neighbours.are_known() {
+                    of.windows.finish(|key| neighbours.times(number, key));
+                }
             }
         }
     }
 }
 
-/// What a scan counts.
-#[derive(Default)]
-struct Counts {
-    rows_read: u64,
-    rows_by_engine: Vec<(EngineKind, u64)>,
-    fallback: Option<EngineError>,
-}
-
-impl Counts {
-    fn add(&mut self, other: Self) {
-        self.rows_read += other.rows_read;
-        self.fallback = self.fallback.take().or(other.fallback);
-        for (kind, rows) in other.rows_by_engine {
-            self.add_rows(kind, rows);
-        }
-    }
-
-    fn add_rows(&mut self, kind: EngineKind, rows: u64) {
-        match self.rows_by_engine.iter_mut().find(|(other, _)| *other == kind) {
-            Some((_, sum)) => *sum += rows,
-            None => self.rows_by_engine.push((kind, rows)),
-        }
-    }
+/// One thread's share of a view.
+struct ViewWork {
+    windows: Windows,
+    /// In windows, by the engine that reduced them.
+    rows: Vec<(EngineKind, u64)>,
 }
 
 struct Worker<'a> {
-    windows: Windows,
-    counts: Counts,
+    views: Vec<ViewWork>,
+    rows_read: u64,
+    fallback: Option<EngineError>,
     engine: Box<dyn Engine>,
     on_failure: OnFailure,
     keys: &'a [Key],
@@ -191,22 +196,41 @@ impl Worker<'_> {
             true => windows.update_all(ticks, engine),
             false => windows.update(ticks, &|row| wanted[ticks.key[row] as usize], engine),
         };
-        let before = self.windows.passed();
-        if let Err(error) = update(&mut self.windows, self.engine.as_mut()) {
-            if self.on_failure == OnFailure::Stop {
-                return Err(error.into());
+        for of in &mut self.views {
+            let before = of.windows.passed();
+            if let Err(error) = update(&mut of.windows, self.engine.as_mut()) {
+                if self.on_failure == OnFailure::Stop {
+                    return Err(error.into());
+                }
+                self.fallback.get_or_insert(error);
+                self.engine = Box::new(CpuEngine);
+                update(&mut of.windows, self.engine.as_mut())?;
             }
-            self.counts.fallback.get_or_insert(error);
-            self.engine = Box::new(CpuEngine);
-            update(&mut self.windows, self.engine.as_mut())?;
+            count(&mut of.rows, self.engine.kind(), of.windows.passed() - before);
         }
-        self.counts.rows_read += ticks.len() as u64;
-        self.counts.add_rows(self.engine.kind(), self.windows.passed() - before);
+        self.rows_read += ticks.len() as u64;
         Ok(())
     }
 }
 
-impl ScanOutcome {
+fn count(rows: &mut Vec<(EngineKind, u64)>, kind: EngineKind, more: u64) {
+    match rows.iter_mut().find(|(other, _)| *other == kind) {
+        Some((_, sum)) => *sum += more,
+        None => rows.push((kind, more)),
+    }
+}
+
+impl ViewOutcome {
+    fn of(workers: Vec<ViewWork>) -> Self {
+        let (mut parts, mut rows_by_engine) = (Vec::new(), Vec::new());
+        for ViewWork { windows, rows } in workers {
+            parts.push(windows);
+            rows.into_iter().for_each(|(kind, rows)| count(&mut rows_by_engine, kind, rows));
+        }
+        rows_by_engine.sort_unstable();
+        Self { results: Results::of(parts), rows_by_engine }
+    }
+
     /// Finishes the windows on some threads and hands them over in canonical order, block by
     /// block, as `take` keeps pace: what is in flight is bounded.
     ///

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use isotick_kernels::{CpuEngine, Engine, Plan, Term, Truth};
 use isotick_model::{StreamSchema, time};
-use isotick_scheduler::{Costs, OnFailure, Work, break_even_rows};
+use isotick_scheduler::{Costs, OnFailure, ScanView, Work, break_even_rows};
 use serde_json::{Value, json};
 
 use crate::cli::{EngineChoice, ExplainArgs};
@@ -16,10 +16,12 @@ use crate::input::Input;
 use crate::{engines, placing, scanning};
 
 pub fn run(args: ExplainArgs) -> Result<ExitCode> {
-    let mut input = Input::open(&args.input)?;
-    let (view, schema) = (input.scan.view.clone(), input.scan.schema.clone());
+    let names = [args.view.clone()];
+    let mut input = Input::open(&names, &args.input)?;
+    let ScanView { view, truth } = input.scan.views[0].clone();
+    let schema = input.scan.schema.clone();
     let plan = Plan::over(&view, &schema);
-    let columns = scanning::columns_of(&view, input.scan.truth);
+    let columns = scanning::columns_of(&input.scan);
     let mut engines = engines::open(args.engine.engine, args.engine.threads)?;
     let threads = engines.workers.len();
     let costs = placing::costs(&mut CpuEngine)?;
@@ -55,7 +57,7 @@ pub fn run(args: ExplainArgs) -> Result<ExitCode> {
         "stream": view.stream,
         "filter": view.filter.as_ref().map(|filter| filter.to_text(&schema)),
         "window": time::format_duration(view.window.width_ns),
-        "truth": truth_name(input.scan.truth),
+        "truth": truth_name(truth),
         "plan": {
             "terms": terms(&plan, &schema),
             "words_per_window": plan.words(),
@@ -91,7 +93,7 @@ pub fn run(args: ExplainArgs) -> Result<ExitCode> {
     if args.measure {
         // The sample has taken a part and an engine.
         let engines = engines::open(args.engine.engine, args.engine.threads)?;
-        let Input { scan, parts, rows, rejections, .. } = Input::open(&args.input)?;
+        let Input { scan, parts, rows, rejections, .. } = Input::open(&names, &args.input)?;
         let finished = scanning::run(&scan, parts, rows, engines, &mut |_| Ok(()))?;
         rejections.report();
         let mut stats = finished.to_json();
@@ -122,7 +124,9 @@ fn sample(input: &mut Input, engine: Option<Box<dyn Engine>>) -> Result<Option<(
     let started = Instant::now();
     let engines = engine.into_iter().collect();
     let outcome = input.scan.run(parts, engines, OnFailure::ContinueOnCpu, &AtomicU64::new(0))?;
-    outcome.finish(NonZeroUsize::MIN, |_| anyhow::Ok(()))?;
+    for view in &outcome.views {
+        view.finish(NonZeroUsize::MIN, |_| anyhow::Ok(()))?;
+    }
     let elapsed_ns = started.elapsed().as_secs_f64() * 1e9;
     let rows = outcome.rows_read;
     Ok(Some((elapsed_ns / count as f64, rows)))

@@ -87,9 +87,9 @@ fn decode(parts: Vec<Part>, threads: usize) -> Result<()> {
 fn whole(scan: &Scan, parts: Vec<Part>, threads: usize) -> Result<String> {
     let engines = (0..threads).map(|_| Box::new(CpuEngine) as Box<dyn Engine>).collect();
     let outcome = scan.run(parts, engines, OnFailure::Stop, &AtomicU64::new(0))?;
-    let mut hasher = ResultHasher::new(&ResultSchema::of(&scan.view));
+    let mut hasher = ResultHasher::new(&ResultSchema::of(&scan.views[0].view));
     let threads = threads.try_into().context("there is a thread")?;
-    outcome.finish(threads, |block| {
+    outcome.views[0].finish(threads, |block| {
         hasher.push(&block);
         anyhow::Ok(())
     })?;
