@@ -45,6 +45,7 @@ fn type_bytes(view: &View, output: Output) -> [u8; 2] {
         Output::Min(c) | Output::Max(c) | Output::First(c) | Output::Last(c) => [1, scale(c)],
         Output::Quantile(c, _) | Output::ApproxQuantile(c, _) => [1, scale(c)],
         Output::Sum(c) => [2, scale(c)],
+        Output::Notional(a, b) => [2, scale(a) + scale(b)],
         Output::Mean(_) | Output::Var(_) | Output::Stddev(_) | Output::Vwap(..) => [3, 0],
     }
 }

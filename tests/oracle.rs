@@ -77,6 +77,7 @@ pub enum Output {
     Var(usize),
     Stddev(usize),
     Vwap(usize, usize),
+    Notional(usize, usize),
     /// Of a column, at so many billionths.
     Quantile(usize, u32),
     /// The same from the grid of 8 significant bits.
@@ -213,6 +214,13 @@ impl Output {
             Self::ApproxQuantile(c, billionths) => {
                 let exact = at_rank(values(c).collect(), billionths);
                 exact.map_or(Cell::Null, |exact| Cell::Integer(on_grid(exact)))
+            }
+            Self::Notional(price, size) => {
+                let pairs = ticks.iter().filter_map(|t| t.values[price].zip(t.values[size]));
+                pairs
+                    .map(|(p, s)| BigInt::from(p) * s)
+                    .reduce(|a, b| a + b)
+                    .map_or(Cell::Null, Cell::Integer)
             }
             Self::Vwap(price, size) => {
                 let pairs = || ticks.iter().filter_map(|t| t.values[price].zip(t.values[size]));

@@ -430,8 +430,25 @@ fn aggregates(rng: &mut Rng, columns: &[Column]) -> (Vec<String>, Vec<(String, O
             let name = format!("vwap_{price}_{size}");
             put(format!("vwap({price}, {size})"), vec![(name, Output::Vwap(p, s))]);
         }
+        if rng.chance(density) && fits_notional(&columns[p], &columns[s]) {
+            let (price, size) = (columns[p].name, columns[s].name);
+            let name = format!("notional_{price}_{size}");
+            put(format!("notional({price}, {size})"), vec![(name, Output::Notional(p, s))]);
+        }
     }
     (written, outputs)
+}
+
+/// Whether `notional` of these columns is exact whatever comes: 2^40 of the largest products in 38
+/// digits.
+fn fits_notional(price: &Column, size: &Column) -> bool {
+    let magnitude = |column: &Column| {
+        let (min, max) = column.bounds.unwrap_or((i64::MIN, i64::MAX));
+        i128::from(min).abs().max(i128::from(max).abs())
+    };
+    let sum = (magnitude(price) * magnitude(size)).checked_mul(1 << 40);
+    let both_optional = price.optional && size.optional && price.name != size.name;
+    price.scale + size.scale <= 18 && !both_optional && sum.is_some_and(|sum| sum < 10_i128.pow(38))
 }
 
 /// One to three quantiles of a column, in one of the ways to write and name them.
@@ -581,6 +598,11 @@ mod tests {
         assert!(count(&|case| results(case, Truth::Now).len() > 1) > 5 * tenth, "windows");
         let differ = |case: &Case| results(case, Truth::Now) != results(case, Truth::Seen);
         assert!(count(&differ) > 2 * tenth, "now and seen differ");
+        let notional = |case: &Case| {
+            let mut outputs = case.view.outputs.iter();
+            outputs.any(|(_, output)| matches!(output, Output::Notional(..)))
+        };
+        assert!(count(&notional) > tenth / 2, "notionals");
         let too_late = |case: &Case| {
             let mut live = case.clone();
             live.ticks.retain(|tick| tick.arrival != Arrival::NeverSeen);
@@ -601,7 +623,7 @@ mod tests {
             .map(|(_, output)| std::mem::discriminant(output))
             .map(|kind| format!("{kind:?}"))
             .collect();
-        assert_eq!(kinds.len(), 13, "every aggregate occurs");
+        assert_eq!(kinds.len(), 14, "every aggregate occurs");
         for policy in ["correct", "side", "drop"] {
             assert!(count(&|case| case.policy == policy) > tenth, "{policy}");
         }

@@ -56,6 +56,10 @@ enum Finish {
         scale: Scale,
         root: bool,
     },
+    Notional {
+        counts: [usize; 2],
+        products: usize,
+    },
     Vwap {
         products: usize,
         sizes: usize,
@@ -92,6 +96,10 @@ impl Lower {
             }
             Aggregate::Var(c) => spread(c, false),
             Aggregate::Stddev(c) => spread(c, true),
+            Aggregate::Notional { price, size } => Finish::Notional {
+                counts: [at(Term::Count(price)), at(Term::Count(size))],
+                products: at(Term::SumProduct(price, size)),
+            },
             Aggregate::Vwap { price, size } => Finish::Vwap {
                 products: at(Term::SumProduct(price, size)),
                 sizes: at(Term::SumPaired { of: size, with: price }),
@@ -171,12 +179,23 @@ impl Finish {
                 let variance = Variance::of(count, sum_of(words, sum), &words[squares..][..3]);
                 Value::Float(variance.lower(count, scale, root))
             }
+            Self::Notional { counts, .. } if counts.iter().any(|&count| words[count] == 0) => {
+                Value::Null
+            }
+            Self::Notional { products, .. } => {
+                let sum = wide::to_i128(&words[products..products + 3]);
+                let sum = sum.filter(|sum| sum.unsigned_abs() < WIDE_LIMIT);
+                Value::Integer(sum.expect("bounded columns leave room for 2^40 ticks"))
+            }
             Self::Vwap { products, sizes, scale } => {
                 vwap(&words[products..][..3], sum_of(words, sizes), scale)
             }
         }
     }
 }
+
+/// Above every integer of 38 digits.
+const WIDE_LIMIT: u128 = 10_u128.pow(38);
 
 /// A sum of fewer than 2^63 values of 64 bits.
 fn sum_of(words: &[u64], offset: usize) -> i128 {

@@ -193,6 +193,10 @@ pub fn terms_of(aggregate: Aggregate) -> Vec<Term> {
         Aggregate::Vwap { price, size } => {
             vec![Term::SumProduct(price, size), Term::SumPaired { of: size, with: price }]
         }
+        // At most one of the columns is optional: where both have values there are pairs.
+        Aggregate::Notional { price, size } => {
+            vec![Term::SumProduct(price, size), Term::Count(price), Term::Count(size)]
+        }
         Aggregate::Quantile { .. } | Aggregate::ApproxQuantile { .. } => vec![],
     }
 }

@@ -274,6 +274,11 @@ fn naive_value(rows: &[&Row], aggregate: Aggregate, scales: [u8; 2]) -> Expected
         Aggregate::ApproxQuantile { column, q } => {
             naive_quantile(values(column), q).map_or(Expected::Null, Expected::Near)
         }
+        Aggregate::Notional { price, size } => {
+            let pairs = rows.iter().filter_map(|row| row.values[price].zip(row.values[size]));
+            let products = pairs.map(|(p, s)| BigInt::from(p) * s);
+            products.reduce(|a, b| a + b).map_or(Expected::Null, Expected::Integer)
+        }
         Aggregate::Vwap { price, size } => {
             let pairs = || rows.iter().filter_map(|row| row.values[price].zip(row.values[size]));
             let products: BigInt = pairs().map(|(p, s)| BigInt::from(p) * s).sum();

@@ -346,6 +346,35 @@ pub enum DefinitionProblem {
         /// What was written.
         text: String,
     },
+    /// A notional whose scale has no 64-bit power of ten.
+    #[error(
+        "the scales of {} and {} add up to more than 18 digits, which is what a notional can have",
+        .columns[0], .columns[1]
+    )]
+    NotionalScale {
+        /// The columns.
+        columns: [String; 2],
+    },
+    /// A notional of two columns that may be null.
+    #[error(
+        "`notional` needs {} or {} in every tick: take `optional` off one of them",
+        .columns[0], .columns[1]
+    )]
+    NotionalOptional {
+        /// The columns.
+        columns: [String; 2],
+    },
+    /// A notional that might not fit.
+    #[error(
+        "`notional` is exact in 38 digits, which is certain only within bounds: give {} and {} a \
+         `min` and a `max`, as in `price = {{ scale = 4, min = 0, max = \"1000000\" }}`, so that \
+         10^12 times the largest product stays below 10^38",
+        .columns[0], .columns[1]
+    )]
+    NotionalBounds {
+        /// The columns.
+        columns: [String; 2],
+    },
     /// A quantile that stands twice in one aggregate.
     #[error("the quantile {q} stands twice in `{name}`: leave one out")]
     QuantileTwice {

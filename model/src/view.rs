@@ -130,6 +130,14 @@ pub enum Aggregate {
     First(usize),
     /// The value of the last such tick.
     Last(usize),
+    /// Σps over ticks that have both, at the sum of the columns' scales. At most one of the columns
+    /// is optional, and their bounds leave room for [`Self::NOTIONAL_TICKS`].
+    Notional {
+        /// The price column.
+        price: usize,
+        /// The size column.
+        size: usize,
+    },
     /// Σp / n, one rounding.
     Mean(usize),
     /// The sample variance (n−1), null below two values, one rounding.
@@ -161,6 +169,9 @@ pub enum Aggregate {
 }
 
 impl Aggregate {
+    /// Ticks in a window for which a notional has room in 38 digits, at least.
+    pub const NOTIONAL_TICKS: u64 = 1 << 40;
+
     /// The value columns it reads, in the order written.
     pub fn columns(self) -> Vec<usize> {
         match self {
@@ -176,7 +187,7 @@ impl Aggregate {
             | Self::Stddev(column)
             | Self::Quantile { column, .. }
             | Self::ApproxQuantile { column, .. } => vec![column],
-            Self::Vwap { price, size } => vec![price, size],
+            Self::Vwap { price, size } | Self::Notional { price, size } => vec![price, size],
         }
     }
 }
@@ -188,7 +199,8 @@ pub enum OutputType {
     Count,
     /// A scaled 64-bit integer (`min`, `max`, `first`, `last`, quantiles).
     Scaled(Scale),
-    /// A scaled 128-bit integer (`sum`; it cannot overflow: fewer than 2^63 values of 64 bits).
+    /// A scaled integer of 38 digits (`sum`, of fewer than 2^63 values of 64 bits; `notional`, whose
+    /// columns are bounded).
     ScaledWide(Scale),
     /// A binary64 quotient, correctly rounded.
     Float,

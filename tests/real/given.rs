@@ -349,6 +349,7 @@ impl Given {
             ("stddev", [c]) => Output::Stddev(*c),
             ("median", [c]) => Output::Quantile(*c, 500_000_000),
             ("vwap", [p, s]) => Output::Vwap(*p, *s),
+            ("notional", [p, s]) => Output::Notional(*p, *s),
             ("ohlc", [c]) => {
                 let prefix = name.map_or(String::new(), |name| format!("{name}_"));
                 return vec![

@@ -138,6 +138,12 @@ impl Table {
                     _ => rational::root(&over, &under),
                 })
             }
+            Output::Notional(p, s) => {
+                let pair = |&row: &usize| self.values[p][row].zip(self.values[s][row]);
+                let pairs = rows.iter().filter_map(pair);
+                let products = pairs.map(|(p, s)| i128::from(p) * i128::from(s));
+                products.reduce(|a, b| a + b).map_or(Cell::Null, |sum| Cell::Integer(sum.into()))
+            }
             Output::Vwap(p, s) => {
                 let (mut notional, mut size) = (0_i128, 0_i128);
                 for &row in rows {

@@ -14,8 +14,8 @@ STREAM = "ticks"
 WHOLE = "36500d"
 
 COLUMNS = {
-    "price": "price = { scale = 4 }",
-    "size": "size = { scale = 0 }",
+    "price": 'price = { scale = 4, min = 0, max = "1000000" }',
+    "size": "size = { scale = 0, min = 0, max = 1000000 }",
     "side": "side = { scale = 0 }",
 }
 
@@ -42,7 +42,9 @@ def definitions(query: Query) -> list[Definition]:
     """Views for a query, the fullest first; the runner takes the first that the binary knows."""
     match query:
         case Bars():
-            ways = (True, False) if "notional" in query.outputs else (False,)
+            # Where VWAP is the question, it answers alone.
+            alone = "notional" in query.outputs and "trades" not in query.outputs
+            ways = (True, False) if alone else (False,)
             return [_bars(query, notional) for notional in ways]
         case Quantiles():
             levels = ", ".join(str(h / 100) for h in query.hundredths)
@@ -64,7 +66,7 @@ def _bars(query: Bars, notional: bool) -> Definition:
     outputs = tuple(name for name in query.outputs if notional or name != "notional")
     aggregates = [texts[name] for name in outputs]
     # VWAP is asked for where the question is VWAP, and where it stands in for the notional.
-    vwap = "notional" in query.outputs and ("trades" in query.outputs or not notional)
+    vwap = "notional" in query.outputs and not notional
     if vwap:
         aggregates.append("vwap = vwap(price, size)")
     where = None if query.size_above is None else f"size > {query.size_above}"

@@ -8,14 +8,18 @@ use crate::error::{DefinitionError, DefinitionProblem, ExprError, ExprProblem};
 use crate::expr::Comparison;
 use crate::expr::lexer::{Token, TokenKind, quote_name, tokens};
 use crate::quantile::{Quantile, QuantileProblem};
-use crate::schema::StreamSchema;
+use crate::schema::{Column, StreamSchema};
+use crate::units::Scale;
 use crate::view::{Aggregate, NamedAggregate, OutputType};
 
 const KNOWN: &str = "count, sum, min, max, first, last, ohlc(price), mean, var, stddev, \
-    vwap(price, size), median, quantile(size, 0.5, 0.99), approx_quantile(size, 0.5, 0.99)";
+    vwap(price, size), notional(price, size), median, quantile(size, 0.5, 0.99), approx_quantile(size, 0.5, 0.99)";
 
 /// Aggregates that take quantiles after their column.
 const OF_QUANTILES: [&str; 2] = ["quantile", "approx_quantile"];
+
+/// Digits of a wide result.
+const DECIMAL_DIGITS: u32 = 38;
 
 /// The results' own columns.
 const RESERVED: [&str; 3] = ["window_start", "window_end", "version"];
@@ -75,6 +79,7 @@ pub(super) fn text(named: &NamedAggregate, schema: &StreamSchema) -> String {
         Aggregate::Var(_) => "var",
         Aggregate::Stddev(_) => "stddev",
         Aggregate::Vwap { .. } => "vwap",
+        Aggregate::Notional { .. } => "notional",
         Aggregate::Quantile { .. } => "quantile",
         Aggregate::ApproxQuantile { .. } => "approx_quantile",
     };
@@ -170,6 +175,7 @@ impl Call {
                 (1..=1, "one column", "sum(size)")
             }
             "vwap" => (2..=2, "two columns", "vwap(price, size)"),
+            "notional" => (2..=2, "two columns", "notional(price, size)"),
             "median" => (1..=1, "one column", "median(size)"),
             "quantile" => {
                 (2..=usize::MAX, "a column, then one quantile or more", "quantile(size, 0.5, 0.99)")
@@ -208,6 +214,9 @@ impl Call {
             ("var", &[column]) => (Aggregate::Var(column), OutputType::Float),
             ("stddev", &[column]) => (Aggregate::Stddev(column), OutputType::Float),
             ("vwap", &[price, size]) => (Aggregate::Vwap { price, size }, OutputType::Float),
+            ("notional", &[price, size]) => {
+                (Aggregate::Notional { price, size }, self.notional(schema, [price, size])?)
+            }
             ("median", &[column]) => {
                 (Aggregate::Quantile { column, q: Quantile::MEDIAN }, scaled(column))
             }
@@ -227,6 +236,27 @@ impl Call {
             [self.function.as_str()].into_iter().chain(columns).collect::<Vec<_>>().join("_")
         });
         Ok(vec![NamedAggregate { name, aggregate, output }])
+    }
+
+    /// What a notional comes out as, where it is exact whatever ticks come.
+    fn notional(&self, schema: &StreamSchema, columns: [usize; 2]) -> Result<OutputType, Problem> {
+        let [price, size] = columns.map(|column| &schema.columns[column]);
+        let refused = |problem| Err(Problem { offset: self.offset, problem });
+        let names = || [price, size].map(|column| column.name.clone());
+        let Some(scale) = Scale::new(price.scale.digits() + size.scale.digits()) else {
+            return refused(DefinitionProblem::NotionalScale { columns: names() });
+        };
+        if price.optional && size.optional && columns[0] != columns[1] {
+            return refused(DefinitionProblem::NotionalOptional { columns: names() });
+        }
+        let magnitude =
+            |column: &Column| u128::from(column.min.unsigned_abs().max(column.max.unsigned_abs()));
+        let largest = magnitude(price) * magnitude(size);
+        let sum = largest.checked_mul(Aggregate::NOTIONAL_TICKS.into());
+        if sum.is_none_or(|sum| sum >= 10_u128.pow(DECIMAL_DIGITS)) {
+            return refused(DefinitionProblem::NotionalBounds { columns: names() });
+        }
+        Ok(OutputType::ScaledWide(scale))
     }
 
     fn ohlc(&self, column: usize, output: OutputType) -> Vec<NamedAggregate> {

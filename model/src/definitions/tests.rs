@@ -380,7 +380,7 @@ fn errors_point_at_the_line_and_say_what_to_do() {
         ),
         (
             aggregates("[\"mode(price)\"]"),
-            "isotick.toml:9:16: unknown aggregate `mode`; there are count, sum, min, max, first, last, ohlc(price), mean, var, stddev, vwap(price, size), median, quantile(size, 0.5, 0.99), approx_quantile(size, 0.5, 0.99)",
+            "isotick.toml:9:16: unknown aggregate `mode`; there are count, sum, min, max, first, last, ohlc(price), mean, var, stddev, vwap(price, size), notional(price, size), median, quantile(size, 0.5, 0.99), approx_quantile(size, 0.5, 0.99)",
         ),
         (
             aggregates("[\"vwap(price)\"]"),
@@ -393,6 +393,14 @@ fn errors_point_at_the_line_and_say_what_to_do() {
         (
             aggregates("[\"quantile()\"]"),
             "isotick.toml:9:16: `quantile` takes a column, then one quantile or more, here are 0: write quantile(size, 0.5, 0.99)",
+        ),
+        (
+            aggregates("[\"notional(price, size)\"]"),
+            "isotick.toml:9:16: `notional` is exact in 38 digits, which is certain only within bounds: give price and size a `min` and a `max`, as in `price = { scale = 4, min = 0, max = \"1000000\" }`, so that 10^12 times the largest product stays below 10^38",
+        ),
+        (
+            aggregates("[\"notional(price)\"]"),
+            "isotick.toml:9:16: `notional` takes two columns, here are 1: write notional(price, size)",
         ),
         (
             aggregates("[\"approx_quantile(size)\"]"),
@@ -627,6 +635,35 @@ fn templates_fit_their_streams() {
 
 fn name() -> impl Strategy<Value = String> {
     "[a-z \"'`\\\\=.é]{1,6}"
+}
+
+#[test]
+fn a_notional_is_exact_whatever_comes() {
+    let definitions = |price: &str, size: &str| {
+        let text =
+            with_view("window = { tumbling = \"1s\" }\naggregates = [\"notional(price, size)\"]");
+        let text = text.replace("{ scale = 4 }", price).replace("{ scale = 0 }", size);
+        Definitions::parse(&text, "x")
+    };
+    let bounded =
+        definitions("{ scale = 4, min = 0, max = 100 }", "{ scale = 3, min = -9, max = 9 }");
+    let bounded = bounded.unwrap();
+    let notional = &bounded.views[0].aggregates[0];
+    assert_eq!(notional.name, "notional_price_size");
+    assert_eq!(notional.aggregate, Aggregate::Notional { price: 0, size: 1 });
+    assert_eq!(notional.output, OutputType::ScaledWide(scale(7)));
+    assert_eq!(parse(&bounded.to_toml()).views, bounded.views);
+    // 2^40 · a · b against 10^38, from both sides: 10^38 / 2^40 is 9.0949470177292823…·10^25.
+    let size = |max: u64| format!("{{ scale = 0, min = 0, max = {max} }}");
+    let price = "{ scale = 0, min = 0, max = 10000000000 }";
+    assert!(definitions(price, &size(9_094_947_017_729_282)).is_ok());
+    assert!(definitions(price, &size(9_094_947_017_729_283)).is_err());
+    let optional = "{ scale = 0, min = 0, max = 9, optional = true }";
+    assert!(definitions(optional, &size(9)).is_ok());
+    let error = definitions(optional, optional).unwrap_err().to_string();
+    assert!(error.contains("take `optional` off one"), "{error}");
+    let deep = "{ scale = 12, min = 0, max = 9 }";
+    assert!(definitions(deep, deep).unwrap_err().to_string().contains("18 digits"));
 }
 
 proptest! {
