@@ -2,8 +2,10 @@
 //! the footer those of the column chunks.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::{Schema, SchemaRef};
@@ -75,7 +77,7 @@ pub(crate) fn stage(
             let mut chunks = Vec::new();
             for column in group.columns() {
                 let (start, len) = column.byte_range();
-                chunks.push(crc32fast::hash(&read_range(&mut again, &path, start, len)?));
+                chunks.push(crc32fast::hash(&read_range(&again, &path, start, len)?));
             }
             crcs.push(chunks);
         }
@@ -85,7 +87,7 @@ pub(crate) fn stage(
         writer.append_key_value_metadata(entry(CHUNK_CRC32, crcs));
         writer.close().map_err(Error::parquet("write", &path))?;
         let bytes = again.seek(SeekFrom::End(0)).map_err(Error::io("read", &path))?;
-        let footer = footer(&mut again, &path, bytes)?;
+        let footer = footer(&again, &path, bytes)?;
         Ok((rows, bytes, crc32fast::hash(&footer)))
     })?;
     Ok((staged, StoredFile { path: relative, rows, bytes, footer_crc32 }))
@@ -95,13 +97,15 @@ pub(crate) fn stage(
 #[derive(Clone, Debug)]
 pub(crate) struct Stored {
     path: PathBuf,
+    /// Open where few are: what is read later is read even if the file is removed meanwhile.
+    file: Option<Arc<File>>,
     metadata: ArrowReaderMetadata,
     crcs: Vec<Vec<u32>>,
 }
 
 impl Stored {
     /// Opens a file as the manifest describes it. `types` turns the columns' plain Arrow types
-    /// into those to read them as.
+    /// into those to read them as. `keep_open` takes a file handle as long as this lives.
     ///
     /// # Errors
     ///
@@ -110,16 +114,17 @@ impl Stored {
     pub fn open(
         root: &Path,
         file: &StoredFile,
+        keep_open: bool,
         types: impl FnOnce(&Schema) -> Schema,
     ) -> Result<Self> {
         let path = root.join(&file.path);
         let damaged = |what: String| Error::Damaged { path: path.clone(), what };
-        let mut handle = File::open(&path).map_err(Error::io("open", &path))?;
+        let handle = File::open(&path).map_err(Error::io("open", &path))?;
         let length = handle.metadata().map_err(Error::io("read", &path))?.len();
         if length != file.bytes {
             return Err(damaged(format!("it has {length} bytes instead of {}", file.bytes)));
         }
-        let footer = footer(&mut handle, &path, length)?;
+        let footer = footer(&handle, &path, length)?;
         if crc32fast::hash(&footer) != file.footer_crc32 {
             return Err(damaged("its footer's checksum does not match".to_owned()));
         }
@@ -131,7 +136,7 @@ impl Stored {
         let typed = options().with_schema(types(plain.schema()).into());
         let metadata = ArrowReaderMetadata::try_new(plain.metadata().clone(), typed)
             .map_err(Error::parquet("read", &path))?;
-        let stored = Self { path, metadata, crcs: Vec::new() };
+        let stored = Self { path, file: None, metadata, crcs: Vec::new() };
         match stored.entry(FORMAT).and_then(|version| version.parse().ok()) {
             Some(found) if found > FILE_FORMAT_VERSION => {
                 let supported = FILE_FORMAT_VERSION;
@@ -142,7 +147,7 @@ impl Stored {
         }
         let crcs = stored.entry(CHUNK_CRC32).and_then(|text| serde_json::from_str(text).ok());
         match crcs {
-            Some(crcs) => Ok(Self { crcs, ..stored }),
+            Some(crcs) => Ok(Self { crcs, file: keep_open.then(|| Arc::new(handle)), ..stored }),
             None => Err(stored.damaged("it has no checksums")),
         }
     }
@@ -170,7 +175,8 @@ impl Stored {
     }
 
     /// Reads some columns of a row group, given by their indices in ascending order, of all rows
-    /// or some: the chunks are read whole and checked, then decoded batch by batch.
+    /// or those in ascending ranges: the chunks are read whole and checked, then decoded batch by
+    /// batch.
     ///
     /// # Errors
     ///
@@ -179,15 +185,47 @@ impl Stored {
         &self,
         row_group: usize,
         columns: &[usize],
-        rows: Option<RowSelection>,
+        rows: Option<&[Range<usize>]>,
         batch_rows: usize,
     ) -> Result<ParquetRecordBatchReader> {
-        let mut handle = File::open(&self.path).map_err(Error::io("open", &self.path))?;
+        let chunks = self.chunks(row_group, columns)?;
+        let mask = ProjectionMask::leaves(self.metadata.parquet_schema(), columns.iter().copied());
+        let builder =
+            ParquetRecordBatchReaderBuilder::new_with_metadata(chunks, self.metadata.clone())
+                .with_row_groups(vec![row_group])
+                .with_projection(mask)
+                .with_batch_size(batch_rows);
+        match rows {
+            Some(ranges) => {
+                let total = self.metadata().row_group(row_group).num_rows() as usize;
+                let ranges = ranges.iter().cloned();
+                builder.with_row_selection(RowSelection::from_consecutive_ranges(ranges, total))
+            }
+            None => builder,
+        }
+        .build()
+        .map_err(Error::parquet("read", &self.path))
+    }
+
+    /// Reads whole column chunks of a row group and checks them.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub fn chunks(&self, row_group: usize, columns: &[usize]) -> Result<Chunks> {
+        let reopened;
+        let file = match &self.file {
+            Some(file) => file.as_ref(),
+            None => {
+                reopened = File::open(&self.path).map_err(Error::io("open", &self.path))?;
+                &reopened
+            }
+        };
         let group = self.metadata().row_group(row_group);
         let mut chunks = Vec::new();
         for &column in columns {
             let (start, len) = group.column(column).byte_range();
-            let bytes = read_range(&mut handle, &self.path, start, len)?;
+            let bytes = read_range(file, &self.path, start, len)?;
             let crc = self.crcs.get(row_group).and_then(|crcs| crcs.get(column));
             if crc != Some(&crc32fast::hash(&bytes)) {
                 let name = self.schema().field(column).name();
@@ -197,19 +235,7 @@ impl Stored {
             }
             chunks.push((start, Bytes::from(bytes)));
         }
-        let mask = ProjectionMask::leaves(self.metadata.parquet_schema(), columns.iter().copied());
-        let chunks = Chunks::new(chunks);
-        let builder =
-            ParquetRecordBatchReaderBuilder::new_with_metadata(chunks, self.metadata.clone())
-                .with_row_groups(vec![row_group])
-                .with_projection(mask)
-                .with_batch_size(batch_rows);
-        match rows {
-            Some(rows) => builder.with_row_selection(rows),
-            None => builder,
-        }
-        .build()
-        .map_err(Error::parquet("read", &self.path))
+        Ok(Chunks::new(chunks))
     }
 }
 
@@ -257,7 +283,7 @@ impl ChunkReader for Chunks {
 }
 
 /// The footer with its length and magic.
-fn footer(file: &mut File, path: &Path, length: u64) -> Result<Vec<u8>> {
+fn footer(file: &File, path: &Path, length: u64) -> Result<Vec<u8>> {
     let damaged = || Error::Damaged { path: path.to_path_buf(), what: "it has no footer".into() };
     let end = length.checked_sub(8).ok_or_else(damaged)?;
     let tail = read_range(file, path, end, 8)?;
@@ -269,10 +295,28 @@ fn footer(file: &mut File, path: &Path, length: u64) -> Result<Vec<u8>> {
     read_range(file, path, end - size, size + 8)
 }
 
-fn read_range(file: &mut File, path: &Path, start: u64, len: u64) -> Result<Vec<u8>> {
+fn read_range(file: &File, path: &Path, start: u64, len: u64) -> Result<Vec<u8>> {
     let mut bytes = vec![0; len as usize];
-    file.seek(SeekFrom::Start(start))
-        .and_then(|_| file.read_exact(&mut bytes))
-        .map_err(Error::io("read", path))?;
+    read_at(file, &mut bytes, start).map_err(Error::io("read", path))?;
     Ok(bytes)
+}
+
+/// Reads at a position, which threads that share the file do not share.
+#[cfg(unix)]
+fn read_at(file: &File, bytes: &mut [u8], start: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, bytes, start)
+}
+
+#[cfg(windows)]
+fn read_at(file: &File, mut bytes: &mut [u8], mut start: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match std::os::windows::fs::FileExt::seek_read(file, bytes, start)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            read => {
+                bytes = &mut bytes[read..];
+                start += read as u64;
+            }
+        }
+    }
+    Ok(())
 }

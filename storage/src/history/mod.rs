@@ -5,6 +5,7 @@
 
 mod order;
 mod read;
+mod runs;
 #[cfg(test)]
 mod tests;
 mod write;
