@@ -59,14 +59,14 @@ pub(crate) fn stage(
     schema: SchemaRef,
     properties: WriterPropertiesBuilder,
     metadata: Vec<KeyValue>,
-    batches: impl IntoIterator<Item = RecordBatch>,
+    batches: impl IntoIterator<Item = Result<RecordBatch>>,
 ) -> Result<(Staged, StoredFile)> {
     let path = root.join(&relative);
     let (staged, (rows, bytes, footer_crc32)) = Staged::write(&path, |file| {
         let mut again = file.try_clone().map_err(Error::io("read", &path))?;
         let mut writer = writer(&path, file, schema, properties, metadata)?;
         for batch in batches {
-            writer.write(&batch).map_err(Error::parquet("write", &path))?;
+            writer.write(&batch?).map_err(Error::parquet("write", &path))?;
         }
         writer.flush().map_err(Error::parquet("write", &path))?;
         writer.sync().map_err(Error::io("write", &path))?;

@@ -81,7 +81,7 @@ pub(crate) fn stage(
         arrow.clone(),
         properties(&arrow),
         metadata,
-        batches,
+        batches.map(Ok),
     )
 }
 
