@@ -56,8 +56,8 @@ pub fn run(args: CompactArgs) -> Result<ExitCode> {
         .with_context(|| format!("the definitions in {} are damaged", args.data.display()))?;
     drop(snapshot);
     let mut store = Store::open(&args.data, "isotick compact")?;
-    if store.leftovers() > 0 {
-        eprintln!("removed {} files that an interrupted command had left", store.leftovers());
+    if let Some(notice) = store.leftovers_notice() {
+        eprintln!("{notice}");
     }
     let streams: Vec<String> = match &args.stream {
         Some(stream) if !store.manifest().streams.contains_key(stream) => {

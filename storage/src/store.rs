@@ -43,10 +43,17 @@ impl Store {
         Ok(Self { folder, manifest: Arc::new(manifest), leftovers })
     }
 
-    /// How many files of unfinished commits and of finished compactions were removed when the
-    /// folder was opened.
+    /// How many files of unfinished commits and of compactions were removed when the folder was
+    /// opened.
     pub fn leftovers(&self) -> u64 {
         self.leftovers
+    }
+
+    /// The same for people; `None` when there were none.
+    pub fn leftovers_notice(&self) -> Option<String> {
+        (self.leftovers > 0).then(|| {
+            format!("removed {} files that an interrupted command had left", self.leftovers)
+        })
     }
 
     /// The data folder.
