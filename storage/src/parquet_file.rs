@@ -1,34 +1,41 @@
 //! Parquet files whose every read byte is checked: the manifest holds a checksum of the footer,
-//! the footer those of the column chunks.
+//! the footer those of the column chunks, and of descriptions that hold those of each page.
+
+mod pages;
+mod write;
 
 use std::fs::File;
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow_array::RecordBatch;
 use arrow_schema::{Schema, SchemaRef};
 use bytes::{Buf, Bytes, buf};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
-    ParquetRecordBatchReaderBuilder, RowSelection,
+    ParquetRecordBatchReaderBuilder, RowSelection, RowSelectionPolicy,
 };
 use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{KeyValue, ParquetMetaDataReader};
+use parquet::file::metadata::{
+    FileMetaData, KeyValue, ParquetMetaDataBuilder, ParquetMetaDataReader,
+};
 use parquet::file::properties::WriterPropertiesBuilder;
 use parquet::file::reader::{ChunkReader, Length};
 
+use self::pages::Place;
+pub(crate) use self::write::stage;
 use crate::error::{Error, Result};
-use crate::files::Staged;
 use crate::manifest::StoredFile;
 
 /// Metadata: the version of what this crate writes.
 pub(crate) const FORMAT: &str = "isotick.format";
 /// Metadata: CRC-32 of each column chunk, per row group, as JSON.
 const CHUNK_CRC32: &str = "isotick.chunk_crc32";
+/// Metadata: where each row group's pages are described, as JSON. Files of earlier releases lack it.
+const PAGES: &str = "isotick.pages";
 /// The version of the Parquet files' own form.
 pub(crate) const FILE_FORMAT_VERSION: u32 = 1;
 
@@ -52,47 +59,6 @@ pub(crate) fn writer<W: Write + Send>(
     ArrowWriter::try_new_with_options(file, schema, options).map_err(Error::parquet("write", path))
 }
 
-/// Writes a checked file under a temporary name.
-pub(crate) fn stage(
-    root: &Path,
-    relative: String,
-    schema: SchemaRef,
-    properties: WriterPropertiesBuilder,
-    metadata: Vec<KeyValue>,
-    batches: impl IntoIterator<Item = Result<RecordBatch>>,
-) -> Result<(Staged, StoredFile)> {
-    let path = root.join(&relative);
-    let (staged, (rows, bytes, footer_crc32)) = Staged::write(&path, |file| {
-        let mut again = file.try_clone().map_err(Error::io("read", &path))?;
-        let mut writer = writer(&path, file, schema, properties, metadata)?;
-        for batch in batches {
-            writer.write(&batch?).map_err(Error::parquet("write", &path))?;
-        }
-        writer.flush().map_err(Error::parquet("write", &path))?;
-        writer.sync().map_err(Error::io("write", &path))?;
-        let mut crcs = Vec::new();
-        let mut rows = 0;
-        for group in writer.flushed_row_groups() {
-            rows += group.num_rows().cast_unsigned();
-            let mut chunks = Vec::new();
-            for column in group.columns() {
-                let (start, len) = column.byte_range();
-                chunks.push(crc32fast::hash(&read_range(&again, &path, start, len)?));
-            }
-            crcs.push(chunks);
-        }
-        // The handles share one position: back to where the writer goes on.
-        again.seek(SeekFrom::End(0)).map_err(Error::io("write", &path))?;
-        let crcs = serde_json::to_string(&crcs).expect("numbers are plain data");
-        writer.append_key_value_metadata(entry(CHUNK_CRC32, crcs));
-        writer.close().map_err(Error::parquet("write", &path))?;
-        let bytes = again.seek(SeekFrom::End(0)).map_err(Error::io("read", &path))?;
-        let footer = footer(&again, &path, bytes)?;
-        Ok((rows, bytes, crc32fast::hash(&footer)))
-    })?;
-    Ok((staged, StoredFile { path: relative, rows, bytes, footer_crc32 }))
-}
-
 /// A stored file, its footer read and checked.
 #[derive(Clone, Debug)]
 pub(crate) struct Stored {
@@ -101,6 +67,8 @@ pub(crate) struct Stored {
     file: Option<Arc<File>>,
     metadata: ArrowReaderMetadata,
     crcs: Vec<Vec<u32>>,
+    /// By row group; empty in files that do not describe their pages.
+    places: Vec<Place>,
 }
 
 impl Stored {
@@ -136,7 +104,7 @@ impl Stored {
         let typed = options().with_schema(types(plain.schema()).into());
         let metadata = ArrowReaderMetadata::try_new(plain.metadata().clone(), typed)
             .map_err(Error::parquet("read", &path))?;
-        let stored = Self { path, file: None, metadata, crcs: Vec::new() };
+        let stored = Self { path, file: None, metadata, crcs: Vec::new(), places: Vec::new() };
         match stored.entry(FORMAT).and_then(|version| version.parse().ok()) {
             Some(found) if found > FILE_FORMAT_VERSION => {
                 let supported = FILE_FORMAT_VERSION;
@@ -146,8 +114,11 @@ impl Stored {
             None => return Err(stored.damaged("it names no format version")),
         }
         let crcs = stored.entry(CHUNK_CRC32).and_then(|text| serde_json::from_str(text).ok());
+        let places = stored.entry(PAGES).and_then(|text| serde_json::from_str(text).ok());
+        let places = places.unwrap_or_default();
+        let file = keep_open.then(|| Arc::new(handle));
         match crcs {
-            Some(crcs) => Ok(Self { crcs, file: keep_open.then(|| Arc::new(handle)), ..stored }),
+            Some(crcs) => Ok(Self { crcs, places, file, ..stored }),
             None => Err(stored.damaged("it has no checksums")),
         }
     }
@@ -175,12 +146,12 @@ impl Stored {
     }
 
     /// Reads some columns of a row group, given by their indices in ascending order, of all rows
-    /// or those in ascending ranges: the chunks are read whole and checked, then decoded batch by
-    /// batch.
+    /// or those in ascending ranges: their chunks whole, or only the pages that have such rows, are
+    /// read and checked, then decoded batch by batch.
     ///
     /// # Errors
     ///
-    /// [`Error::Damaged`] when a chunk's checksum does not match, [`Error::Io`].
+    /// [`Error::Damaged`] when a checksum of what is read does not match, [`Error::Io`].
     pub fn read(
         &self,
         row_group: usize,
@@ -188,23 +159,30 @@ impl Stored {
         rows: Option<&[Range<usize>]>,
         batch_rows: usize,
     ) -> Result<ParquetRecordBatchReader> {
-        let chunks = self.chunks(row_group, columns)?;
+        let failed = Error::parquet("read", &self.path);
         let mask = ProjectionMask::leaves(self.metadata.parquet_schema(), columns.iter().copied());
-        let builder =
-            ParquetRecordBatchReaderBuilder::new_with_metadata(chunks, self.metadata.clone())
-                .with_row_groups(vec![row_group])
-                .with_projection(mask)
-                .with_batch_size(batch_rows);
+        let new = ParquetRecordBatchReaderBuilder::new_with_metadata;
+        let builder = match (rows, self.places.get(row_group)) {
+            (Some(rows), Some(place)) => {
+                let (chunks, metadata) = self.pages(row_group, columns, rows, *place)?;
+                new(chunks, metadata)
+            }
+            _ => new(self.chunks(row_group, columns)?, self.metadata.clone())
+                .with_row_groups(vec![row_group]),
+        };
+        let builder = builder.with_projection(mask).with_batch_size(batch_rows);
         match rows {
             Some(ranges) => {
                 let total = self.metadata().row_group(row_group).num_rows() as usize;
                 let ranges = ranges.iter().cloned();
-                builder.with_row_selection(RowSelection::from_consecutive_ranges(ranges, total))
+                builder
+                    .with_row_selection(RowSelection::from_consecutive_ranges(ranges, total))
+                    .with_row_selection_policy(RowSelectionPolicy::Selectors)
             }
             None => builder,
         }
         .build()
-        .map_err(Error::parquet("read", &self.path))
+        .map_err(failed)
     }
 
     /// Reads whole column chunks of a row group and checks them.
@@ -213,29 +191,93 @@ impl Stored {
     ///
     /// As [`read`](Self::read).
     pub fn chunks(&self, row_group: usize, columns: &[usize]) -> Result<Chunks> {
-        let reopened;
-        let file = match &self.file {
-            Some(file) => file.as_ref(),
-            None => {
-                reopened = File::open(&self.path).map_err(Error::io("open", &self.path))?;
-                &reopened
-            }
-        };
+        let file = self.file()?;
         let group = self.metadata().row_group(row_group);
         let mut chunks = Vec::new();
         for &column in columns {
             let (start, len) = group.column(column).byte_range();
-            let bytes = read_range(file, &self.path, start, len)?;
+            let bytes = read_range(&file, &self.path, start, len)?;
             let crc = self.crcs.get(row_group).and_then(|crcs| crcs.get(column));
             if crc != Some(&crc32fast::hash(&bytes)) {
-                let name = self.schema().field(column).name();
-                return Err(self.damaged(&format!(
-                    "the checksum of column {name} in row group {row_group} does not match"
-                )));
+                return Err(self.damaged_column(row_group, column));
             }
             chunks.push((start, Bytes::from(bytes)));
         }
         Ok(Chunks::new(chunks))
+    }
+
+    /// Reads the pages of some columns that have some of the rows, checks them, and gives the
+    /// metadata to decode them with: of this row group alone.
+    fn pages(
+        &self,
+        row_group: usize,
+        columns: &[usize],
+        rows: &[Range<usize>],
+        place: Place,
+    ) -> Result<(Chunks, ArrowReaderMetadata)> {
+        let file = self.file()?;
+        let group = self.metadata().row_group(row_group);
+        let described = read_range(&file, &self.path, place.start, place.len.into())?;
+        let pages = pages::decode(&described).filter(|pages| {
+            crc32fast::hash(&described) == place.crc32 && pages.len() == group.num_columns()
+        });
+        let pages = pages.ok_or_else(|| {
+            self.damaged(&format!("the checksum of row group {row_group}'s pages does not match"))
+        })?;
+        let mut chunks = Vec::new();
+        for &column in columns {
+            let (start, _) = group.column(column).byte_range();
+            let wanted = pages[column].of_rows(rows);
+            for adjacent in wanted.chunk_by(|(a, _), (b, _)| a.end == b.start) {
+                let [(first, _), ..] = adjacent else { continue };
+                let len = adjacent.iter().map(|(bytes, _)| bytes.end - bytes.start).sum();
+                let bytes = Bytes::from(read_range(&file, &self.path, start + first.start, len)?);
+                for (page, crc32) in adjacent {
+                    let page =
+                        (page.start - first.start) as usize..(page.end - first.start) as usize;
+                    if crc32fast::hash(&bytes[page]) != *crc32 {
+                        return Err(self.damaged_column(row_group, column));
+                    }
+                }
+                chunks.push((start + first.start, bytes));
+            }
+        }
+        let index = pages.iter().zip(group.columns());
+        let index = index.map(|(pages, column)| pages.offset_index(column.byte_range().0));
+        let of_file = self.metadata().file_metadata();
+        let of_file = FileMetaData::new(
+            of_file.version(),
+            group.num_rows(),
+            None,
+            None,
+            of_file.schema_descr_ptr(),
+            None,
+        );
+        let metadata = ParquetMetaDataBuilder::new(of_file)
+            .add_row_group(group.clone())
+            .set_offset_index(Some(vec![index.collect()]))
+            .build();
+        let options = ArrowReaderOptions::new()
+            .with_skip_arrow_metadata(true)
+            .with_schema(self.schema().clone());
+        let metadata = ArrowReaderMetadata::try_new(metadata.into(), options)
+            .map_err(Error::parquet("read", &self.path))?;
+        Ok((Chunks::new(chunks), metadata))
+    }
+
+    /// The file, opened where it is not.
+    fn file(&self) -> Result<Arc<File>> {
+        match &self.file {
+            Some(file) => Ok(file.clone()),
+            None => Ok(File::open(&self.path).map_err(Error::io("open", &self.path))?.into()),
+        }
+    }
+
+    fn damaged_column(&self, row_group: usize, column: usize) -> Error {
+        let name = self.schema().field(column).name();
+        self.damaged(&format!(
+            "the checksum of column {name} in row group {row_group} does not match"
+        ))
     }
 }
 

@@ -29,6 +29,8 @@ use crate::parquet_file::{self, entry};
 /// Rows of a row group: large enough to decode at full speed, small enough that a scan of one key
 /// reads little else.
 const ROW_GROUP_ROWS: usize = 1 << 17;
+/// Rows of a page: what a scan of one key reads too much at either end of its rows.
+const PAGE_ROWS: usize = 1 << 13;
 /// Rows gathered at a time.
 const CHUNK_ROWS: usize = 1 << 16;
 /// Rows of a merged file, at most: a whole number of row groups. Its footer, which every scan of it
@@ -193,6 +195,7 @@ fn properties(schema: &StreamSchema) -> WriterPropertiesBuilder {
         .set_encoding(Encoding::DELTA_BINARY_PACKED)
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_data_page_row_count_limit(PAGE_ROWS)
         .set_sorting_columns(Some(keys.chain([0]).map(sorting).collect()));
     let [publisher, ..] = identity_names(schema);
     for text in schema.keys.iter().chain([&publisher]) {
