@@ -20,7 +20,8 @@ use parquet::arrow::arrow_reader::{
 use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{
-    FileMetaData, KeyValue, ParquetMetaDataBuilder, ParquetMetaDataReader,
+    FileMetaData, KeyValue, ParquetMetaDataBuilder, ParquetMetaDataOptions, ParquetMetaDataReader,
+    ParquetStatisticsPolicy,
 };
 use parquet::file::properties::WriterPropertiesBuilder;
 use parquet::file::reader::{ChunkReader, Length};
@@ -96,7 +97,11 @@ impl Stored {
         if crc32fast::hash(&footer) != file.footer_crc32 {
             return Err(damaged("its footer's checksum does not match".to_owned()));
         }
-        let metadata = ParquetMetaDataReader::decode_metadata(&footer[..footer.len() - 8])
+        let unread = ParquetMetaDataOptions::new()
+            .with_encoding_stats_policy(ParquetStatisticsPolicy::SkipAll)
+            .with_size_stats_policy(ParquetStatisticsPolicy::SkipAll);
+        let content = &footer[..footer.len() - 8];
+        let metadata = ParquetMetaDataReader::decode_metadata_with_options(content, Some(&unread))
             .map_err(Error::parquet("read", &path))?;
         let options = || ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let plain = ArrowReaderMetadata::try_new(metadata.into(), options())

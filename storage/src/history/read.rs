@@ -47,6 +47,9 @@ pub struct Part {
     one_time: Option<i64>,
     /// Whether `seen` is wanted and not null throughout.
     seen: bool,
+    /// Whether publisher and sequence are read, and the publisher where all rows have one.
+    identity: bool,
+    one_publisher: Option<PublisherId>,
     /// Rows of other keys may be left out.
     keys: Arc<KeySelection>,
     times: RangeInclusive<i64>,
@@ -62,7 +65,6 @@ struct Open {
     values: Vec<Source>,
     /// The index of `publisher`; `sequence` and `seen` follow.
     publisher: usize,
-    identity: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -124,6 +126,8 @@ pub(crate) fn plan<'a>(
                 range: (!whole).then(|| range.clone()),
                 one_time: (whole && one_window).then_some(least),
                 seen: columns.seen && !on_time,
+                identity: columns.identity,
+                one_publisher: one_text(group.column(file.publisher)).and_then(PublisherId::new),
                 keys: keys.clone(),
                 times: least.max(*range.start())..=greatest.min(*range.end()),
                 key_span: match (group.columns(), schema.keys.len()) {
@@ -139,6 +143,13 @@ pub(crate) fn plan<'a>(
 /// Whether a row group may have rows of a selected key, by its statistics.
 fn may_meet(keys: &KeySelection, key: usize, column: &ColumnChunkMetaData) -> bool {
     text_span(column).is_none_or(|(least, greatest)| keys.meets(key, least, greatest))
+}
+
+/// The text of all rows of a column chunk, where its statistics say that it is one.
+fn one_text(column: &ColumnChunkMetaData) -> Option<&str> {
+    let exact = column.statistics().is_some_and(|of| of.min_is_exact() && of.max_is_exact());
+    let (least, greatest) = text_span(column)?;
+    (exact && least == greatest).then_some(least)
 }
 
 /// Between which texts those of a column chunk lie, by its statistics.
@@ -225,7 +236,7 @@ impl Open {
                 false => Source::Unwanted,
             });
         }
-        Ok(Self { stored, keys, values, publisher, identity: columns.identity })
+        Ok(Self { stored, keys, values, publisher })
     }
 }
 
@@ -320,8 +331,9 @@ impl Part {
             Source::At(index) => Some(*index),
             _ => None,
         }));
-        if file.identity {
-            columns.extend([file.publisher, file.publisher + 1]);
+        if self.identity {
+            columns.extend(self.one_publisher.is_none().then_some(file.publisher));
+            columns.push(file.publisher + 1);
         }
         if self.seen {
             columns.push(file.publisher + 2);
@@ -471,16 +483,18 @@ impl PartReader {
                 tuples(&arrays).ok_or_else(texts_broken)?
             }
         };
-        let (publishers, publisher, sequence) = match file.identity {
-            true => {
+        let sequences = || at(file.publisher + 1).as_primitive::<UInt64Type>().values().clone();
+        let (publishers, publisher, sequence) = match (self.part.identity, &self.part.one_publisher)
+        {
+            (true, Some(publisher)) => (vec![publisher.clone()], Vec::new().into(), sequences()),
+            (true, None) => {
                 let array: &DictionaryArray<Int32Type> = at(file.publisher).as_dictionary();
                 let table = self.publishers.of(array.values(), PublisherId::new);
                 let (table, codes) = window(table.ok_or_else(texts_broken)?, codes(array));
                 let codes = if table.len() == 1 { Vec::new().into() } else { codes };
-                let sequence = at(file.publisher + 1).as_primitive::<UInt64Type>().values().clone();
-                (table, codes, sequence)
+                (table, codes, sequences())
             }
-            false => {
+            (false, _) => {
                 let unknown = PublisherId::new("-").expect("the name is not empty");
                 (vec![unknown], Vec::new().into(), self.zeros.slice(0, rows))
             }
