@@ -1,6 +1,7 @@
 //! Parquet files whose every read byte is checked: the manifest holds a checksum of the footer,
 //! the footer those of the column chunks, and of descriptions that hold those of each page.
 
+mod buffers;
 mod pages;
 mod write;
 
@@ -206,7 +207,7 @@ impl Stored {
             if crc != Some(&crc32fast::hash(&bytes)) {
                 return Err(self.damaged_column(row_group, column));
             }
-            chunks.push((start, Bytes::from(bytes)));
+            chunks.push((start, bytes));
         }
         Ok(Chunks::new(chunks))
     }
@@ -236,7 +237,7 @@ impl Stored {
             for adjacent in wanted.chunk_by(|(a, _), (b, _)| a.end == b.start) {
                 let [(first, _), ..] = adjacent else { continue };
                 let len = adjacent.iter().map(|(bytes, _)| bytes.end - bytes.start).sum();
-                let bytes = Bytes::from(read_range(&file, &self.path, start + first.start, len)?);
+                let bytes = read_range(&file, &self.path, start + first.start, len)?;
                 for (page, crc32) in adjacent {
                     let page =
                         (page.start - first.start) as usize..(page.end - first.start) as usize;
@@ -330,7 +331,7 @@ impl ChunkReader for Chunks {
 }
 
 /// The footer with its length and magic.
-fn footer(file: &File, path: &Path, length: u64) -> Result<Vec<u8>> {
+fn footer(file: &File, path: &Path, length: u64) -> Result<Bytes> {
     let damaged = || Error::Damaged { path: path.to_path_buf(), what: "it has no footer".into() };
     let end = length.checked_sub(8).ok_or_else(damaged)?;
     let tail = read_range(file, path, end, 8)?;
@@ -342,10 +343,9 @@ fn footer(file: &File, path: &Path, length: u64) -> Result<Vec<u8>> {
     read_range(file, path, end - size, size + 8)
 }
 
-fn read_range(file: &File, path: &Path, start: u64, len: u64) -> Result<Vec<u8>> {
-    let mut bytes = vec![0; len as usize];
-    read_at(file, &mut bytes, start).map_err(Error::io("read", path))?;
-    Ok(bytes)
+fn read_range(file: &File, path: &Path, start: u64, len: u64) -> Result<Bytes> {
+    let read = |bytes: &mut [u8]| read_at(file, bytes, start);
+    buffers::filled(len as usize, read).map_err(Error::io("read", path))
 }
 
 /// Reads at a position, which threads that share the file do not share.
