@@ -47,6 +47,8 @@ pub enum Command {
     Tail(TailArgs),
     /// Bring files into a data folder without a service
     Import(ImportArgs),
+    /// Merge a data folder's history files into one sorted layout per date
+    Compact(CompactArgs),
     /// Compute a view over stored history or over foreign files
     Scan(ScanArgs),
     /// Show what a scan would do: plan, reading, engine, predicted and measured cost
@@ -227,6 +229,34 @@ pub struct ImportArgs {
     pub definitions: DefinitionArgs,
     #[command(flatten)]
     pub fields: FieldArgs,
+}
+
+/// `isotick compact`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Imports and the service write a file for every piece of ticks that they bring: quick to write, but
+the ticks of one key then lie in many files. Compacting merges the files of each date into a few
+large ones, sorted by key, time, publisher and sequence, so that a scan of some keys reads little
+else and a scan of all keys meets each key once. Results do not change, not by a bit.
+
+Run it while no service uses the folder, after an import or once a day is over; dates that are
+compact already stay as they are. It needs free space for the largest date once more. Killed at any
+point, it leaves the old or the new files in force; the next command that writes to the folder
+removes the others. Scans that are running meanwhile go on.
+
+Examples:
+  isotick compact --data ./data               every stream
+  isotick compact trades --data ./data        one stream")]
+pub struct CompactArgs {
+    /// Only this stream [default: all]
+    #[arg(value_name = "STREAM")]
+    pub stream: Option<String>,
+    /// The data folder
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// Print the outcome as one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `isotick scan`.

@@ -1,6 +1,7 @@
 //! The program as a user runs it: a folder, its definitions, small deterministic files, processes
 //! with a time limit that never outlive their test.
 
+mod compaction;
 mod crash;
 mod damage;
 mod demo;

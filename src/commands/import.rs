@@ -52,6 +52,9 @@ pub fn run(args: ImportArgs) -> Result<ExitCode> {
     let mut store = None;
     if !args.dry_run {
         let opened = Store::open(&args.data, "isotick import")?;
+        if let Some(notice) = opened.leftovers_notice() {
+            eprintln!("{notice}");
+        }
         opened.folder().put_definitions(&definitions.to_toml())?;
         store = Some(opened);
     }

@@ -1,6 +1,7 @@
 //! The commands: each is one file, named as the user types it.
 
 mod bench;
+mod compact;
 mod demo;
 mod devices;
 mod explain;
@@ -28,6 +29,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Publish(args) => publish::run(args),
         Command::Tail(args) => tail::run(args),
         Command::Import(args) => import::run(args),
+        Command::Compact(args) => compact::run(args),
         Command::Scan(args) => scan::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Verify(args) => verify::run(args),

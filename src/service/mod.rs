@@ -79,6 +79,7 @@ impl Service {
     pub fn start(options: Options) -> Result<Self> {
         let mut notices = Vec::new();
         let store = Store::open(&options.data, options.command)?;
+        notices.extend(store.leftovers_notice());
         let definitions = Arc::new(options.definitions);
         let text = definitions.to_toml();
         store.folder().put_definitions(&text)?;

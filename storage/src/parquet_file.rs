@@ -1,32 +1,43 @@
 //! Parquet files whose every read byte is checked: the manifest holds a checksum of the footer,
-//! the footer those of the column chunks.
+//! the footer those of the column chunks, and of descriptions that hold those of each page.
+
+mod buffers;
+mod pages;
+mod write;
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{self, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use arrow_array::RecordBatch;
 use arrow_schema::{Schema, SchemaRef};
 use bytes::{Buf, Bytes, buf};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
-    ParquetRecordBatchReaderBuilder, RowSelection,
+    ParquetRecordBatchReaderBuilder, RowSelection, RowSelectionPolicy,
 };
 use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{KeyValue, ParquetMetaDataReader};
+use parquet::file::metadata::{
+    FileMetaData, KeyValue, ParquetMetaDataBuilder, ParquetMetaDataOptions, ParquetMetaDataReader,
+    ParquetStatisticsPolicy,
+};
 use parquet::file::properties::WriterPropertiesBuilder;
 use parquet::file::reader::{ChunkReader, Length};
 
+use self::pages::Place;
+pub(crate) use self::write::stage;
 use crate::error::{Error, Result};
-use crate::files::Staged;
 use crate::manifest::StoredFile;
 
 /// Metadata: the version of what this crate writes.
 pub(crate) const FORMAT: &str = "isotick.format";
 /// Metadata: CRC-32 of each column chunk, per row group, as JSON.
 const CHUNK_CRC32: &str = "isotick.chunk_crc32";
+/// Metadata: where each row group's pages are described, as JSON. Files of earlier releases lack it.
+const PAGES: &str = "isotick.pages";
 /// The version of the Parquet files' own form.
 pub(crate) const FILE_FORMAT_VERSION: u32 = 1;
 
@@ -50,58 +61,21 @@ pub(crate) fn writer<W: Write + Send>(
     ArrowWriter::try_new_with_options(file, schema, options).map_err(Error::parquet("write", path))
 }
 
-/// Writes a checked file under a temporary name.
-pub(crate) fn stage(
-    root: &Path,
-    relative: String,
-    schema: SchemaRef,
-    properties: WriterPropertiesBuilder,
-    metadata: Vec<KeyValue>,
-    batches: impl IntoIterator<Item = RecordBatch>,
-) -> Result<(Staged, StoredFile)> {
-    let path = root.join(&relative);
-    let (staged, (rows, bytes, footer_crc32)) = Staged::write(&path, |file| {
-        let mut again = file.try_clone().map_err(Error::io("read", &path))?;
-        let mut writer = writer(&path, file, schema, properties, metadata)?;
-        for batch in batches {
-            writer.write(&batch).map_err(Error::parquet("write", &path))?;
-        }
-        writer.flush().map_err(Error::parquet("write", &path))?;
-        writer.sync().map_err(Error::io("write", &path))?;
-        let mut crcs = Vec::new();
-        let mut rows = 0;
-        for group in writer.flushed_row_groups() {
-            rows += group.num_rows().cast_unsigned();
-            let mut chunks = Vec::new();
-            for column in group.columns() {
-                let (start, len) = column.byte_range();
-                chunks.push(crc32fast::hash(&read_range(&mut again, &path, start, len)?));
-            }
-            crcs.push(chunks);
-        }
-        // The handles share one position: back to where the writer goes on.
-        again.seek(SeekFrom::End(0)).map_err(Error::io("write", &path))?;
-        let crcs = serde_json::to_string(&crcs).expect("numbers are plain data");
-        writer.append_key_value_metadata(entry(CHUNK_CRC32, crcs));
-        writer.close().map_err(Error::parquet("write", &path))?;
-        let bytes = again.seek(SeekFrom::End(0)).map_err(Error::io("read", &path))?;
-        let footer = footer(&mut again, &path, bytes)?;
-        Ok((rows, bytes, crc32fast::hash(&footer)))
-    })?;
-    Ok((staged, StoredFile { path: relative, rows, bytes, footer_crc32 }))
-}
-
 /// A stored file, its footer read and checked.
 #[derive(Clone, Debug)]
 pub(crate) struct Stored {
     path: PathBuf,
+    /// Open where few are: what is read later is read even if the file is removed meanwhile.
+    file: Option<Arc<File>>,
     metadata: ArrowReaderMetadata,
     crcs: Vec<Vec<u32>>,
+    /// By row group; empty in files that do not describe their pages.
+    places: Vec<Place>,
 }
 
 impl Stored {
     /// Opens a file as the manifest describes it. `types` turns the columns' plain Arrow types
-    /// into those to read them as.
+    /// into those to read them as. `keep_open` takes a file handle as long as this lives.
     ///
     /// # Errors
     ///
@@ -110,20 +84,25 @@ impl Stored {
     pub fn open(
         root: &Path,
         file: &StoredFile,
+        keep_open: bool,
         types: impl FnOnce(&Schema) -> Schema,
     ) -> Result<Self> {
         let path = root.join(&file.path);
         let damaged = |what: String| Error::Damaged { path: path.clone(), what };
-        let mut handle = File::open(&path).map_err(Error::io("open", &path))?;
+        let handle = File::open(&path).map_err(Error::io("open", &path))?;
         let length = handle.metadata().map_err(Error::io("read", &path))?.len();
         if length != file.bytes {
             return Err(damaged(format!("it has {length} bytes instead of {}", file.bytes)));
         }
-        let footer = footer(&mut handle, &path, length)?;
+        let footer = footer(&handle, &path, length)?;
         if crc32fast::hash(&footer) != file.footer_crc32 {
             return Err(damaged("its footer's checksum does not match".to_owned()));
         }
-        let metadata = ParquetMetaDataReader::decode_metadata(&footer[..footer.len() - 8])
+        let unread = ParquetMetaDataOptions::new()
+            .with_encoding_stats_policy(ParquetStatisticsPolicy::SkipAll)
+            .with_size_stats_policy(ParquetStatisticsPolicy::SkipAll);
+        let content = &footer[..footer.len() - 8];
+        let metadata = ParquetMetaDataReader::decode_metadata_with_options(content, Some(&unread))
             .map_err(Error::parquet("read", &path))?;
         let options = || ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let plain = ArrowReaderMetadata::try_new(metadata.into(), options())
@@ -131,7 +110,7 @@ impl Stored {
         let typed = options().with_schema(types(plain.schema()).into());
         let metadata = ArrowReaderMetadata::try_new(plain.metadata().clone(), typed)
             .map_err(Error::parquet("read", &path))?;
-        let stored = Self { path, metadata, crcs: Vec::new() };
+        let stored = Self { path, file: None, metadata, crcs: Vec::new(), places: Vec::new() };
         match stored.entry(FORMAT).and_then(|version| version.parse().ok()) {
             Some(found) if found > FILE_FORMAT_VERSION => {
                 let supported = FILE_FORMAT_VERSION;
@@ -141,8 +120,11 @@ impl Stored {
             None => return Err(stored.damaged("it names no format version")),
         }
         let crcs = stored.entry(CHUNK_CRC32).and_then(|text| serde_json::from_str(text).ok());
+        let places = stored.entry(PAGES).and_then(|text| serde_json::from_str(text).ok());
+        let places = places.unwrap_or_default();
+        let file = keep_open.then(|| Arc::new(handle));
         match crcs {
-            Some(crcs) => Ok(Self { crcs, ..stored }),
+            Some(crcs) => Ok(Self { crcs, places, file, ..stored }),
             None => Err(stored.damaged("it has no checksums")),
         }
     }
@@ -170,46 +152,138 @@ impl Stored {
     }
 
     /// Reads some columns of a row group, given by their indices in ascending order, of all rows
-    /// or some: the chunks are read whole and checked, then decoded batch by batch.
+    /// or those in ascending ranges: their chunks whole, or only the pages that have such rows, are
+    /// read and checked, then decoded batch by batch.
     ///
     /// # Errors
     ///
-    /// [`Error::Damaged`] when a chunk's checksum does not match, [`Error::Io`].
+    /// [`Error::Damaged`] when a checksum of what is read does not match, [`Error::Io`].
     pub fn read(
         &self,
         row_group: usize,
         columns: &[usize],
-        rows: Option<RowSelection>,
+        rows: Option<&[Range<usize>]>,
         batch_rows: usize,
     ) -> Result<ParquetRecordBatchReader> {
-        let mut handle = File::open(&self.path).map_err(Error::io("open", &self.path))?;
+        let failed = Error::parquet("read", &self.path);
+        let mask = ProjectionMask::leaves(self.metadata.parquet_schema(), columns.iter().copied());
+        let new = ParquetRecordBatchReaderBuilder::new_with_metadata;
+        let builder = match (rows, self.places.get(row_group)) {
+            (Some(rows), Some(place)) => {
+                let (chunks, metadata) = self.pages(row_group, columns, rows, *place)?;
+                new(chunks, metadata)
+            }
+            _ => new(self.chunks(row_group, columns)?, self.metadata.clone())
+                .with_row_groups(vec![row_group]),
+        };
+        let builder = builder.with_projection(mask).with_batch_size(batch_rows);
+        match rows {
+            Some(ranges) => {
+                let total = self.metadata().row_group(row_group).num_rows() as usize;
+                let ranges = ranges.iter().cloned();
+                builder
+                    .with_row_selection(RowSelection::from_consecutive_ranges(ranges, total))
+                    .with_row_selection_policy(RowSelectionPolicy::Selectors)
+            }
+            None => builder,
+        }
+        .build()
+        .map_err(failed)
+    }
+
+    /// Reads whole column chunks of a row group and checks them.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub fn chunks(&self, row_group: usize, columns: &[usize]) -> Result<Chunks> {
+        let file = self.file()?;
         let group = self.metadata().row_group(row_group);
         let mut chunks = Vec::new();
         for &column in columns {
             let (start, len) = group.column(column).byte_range();
-            let bytes = read_range(&mut handle, &self.path, start, len)?;
+            let bytes = read_range(&file, &self.path, start, len)?;
             let crc = self.crcs.get(row_group).and_then(|crcs| crcs.get(column));
             if crc != Some(&crc32fast::hash(&bytes)) {
-                let name = self.schema().field(column).name();
-                return Err(self.damaged(&format!(
-                    "the checksum of column {name} in row group {row_group} does not match"
-                )));
+                return Err(self.damaged_column(row_group, column));
             }
-            chunks.push((start, Bytes::from(bytes)));
+            chunks.push((start, bytes));
         }
-        let mask = ProjectionMask::leaves(self.metadata.parquet_schema(), columns.iter().copied());
-        let chunks = Chunks::new(chunks);
-        let builder =
-            ParquetRecordBatchReaderBuilder::new_with_metadata(chunks, self.metadata.clone())
-                .with_row_groups(vec![row_group])
-                .with_projection(mask)
-                .with_batch_size(batch_rows);
-        match rows {
-            Some(rows) => builder.with_row_selection(rows),
-            None => builder,
+        Ok(Chunks::new(chunks))
+    }
+
+    /// Reads the pages of some columns that have some of the rows, checks them, and gives the
+    /// metadata to decode them with: of this row group alone.
+    fn pages(
+        &self,
+        row_group: usize,
+        columns: &[usize],
+        rows: &[Range<usize>],
+        place: Place,
+    ) -> Result<(Chunks, ArrowReaderMetadata)> {
+        let file = self.file()?;
+        let group = self.metadata().row_group(row_group);
+        let described = read_range(&file, &self.path, place.start, place.len.into())?;
+        let pages = pages::decode(&described).filter(|pages| {
+            crc32fast::hash(&described) == place.crc32 && pages.len() == group.num_columns()
+        });
+        let pages = pages.ok_or_else(|| {
+            self.damaged(&format!("the checksum of row group {row_group}'s pages does not match"))
+        })?;
+        let mut chunks = Vec::new();
+        for &column in columns {
+            let (start, _) = group.column(column).byte_range();
+            let wanted = pages[column].of_rows(rows);
+            for adjacent in wanted.chunk_by(|(a, _), (b, _)| a.end == b.start) {
+                let [(first, _), ..] = adjacent else { continue };
+                let len = adjacent.iter().map(|(bytes, _)| bytes.end - bytes.start).sum();
+                let bytes = read_range(&file, &self.path, start + first.start, len)?;
+                for (page, crc32) in adjacent {
+                    let page =
+                        (page.start - first.start) as usize..(page.end - first.start) as usize;
+                    if crc32fast::hash(&bytes[page]) != *crc32 {
+                        return Err(self.damaged_column(row_group, column));
+                    }
+                }
+                chunks.push((start + first.start, bytes));
+            }
         }
-        .build()
-        .map_err(Error::parquet("read", &self.path))
+        let index = pages.iter().zip(group.columns());
+        let index = index.map(|(pages, column)| pages.offset_index(column.byte_range().0));
+        let of_file = self.metadata().file_metadata();
+        let of_file = FileMetaData::new(
+            of_file.version(),
+            group.num_rows(),
+            None,
+            None,
+            of_file.schema_descr_ptr(),
+            None,
+        );
+        let metadata = ParquetMetaDataBuilder::new(of_file)
+            .add_row_group(group.clone())
+            .set_offset_index(Some(vec![index.collect()]))
+            .build();
+        let options = ArrowReaderOptions::new()
+            .with_skip_arrow_metadata(true)
+            .with_schema(self.schema().clone());
+        let metadata = ArrowReaderMetadata::try_new(metadata.into(), options)
+            .map_err(Error::parquet("read", &self.path))?;
+        Ok((Chunks::new(chunks), metadata))
+    }
+
+    /// The file, opened where it is not.
+    fn file(&self) -> Result<Arc<File>> {
+        match &self.file {
+            Some(file) => Ok(file.clone()),
+            None => Ok(File::open(&self.path).map_err(Error::io("open", &self.path))?.into()),
+        }
+    }
+
+    fn damaged_column(&self, row_group: usize, column: usize) -> Error {
+        let name = self.schema().field(column).name();
+        self.damaged(&format!(
+            "the checksum of column {name} in row group {row_group} does not match"
+        ))
     }
 }
 
@@ -257,7 +331,7 @@ impl ChunkReader for Chunks {
 }
 
 /// The footer with its length and magic.
-fn footer(file: &mut File, path: &Path, length: u64) -> Result<Vec<u8>> {
+fn footer(file: &File, path: &Path, length: u64) -> Result<Bytes> {
     let damaged = || Error::Damaged { path: path.to_path_buf(), what: "it has no footer".into() };
     let end = length.checked_sub(8).ok_or_else(damaged)?;
     let tail = read_range(file, path, end, 8)?;
@@ -269,10 +343,27 @@ fn footer(file: &mut File, path: &Path, length: u64) -> Result<Vec<u8>> {
     read_range(file, path, end - size, size + 8)
 }
 
-fn read_range(file: &mut File, path: &Path, start: u64, len: u64) -> Result<Vec<u8>> {
-    let mut bytes = vec![0; len as usize];
-    file.seek(SeekFrom::Start(start))
-        .and_then(|_| file.read_exact(&mut bytes))
-        .map_err(Error::io("read", path))?;
-    Ok(bytes)
+fn read_range(file: &File, path: &Path, start: u64, len: u64) -> Result<Bytes> {
+    let read = |bytes: &mut [u8]| read_at(file, bytes, start);
+    buffers::filled(len as usize, read).map_err(Error::io("read", path))
+}
+
+/// Reads at a position, which threads that share the file do not share.
+#[cfg(unix)]
+fn read_at(file: &File, bytes: &mut [u8], start: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, bytes, start)
+}
+
+#[cfg(windows)]
+fn read_at(file: &File, mut bytes: &mut [u8], mut start: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match std::os::windows::fs::FileExt::seek_read(file, bytes, start)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            read => {
+                bytes = &mut bytes[read..];
+                start += read as u64;
+            }
+        }
+    }
+    Ok(())
 }

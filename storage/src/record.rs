@@ -81,7 +81,7 @@ pub(crate) fn stage(
         arrow.clone(),
         properties(&arrow),
         metadata,
-        batches,
+        batches.map(Ok),
     )
 }
 
@@ -138,7 +138,7 @@ pub(crate) fn read(
 ) -> Result<Vec<WindowRow>> {
     let mut windows: BTreeMap<(Key, i64, u32), WindowRow> = BTreeMap::new();
     for file in &record.files {
-        let stored = Stored::open(folder.path(), file, Schema::clone)?;
+        let stored = Stored::open(folder.path(), file, false, Schema::clone)?;
         for row in read_file(&stored, schema)? {
             match windows.entry((row.key.clone(), row.window_start, row.version)) {
                 Entry::Vacant(place) => {

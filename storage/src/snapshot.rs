@@ -1,5 +1,6 @@
 //! The reader's side: one manifest version, and the log behind it.
 
+use std::io::ErrorKind;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,12 +9,16 @@ use isotick_model::results::{ResultSchema, WindowRow};
 use isotick_model::view::DefinitionHash;
 use isotick_model::{KeySelection, LogPosition, StreamSchema, Ticks};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::folder::DataFolder;
 use crate::history::{self, Columns, Part};
 use crate::log::{LogReader, LogRecord};
-use crate::manifest::Manifest;
+use crate::manifest::{HistoryFile, Manifest};
 use crate::record;
+
+fn files_of<'a>(manifest: &'a Manifest, stream: &str) -> &'a [HistoryFile] {
+    manifest.streams.get(stream).map_or(&[], |stream| &stream.files)
+}
 
 /// A consistent view of a data folder: the files of one manifest version hold exactly the effects
 /// of the log before [`covered`](Self::covered), and what was imported. Cloning is cheap.
@@ -90,8 +95,30 @@ impl Snapshot {
         range: RangeInclusive<i64>,
         keys: &KeySelection,
     ) -> Result<Vec<Part>> {
-        let files = self.manifest.streams.get(&schema.name).map(|stream| stream.files.as_slice());
-        history::plan(&self.folder, schema, files.unwrap_or_default(), columns, &range, keys)
+        let mut manifest = self.manifest.clone();
+        loop {
+            let files = files_of(&manifest, &schema.name);
+            let planned = history::plan(&self.folder, schema, files, columns, &range, keys);
+            match planned {
+                Err(Error::Io { ref source, .. }) if source.kind() == ErrorKind::NotFound => {
+                    // A compaction has replaced files since the manifest was read.
+                    let newer = Arc::new(Manifest::read(&self.folder)?);
+                    if newer.version == manifest.version || !self.has_ticks_of(&newer, schema) {
+                        return planned;
+                    }
+                    manifest = newer;
+                }
+                planned => return planned,
+            }
+        }
+    }
+
+    /// Whether a later manifest's files hold the same ticks of a stream: it covers no more of the
+    /// log, and nothing was imported. Only rows that come are added, and none ever goes.
+    fn has_ticks_of(&self, newer: &Manifest, schema: &StreamSchema) -> bool {
+        let rows = |manifest| files_of(manifest, &schema.name).iter().map(|file| file.file.rows);
+        newer.covered == self.manifest.covered
+            && rows(newer).sum::<u64>() == rows(&self.manifest).sum::<u64>()
     }
 
     /// The log from [`covered`](Self::covered) on. Ends where the log ends when it is read.

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::files::{self, Staged};
 use crate::folder::DataFolder;
 use crate::log::{LogWriter, Recovery};
-use crate::manifest::{self, Imported, Manifest, Origin};
+use crate::manifest::{self, HistoryFile, Imported, Manifest, Origin};
 use crate::record::RecordedWindow;
 use crate::snapshot::Snapshot;
 use crate::{history, record};
@@ -23,6 +23,14 @@ use crate::{history, record};
 pub struct Store {
     folder: DataFolder,
     manifest: Arc<Manifest>,
+    leftovers: u64,
+}
+
+/// Runs that are merged at once, at most: each takes memory for a row group.
+const MERGED_RUNS_MAX: usize = 64;
+
+fn rows_of(run: &[&HistoryFile]) -> u64 {
+    run.iter().map(|file| file.file.rows).sum()
 }
 
 impl Store {
@@ -31,8 +39,21 @@ impl Store {
     pub fn open(path: &Path, command: &str) -> Result<Self> {
         let folder = DataFolder::open_writer(path, command)?;
         let manifest = Manifest::read(&folder)?;
-        manifest::remove_orphans(&folder, &manifest)?;
-        Ok(Self { folder, manifest: Arc::new(manifest) })
+        let leftovers = manifest::remove_orphans(&folder, &manifest)?;
+        Ok(Self { folder, manifest: Arc::new(manifest), leftovers })
+    }
+
+    /// How many files of unfinished commits and of compactions were removed when the folder was
+    /// opened.
+    pub fn leftovers(&self) -> u64 {
+        self.leftovers
+    }
+
+    /// The same for people; `None` when there were none.
+    pub fn leftovers_notice(&self) -> Option<String> {
+        (self.leftovers > 0).then(|| {
+            format!("removed {} files that an interrupted command had left", self.leftovers)
+        })
     }
 
     /// The data folder.
@@ -63,6 +84,51 @@ impl Store {
     /// What is committed now, for reading.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot::new(self.folder.clone(), self.manifest.clone())
+    }
+
+    /// How many rows [`compact`](Self::compact) has to write for a stream, with those that it
+    /// writes again; 0 when there is nothing to do.
+    pub fn uncompacted_rows(&self, stream: &str) -> u64 {
+        let mut rows = 0;
+        for runs in self.manifest.runs(stream).into_values() {
+            let mut runs: Vec<u64> = runs.iter().map(|run| rows_of(run)).collect();
+            while runs.len() > 1 {
+                runs.sort_unstable();
+                let merged = runs.drain(..runs.len().min(MERGED_RUNS_MAX)).sum();
+                rows += merged;
+                runs.push(merged);
+            }
+        }
+        rows
+    }
+
+    /// Merges a stream's files until each folder (a date) holds one sorted run of them, commit by
+    /// commit. The files that were merged are removed once a manifest without them is in place;
+    /// those that the process leaves behind go when the folder is next opened for writing.
+    /// `progress` is told of rows as they are merged.
+    ///
+    /// Memory: a row group for each of the files of a date, of at most 64 at a time.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Damaged`], [`Error::Column`], [`Error::Io`], [`Error::Parquet`]; what was committed
+    /// before stays.
+    pub fn compact(&mut self, schema: &StreamSchema, progress: &mut dyn FnMut(u64)) -> Result<()> {
+        loop {
+            let manifest = self.manifest.clone();
+            let mut folders = manifest.runs(&schema.name).into_values();
+            let Some(mut runs) = folders.find(|runs| runs.len() > 1) else { return Ok(()) };
+            // The smallest first, where they are too many for one merge.
+            runs.sort_by_key(|run| rows_of(run));
+            runs.truncate(MERGED_RUNS_MAX);
+            let mut commit = self.begin();
+            commit.merge(schema, &runs, progress)?;
+            commit.finish()?;
+            for file in runs.iter().flatten() {
+                // What stays is not referred to and goes when the folder is next opened.
+                let _ = std::fs::remove_file(self.folder.path().join(&file.file.path));
+            }
+        }
     }
 
     /// Begins a commit. Nothing counts before [`Commit::finish`]; dropping it undoes it.
@@ -219,6 +285,28 @@ impl Commit<'_> {
             files::sync_folder(folder)?;
         }
         self.next.stage(&self.store.folder, &self.store.manifest)
+    }
+
+    /// Merges runs of one folder of a stream and takes them out of the manifest.
+    pub(crate) fn merge(
+        &mut self,
+        schema: &StreamSchema,
+        runs: &[Vec<&HistoryFile>],
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<()> {
+        let folder = self.store.folder.clone();
+        let origin = Origin::Compacted { version: self.next.version };
+        let mut id = || self.next_id();
+        let staged = history::stage_merged(&folder, schema, runs, origin, &mut id, progress)?;
+        let merged: BTreeSet<&str> = runs.iter().flatten().map(|file| &*file.file.path).collect();
+        let stream = self.next.streams.get_mut(&schema.name);
+        let stream = stream.expect("it has the files that are merged");
+        stream.files.retain(|file| !merged.contains(&*file.file.path));
+        stream.files.extend(staged.iter().map(|(_, entry)| entry.clone()));
+        for (file, entry) in staged {
+            self.put(file, &entry.file.path)?;
+        }
+        Ok(())
     }
 
     fn add_history(

@@ -3,8 +3,10 @@
 //! The columns are the schema's own names in declared order (time, keys, values), then
 //! `publisher`, `sequence` and `seen`.
 
+mod merge;
 mod order;
 mod read;
+mod runs;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -16,7 +18,7 @@ use isotick_model::{Column, StreamSchema};
 
 pub(crate) use read::plan;
 pub use read::{Part, PartReader};
-pub(crate) use write::stage;
+pub(crate) use write::{stage, stage_merged};
 
 /// Every time there is.
 pub const ALL_TIME: RangeInclusive<i64> = i64::MIN..=i64::MAX;

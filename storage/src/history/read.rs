@@ -1,6 +1,6 @@
 //! Reading history: pruned by file and row group, in parts that threads take one by one.
 
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
@@ -13,19 +13,27 @@ use arrow_schema::{DataType, Field, Schema};
 use isotick_model::ticks::ON_TIME;
 use isotick_model::view::Tumbling;
 use isotick_model::{Key, KeySelection, PublisherId, StreamSchema, Ticks, ValueColumn};
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, RowSelection};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::statistics::Statistics;
 
+use super::runs::{TextRuns, intersect};
 use super::{Columns, DECIMAL_DIGITS, scale_entry};
 use crate::error::{Error, Result};
 use crate::folder::DataFolder;
 use crate::manifest::HistoryFile;
 use crate::parquet_file::Stored;
-use crate::selected;
 
 /// Rows of a batch, at most.
 pub const BATCH_ROWS: usize = 1 << 16;
+/// So many files are kept open between planning and reading, at most: the process has to keep
+/// handles for sockets and logs.
+const OPEN_FILES_MAX: usize = 256;
+/// A row group is read whole when more than one row in so many is wanted, unless those rows stand
+/// together.
+const FEW: usize = 64;
+/// Rows stand together when ranges of them come only once in so many rows.
+const TOGETHER_ROWS: usize = 2048;
 
 /// A row group of a history file. Parts are independent: read them in any order, on any thread.
 #[derive(Clone, Debug)]
@@ -39,6 +47,9 @@ pub struct Part {
     one_time: Option<i64>,
     /// Whether `seen` is wanted and not null throughout.
     seen: bool,
+    /// Whether publisher and sequence are read, and the publisher where all rows have one.
+    identity: bool,
+    one_publisher: Option<PublisherId>,
     /// Rows of other keys may be left out.
     keys: Arc<KeySelection>,
     times: RangeInclusive<i64>,
@@ -54,7 +65,6 @@ struct Open {
     values: Vec<Source>,
     /// The index of `publisher`; `sequence` and `seen` follow.
     publisher: usize,
-    identity: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -78,11 +88,13 @@ pub(crate) fn plan<'a>(
 ) -> Result<Vec<Part>> {
     let mut parts = Vec::new();
     let keys = Arc::new(keys.clone());
+    let meet =
+        |entry: &&HistoryFile| entry.ts_max >= *range.start() && entry.ts_min <= *range.end();
+    let files: Vec<_> = files.into_iter().filter(meet).collect();
+    let keep_open = files.len() <= OPEN_FILES_MAX;
     for entry in files {
-        if entry.ts_max < *range.start() || entry.ts_min > *range.end() {
-            continue;
-        }
-        let stored = Stored::open(folder.path(), &entry.file, |plain| types(schema, plain))?;
+        let types = |plain: &Schema| types(schema, plain);
+        let stored = Stored::open(folder.path(), &entry.file, keep_open, types)?;
         let file = Arc::new(Open::new(stored, schema, columns)?);
         let metadata = file.stored.metadata();
         for (row_group, group) in metadata.row_groups().iter().enumerate() {
@@ -114,6 +126,8 @@ pub(crate) fn plan<'a>(
                 range: (!whole).then(|| range.clone()),
                 one_time: (whole && one_window).then_some(least),
                 seen: columns.seen && !on_time,
+                identity: columns.identity,
+                one_publisher: one_text(group.column(file.publisher)).and_then(PublisherId::new),
                 keys: keys.clone(),
                 times: least.max(*range.start())..=greatest.min(*range.end()),
                 key_span: match (group.columns(), schema.keys.len()) {
@@ -129,6 +143,13 @@ pub(crate) fn plan<'a>(
 /// Whether a row group may have rows of a selected key, by its statistics.
 fn may_meet(keys: &KeySelection, key: usize, column: &ColumnChunkMetaData) -> bool {
     text_span(column).is_none_or(|(least, greatest)| keys.meets(key, least, greatest))
+}
+
+/// The text of all rows of a column chunk, where its statistics say that it is one.
+fn one_text(column: &ColumnChunkMetaData) -> Option<&str> {
+    let exact = column.statistics().is_some_and(|of| of.min_is_exact() && of.max_is_exact());
+    let (least, greatest) = text_span(column)?;
+    (exact && least == greatest).then_some(least)
 }
 
 /// Between which texts those of a column chunk lie, by its statistics.
@@ -215,7 +236,7 @@ impl Open {
                 false => Source::Unwanted,
             });
         }
-        Ok(Self { stored, keys, values, publisher, identity: columns.identity })
+        Ok(Self { stored, keys, values, publisher })
     }
 }
 
@@ -259,21 +280,45 @@ impl Part {
     ///
     /// [`Error::Damaged`], [`Error::Io`], [`Error::Parquet`], each naming the file.
     pub fn read(&self) -> Result<PartReader> {
-        let (file, columns) = (&self.file, self.columns());
-        let selection = match self.keys.is_all() {
-            true => None,
-            false => self.selection()?,
+        self.read_in(BATCH_ROWS)
+    }
+
+    /// The same, in batches of at most so many rows.
+    pub(crate) fn read_in(&self, batch_rows: usize) -> Result<PartReader> {
+        let file = &self.file;
+        let chosen = self.chosen()?;
+        let rows = chosen.as_ref().map_or(self.rows, |chosen| chosen.rows);
+        let (ranges, key_runs) = match chosen {
+            Some(chosen) => (Some(chosen.ranges), chosen.keys.map(KeyRuns::new)),
+            None => (None, None),
         };
-        let batches = file.stored.read(self.row_group, &columns, selection, BATCH_ROWS)?;
+        let mut columns = self.columns();
+        if key_runs.is_some() {
+            columns.retain(|&column| column != 1);
+        }
+        let batch_rows = batch_rows.min(rows);
+        let batches = match rows {
+            0 => None,
+            _ => Some(file.stored.read(self.row_group, &columns, ranges.as_deref(), batch_rows)?),
+        };
         Ok(PartReader {
             part: self.clone(),
             batches,
             columns,
+            key_runs,
             keys: Table::default(),
             publishers: Table::default(),
-            zeros: vec![0; BATCH_ROWS.min(self.rows)].into(),
+            zeros: vec![0; batch_rows].into(),
         })
     }
+}
+
+/// The rows of a row group that are read.
+struct Chosen {
+    rows: usize,
+    ranges: Vec<Range<usize>>,
+    /// Where the keys have one component: the runs of keys that those rows are.
+    keys: Option<Vec<(Key, usize)>>,
 }
 
 impl Part {
@@ -286,8 +331,9 @@ impl Part {
             Source::At(index) => Some(*index),
             _ => None,
         }));
-        if file.identity {
-            columns.extend([file.publisher, file.publisher + 1]);
+        if self.identity {
+            columns.extend(self.one_publisher.is_none().then_some(file.publisher));
+            columns.push(file.publisher + 1);
         }
         if self.seen {
             columns.push(file.publisher + 2);
@@ -296,26 +342,91 @@ impl Part {
         columns
     }
 
-    /// The rows of selected keys, where they are few.
-    fn selection(&self) -> Result<Option<RowSelection>> {
+    /// The rows of selected keys, by the runs of the key columns; `None` for all.
+    fn chosen(&self) -> Result<Option<Chosen>> {
         let stored = &self.file.stored;
-        let keys: Vec<usize> = (1..=self.file.keys).collect();
-        let batches = stored.read(self.row_group, &keys, None, BATCH_ROWS)?;
-        let batches = batches.map(|batch| batch.map_err(|e| stored.damaged(&e.to_string())));
-        let places: Vec<usize> = (0..keys.len()).collect();
-        let selected = selected::select(batches, &places, &self.keys)?;
-        Ok(selected.map(|selected| selected.selection))
+        let mut ranges = std::iter::once(0..self.rows).collect::<Vec<_>>();
+        let mut keys = None;
+        for (key, texts) in (0..self.file.keys).filter_map(|key| Some((key, self.keys.texts(key)?)))
+        {
+            let chunk = stored.chunks(self.row_group, &[key + 1])?;
+            let column = stored.metadata().row_group(self.row_group).column(key + 1);
+            let runs = TextRuns::read(chunk, column, self.rows);
+            // What is not stored in runs is not looked at: nothing has to be left out.
+            let Some(runs) = runs.map_err(|error| stored.damaged(&error.to_string()))? else {
+                continue;
+            };
+            ranges = intersect(&ranges, &runs.ranges(|text| texts.contains(text)));
+            if self.file.keys == 1 {
+                let wanted =
+                    runs.runs.iter().map(|&(text, rows)| (&runs.texts[text as usize], rows));
+                let wanted = wanted.filter(|(text, _)| texts.contains(text.as_str()));
+                keys =
+                    Some(wanted.map(|(text, rows)| (Key::from_components([text]), rows)).collect());
+            }
+        }
+        let rows = ranges.iter().map(Range::len).sum();
+        let worth = rows < self.rows
+            && (rows * FEW <= self.rows || ranges.len() * TOGETHER_ROWS <= self.rows);
+        Ok(worth.then_some(Chosen { rows, ranges, keys }))
     }
 }
 
 /// A part's ticks, batch by batch, none empty. Buffers are those the decoder made.
 pub struct PartReader {
     part: Part,
-    batches: ParquetRecordBatchReader,
+    batches: Option<ParquetRecordBatchReader>,
     columns: Vec<usize>,
+    /// Where the keys are known without the column.
+    key_runs: Option<KeyRuns>,
     keys: Table<Key>,
     publishers: Table<PublisherId>,
     zeros: ScalarBuffer<u64>,
+}
+
+/// Keys of rows to come, in runs.
+struct KeyRuns {
+    runs: std::vec::IntoIter<(Key, usize)>,
+    key: Option<Key>,
+    /// Rows of `key` to come.
+    left: usize,
+}
+
+impl KeyRuns {
+    fn new(runs: Vec<(Key, usize)>) -> Self {
+        Self { runs: runs.into_iter(), key: None, left: 0 }
+    }
+
+    /// The keys of the next rows and each row's place among them; `None` past the last run.
+    fn next(
+        &mut self,
+        rows: usize,
+        zeros: &ScalarBuffer<u64>,
+    ) -> Option<(Vec<Key>, ScalarBuffer<u32>)> {
+        let (mut keys, mut counts, mut known) = (Vec::new(), Vec::new(), 0);
+        while known < rows {
+            if self.left == 0 {
+                let (key, left) = self.runs.next()?;
+                (self.key, self.left) = (Some(key), left);
+            }
+            let count = self.left.min(rows - known);
+            keys.push(self.key.clone()?);
+            counts.push(count);
+            self.left -= count;
+            known += count;
+        }
+        let codes = match counts.len() {
+            1 => zeros_u32(zeros, rows),
+            _ => {
+                let mut codes = Vec::with_capacity(rows);
+                for (code, count) in counts.into_iter().enumerate() {
+                    codes.resize(codes.len() + count, code as u32);
+                }
+                codes.into()
+            }
+        };
+        Some((keys, codes))
+    }
 }
 
 /// A dictionary's entries, made once as long as batches share the dictionary.
@@ -345,8 +456,9 @@ impl PartReader {
     fn ticks(&mut self, batch: &RecordBatch) -> Result<Ticks> {
         let file = self.part.file.clone();
         let rows = batch.num_rows();
+        let columns = &self.columns;
         let at = |column: usize| {
-            let position = self.columns.binary_search(&column);
+            let position = columns.binary_search(&column);
             batch.column(position.expect("the column was asked for"))
         };
         let texts_broken = || file.stored.damaged("a text column holds what it cannot");
@@ -357,6 +469,10 @@ impl PartReader {
         };
         let (keys, key) = match file.keys {
             0 => (vec![Key::empty()], zeros_u32(&self.zeros, rows)),
+            1 if self.key_runs.is_some() => {
+                let runs = self.key_runs.as_mut().and_then(|runs| runs.next(rows, &self.zeros));
+                runs.ok_or_else(texts_broken)?
+            }
             1 => {
                 let array: &DictionaryArray<Int32Type> = at(1).as_dictionary();
                 let table = self.keys.of(array.values(), |text| Some(Key::from_components([text])));
@@ -367,16 +483,18 @@ impl PartReader {
                 tuples(&arrays).ok_or_else(texts_broken)?
             }
         };
-        let (publishers, publisher, sequence) = match file.identity {
-            true => {
+        let sequences = || at(file.publisher + 1).as_primitive::<UInt64Type>().values().clone();
+        let (publishers, publisher, sequence) = match (self.part.identity, &self.part.one_publisher)
+        {
+            (true, Some(publisher)) => (vec![publisher.clone()], Vec::new().into(), sequences()),
+            (true, None) => {
                 let array: &DictionaryArray<Int32Type> = at(file.publisher).as_dictionary();
                 let table = self.publishers.of(array.values(), PublisherId::new);
                 let (table, codes) = window(table.ok_or_else(texts_broken)?, codes(array));
                 let codes = if table.len() == 1 { Vec::new().into() } else { codes };
-                let sequence = at(file.publisher + 1).as_primitive::<UInt64Type>().values().clone();
-                (table, codes, sequence)
+                (table, codes, sequences())
             }
-            false => {
+            (false, _) => {
                 let unknown = PublisherId::new("-").expect("the name is not empty");
                 (vec![unknown], Vec::new().into(), self.zeros.slice(0, rows))
             }
@@ -410,7 +528,7 @@ impl Iterator for PartReader {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let ticks = match self.batches.next()? {
+            let ticks = match self.batches.as_mut()?.next()? {
                 Ok(batch) => self.ticks(&batch),
                 Err(error) => Err(self.part.file.stored.damaged(&error.to_string())),
             };

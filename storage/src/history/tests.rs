@@ -333,3 +333,51 @@ fn imported_ticks_are_never_seen() {
     assert_eq!(found.len(), 80);
     assert_eq!(store.snapshot().covered(), LogPosition(0));
 }
+
+#[test]
+fn a_damaged_page_is_noticed_by_those_who_read_it_and_no_others() {
+    let schema = schema(&["symbol"]);
+    let (dir, mut store) = store();
+    commit(&mut store, &schema, &[ticks(&schema, "p", 0, 60_000, 1)]);
+    let path = dir.path().join(&store.manifest().files().next().unwrap().path);
+    let bytes = fs::read(&path).unwrap();
+    let attempt = |keys: &KeySelection| -> crate::Result<Vec<Row>> {
+        let mut all = Vec::new();
+        for part in store.snapshot().ticks_of(&schema, &Columns::all(&schema), ALL_TIME, keys)? {
+            for batch in part.read()? {
+                all.extend(rows(&batch?));
+            }
+        }
+        Ok(all)
+    };
+    let every = attempt(&KeySelection::default()).unwrap();
+    let key = every[0].0.clone();
+    let one_key = KeySelection::new(1, std::slice::from_ref(&key), None);
+    let of_key = attempt(&one_key).unwrap();
+    assert!(of_key.len() > 10_000 && of_key.iter().all(|row| row.0 == key));
+    let (mut noticed, mut passed_over, mut unread) = (0, 0, 0);
+    for at in (5..bytes.len()).step_by(bytes.len() / 400) {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 0x10;
+        fs::write(&path, damaged).unwrap();
+        let whole = attempt(&KeySelection::default());
+        match attempt(&one_key) {
+            Ok(found) => {
+                assert_eq!(found, of_key, "byte {at}");
+                match whole {
+                    Ok(found) => {
+                        assert_eq!(found, every, "byte {at}");
+                        unread += 1;
+                    }
+                    Err(_) => passed_over += 1,
+                }
+            }
+            Err(error) => {
+                assert!(matches!(error, Error::Damaged { .. }), "byte {at}: {error}");
+                noticed += 1;
+            }
+        }
+    }
+    // The key has two rows in seven of a file, and its pages reach a little further.
+    assert!(noticed > 60 && passed_over > 150 && unread < 20, "{noticed} {passed_over} {unread}");
+}

@@ -12,13 +12,14 @@ use arrow_buffer::NullBuffer;
 use arrow_schema::{DataType, Field, Schema, TimeUnit};
 use chrono::DateTime;
 use isotick_model::ticks::ON_TIME;
-use isotick_model::{Column, StreamSchema, Ticks, ValueColumn};
+use isotick_model::{Column, KeySelection, StreamSchema, Ticks, ValueColumn};
 use parquet::basic::Encoding;
 use parquet::file::metadata::{KeyValue, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 
-use super::{DECIMAL_DIGITS, identity_names, is_decimal, order, scale_entry};
+use super::merge::Merge;
+use super::{ALL_TIME, Columns, DECIMAL_DIGITS, identity_names, is_decimal, order, scale_entry};
 use crate::error::Result;
 use crate::files::{self, Staged};
 use crate::folder::DataFolder;
@@ -28,8 +29,13 @@ use crate::parquet_file::{self, entry};
 /// Rows of a row group: large enough to decode at full speed, small enough that a scan of one key
 /// reads little else.
 const ROW_GROUP_ROWS: usize = 1 << 17;
+/// Rows of a page: what a scan of one key reads too much at either end of its rows.
+const PAGE_ROWS: usize = 1 << 13;
 /// Rows gathered at a time.
 const CHUNK_ROWS: usize = 1 << 16;
+/// Rows of a merged file, at most: a whole number of row groups. Its footer, which every scan of it
+/// reads, stays below some 100 KiB.
+const FILE_ROWS_MAX: usize = 1 << 24;
 /// A batch that spans more dates than this goes into one file instead of one per date.
 const DATES_MAX: usize = 31;
 const DAY_NS: i64 = 86_400_000_000_000;
@@ -61,7 +67,7 @@ pub(crate) fn stage(
             Arc::new(arrow_schema(schema)),
             properties(schema),
             metadata(schema),
-            Batches::new(schema, &ticks, &rows),
+            Batches::new(schema, &ticks, &rows).map(Ok),
         )?;
         let file_entry = HistoryFile {
             file: stored,
@@ -70,6 +76,51 @@ pub(crate) fn stage(
             origin,
         };
         staged.push((file, file_entry));
+    }
+    Ok(staged)
+}
+
+/// Merges files of a stream that lie in one folder, given in runs, and writes what they hold under
+/// temporary names into the same folder: as files that follow each other in the order of history.
+/// `id` names each. `progress` is told of rows.
+pub(crate) fn stage_merged(
+    folder: &DataFolder,
+    schema: &StreamSchema,
+    runs: &[Vec<&HistoryFile>],
+    origin: Origin,
+    id: &mut dyn FnMut() -> String,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Vec<(Staged, HistoryFile)>> {
+    folder.assert_writer();
+    let (columns, all) = (Columns::all(schema), KeySelection::default());
+    let parts = |files: &Vec<&HistoryFile>| {
+        super::plan(folder, schema, files.iter().copied(), &columns, &ALL_TIME, &all)
+    };
+    let parts = runs.iter().map(parts).collect::<Result<_>>()?;
+    let path = &runs[0][0].file.path;
+    let (inner, _) = path.rsplit_once('/').expect("a file of history lies in folders");
+    let arrow = Arc::new(arrow_schema(schema));
+    let mut merged = Merge::new(schema, parts, CHUNK_ROWS)?.peekable();
+    let mut staged = Vec::new();
+    while merged.peek().is_some() {
+        let (mut ts_min, mut ts_max) = (i64::MAX, i64::MIN);
+        let batches = merged.by_ref().take(FILE_ROWS_MAX / CHUNK_ROWS).map(|ticks| {
+            let ticks = ticks?;
+            for &ts in ticks.ts_event.iter() {
+                (ts_min, ts_max) = (ts_min.min(ts), ts_max.max(ts));
+            }
+            progress(ticks.len() as u64);
+            Ok(record_batch(schema, &arrow, &ticks, &Texts::of(schema, &ticks)))
+        });
+        let (file, stored) = parquet_file::stage(
+            folder.path(),
+            format!("{inner}/{}.parquet", id()),
+            arrow.clone(),
+            properties(schema),
+            metadata(schema),
+            batches,
+        )?;
+        staged.push((file, HistoryFile { file: stored, ts_min, ts_max, origin }));
     }
     Ok(staged)
 }
@@ -144,6 +195,7 @@ fn properties(schema: &StreamSchema) -> WriterPropertiesBuilder {
         .set_encoding(Encoding::DELTA_BINARY_PACKED)
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_data_page_row_count_limit(PAGE_ROWS)
         .set_sorting_columns(Some(keys.chain([0]).map(sorting).collect()));
     let [publisher, ..] = identity_names(schema);
     for text in schema.keys.iter().chain([&publisher]) {
@@ -169,17 +221,22 @@ fn metadata(schema: &StreamSchema) -> Vec<KeyValue> {
 
 /// Rows of merged ticks as record batches.
 struct Batches<'a> {
-    schema: Arc<Schema>,
-    columns: &'a [Column],
+    arrow: Arc<Schema>,
+    schema: &'a StreamSchema,
     ticks: &'a Ticks,
     rows: std::slice::Chunks<'a, u32>,
+    texts: Texts,
+}
+
+/// What codes of ticks stand for.
+struct Texts {
     /// The text of every key, per key column.
     keys: Vec<Arc<StringArray>>,
     publishers: Arc<StringArray>,
 }
 
-impl<'a> Batches<'a> {
-    fn new(schema: &'a StreamSchema, ticks: &'a Ticks, rows: &'a [u32]) -> Self {
+impl Texts {
+    fn of(schema: &StreamSchema, ticks: &Ticks) -> Self {
         let components: Vec<_> = ticks.keys.iter().map(|key| key.components()).collect();
         let keys = (0..schema.keys.len()).map(|column| {
             let texts = components.iter().map(|components| components[column].as_str());
@@ -187,12 +244,20 @@ impl<'a> Batches<'a> {
         });
         let publishers = ticks.publishers.iter().map(|publisher| publisher.as_str());
         Self {
-            schema: arrow_schema(schema).into(),
-            columns: &schema.columns,
-            ticks,
-            rows: rows.chunks(CHUNK_ROWS),
             keys: keys.collect(),
             publishers: Arc::new(StringArray::from_iter_values(publishers)),
+        }
+    }
+}
+
+impl<'a> Batches<'a> {
+    fn new(schema: &'a StreamSchema, ticks: &'a Ticks, rows: &'a [u32]) -> Self {
+        Self {
+            arrow: arrow_schema(schema).into(),
+            schema,
+            ticks,
+            rows: rows.chunks(CHUNK_ROWS),
+            texts: Texts::of(schema, ticks),
         }
     }
 }
@@ -202,23 +267,33 @@ impl Iterator for Batches<'_> {
 
     fn next(&mut self) -> Option<RecordBatch> {
         let ticks = self.ticks.take(self.rows.next()?);
-        let time = TimestampNanosecondArray::new(ticks.ts_event.clone(), None).with_timezone("UTC");
-        let mut columns: Vec<ArrayRef> = vec![Arc::new(time)];
-        columns.extend(self.keys.iter().map(|texts| dictionary(&ticks.key, texts)));
-        let values = ticks.values.iter().zip(self.columns);
-        columns.extend(values.map(|(values, column)| value_array(values, column)));
-        columns.push(dictionary(&ticks.publisher, &self.publishers));
-        columns.push(Arc::new(UInt64Array::new(ticks.sequence.clone(), None)));
-        columns.push(match &ticks.seen {
-            Some(seen) => {
-                let late: NullBuffer = seen.iter().map(|&seen| seen != ON_TIME).collect();
-                Arc::new(Int64Array::new(seen.clone(), Some(late)))
-            }
-            None => Arc::new(Int64Array::new_null(ticks.len())),
-        });
-        let batch = RecordBatch::try_new(self.schema.clone(), columns);
-        Some(batch.expect("the arrays follow the schema"))
+        Some(record_batch(self.schema, &self.arrow, &ticks, &self.texts))
     }
+}
+
+/// Ticks whose publisher codes are there, as columns of a file.
+fn record_batch(
+    schema: &StreamSchema,
+    arrow: &Arc<Schema>,
+    ticks: &Ticks,
+    texts: &Texts,
+) -> RecordBatch {
+    let time = TimestampNanosecondArray::new(ticks.ts_event.clone(), None).with_timezone("UTC");
+    let mut columns: Vec<ArrayRef> = vec![Arc::new(time)];
+    columns.extend(texts.keys.iter().map(|texts| dictionary(&ticks.key, texts)));
+    let values = ticks.values.iter().zip(&schema.columns);
+    columns.extend(values.map(|(values, column)| value_array(values, column)));
+    columns.push(dictionary(&ticks.publisher, &texts.publishers));
+    columns.push(Arc::new(UInt64Array::new(ticks.sequence.clone(), None)));
+    columns.push(match &ticks.seen {
+        Some(seen) => {
+            let late: NullBuffer = seen.iter().map(|&seen| seen != ON_TIME).collect();
+            Arc::new(Int64Array::new(seen.clone(), Some(late)))
+        }
+        None => Arc::new(Int64Array::new_null(ticks.len())),
+    });
+    let batch = RecordBatch::try_new(arrow.clone(), columns);
+    batch.expect("the arrays follow the schema")
 }
 
 fn value_array(values: &ValueColumn, column: &Column) -> ArrayRef {

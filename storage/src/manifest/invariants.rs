@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{Manifest, Origin};
+use super::{HistoryFile, Manifest, Origin};
 
 /// What every manifest satisfies on its own.
 pub(super) fn holds(manifest: &Manifest) -> Result<(), String> {
@@ -58,9 +58,26 @@ pub(super) fn succeeds(next: &Manifest, current: &Manifest) -> Result<(), String
     if next.covered < current.covered {
         return Err(format!("it covers {} after {}", next.covered, current.covered));
     }
-    let kept: HashSet<_> = next.files().map(|file| &file.path).collect();
-    if let Some(lost) = current.files().find(|file| !kept.contains(&file.path)) {
-        return Err(format!("{} is lost", lost.path));
+    for (definition, record) in &current.records {
+        let files = next.records.get(definition).map_or(&[][..], |next| &next.files);
+        let kept: HashSet<_> = files.iter().map(|file| &file.path).collect();
+        if let Some(lost) = record.files.iter().find(|file| !kept.contains(&file.path)) {
+            return Err(format!("{} is lost", lost.path));
+        }
+    }
+    for (name, stream) in &current.streams {
+        let files = next.streams.get(name).map_or(&[][..], |next| &next.files);
+        let kept: HashSet<_> = files.iter().map(|file| &file.file.path).collect();
+        let lost: Vec<_> =
+            stream.files.iter().filter(|file| !kept.contains(&file.file.path)).collect();
+        // Files go only for files that hold the same rows.
+        let compacted = Origin::Compacted { version: next.version };
+        let merged = files.iter().filter(|file| file.origin == compacted);
+        let rows = |file: &HistoryFile| u128::from(file.file.rows);
+        if merged.map(rows).sum::<u128>() != lost.iter().map(|file| rows(file)).sum::<u128>() {
+            let file = lost.first().map_or(name.as_str(), |lost| &lost.file.path);
+            return Err(format!("{file} is lost"));
+        }
     }
     for (definition, record) in &current.records {
         if next.records.get(definition).is_none_or(|next| next.covered < record.covered) {

@@ -105,6 +105,12 @@ pub enum Origin {
     },
     /// An import.
     Imported,
+    /// Other files that it replaced.
+    Compacted {
+        /// The manifest version that brought it. Files of one version and folder follow each other
+        /// in the order of history.
+        version: u64,
+    },
 }
 
 /// The recorded windows of one view definition.
@@ -142,6 +148,24 @@ impl Manifest {
     /// The recorded windows' files of a view definition.
     pub fn record(&self, definition: &DefinitionHash) -> Option<&RecordFiles> {
         self.records.get(&definition.0)
+    }
+
+    /// A stream's history files by their folders, each in sorted runs: several files that follow
+    /// each other, or one.
+    pub(crate) fn runs(&self, stream: &str) -> BTreeMap<&str, Vec<Vec<&HistoryFile>>> {
+        let mut folders = BTreeMap::<&str, Vec<Vec<&HistoryFile>>>::new();
+        for file in self.streams.get(stream).into_iter().flat_map(|stream| &stream.files) {
+            let folder = file.file.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+            let runs = folders.entry(folder).or_default();
+            let same = |run: &&mut Vec<&HistoryFile>| {
+                matches!(file.origin, Origin::Compacted { .. }) && run[0].origin == file.origin
+            };
+            match runs.iter_mut().find(same) {
+                Some(run) => run.push(file),
+                None => runs.push(vec![file]),
+            }
+        }
+        folders
     }
 
     /// Every file that counts.
