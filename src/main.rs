@@ -6,7 +6,13 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+mod processor;
+
 fn main() -> ExitCode {
+    if let Some(message) = processor::missing() {
+        eprintln!("{message}");
+        return ExitCode::FAILURE;
+    }
     quiet_device_selection();
     isotick::run()
 }
