@@ -3,9 +3,18 @@
 //! What is in one does not depend on the form it is held in: values as they came while there are
 //! few or hardly one comes twice, a count for every integer of a narrow span, or ascending values
 //! with their counts. New values wait in a buffer, so that counting touches one multiset's memory
-//! at a time however rows are interleaved.
+//! at a time however rows are interleaved; many at once are counted where they are. What waits
+//! takes 16 bits a value where all are near each other, and a count 16 bits while that suffices:
+//! a thousand windows' states have to share the cache.
+
+mod dense;
+mod waiting;
 
 use isotick_model::Quantile;
+
+use self::dense::Dense;
+use self::waiting::{Waiting, value};
+pub(crate) use self::waiting::{are_codes, base_around, distance};
 
 /// Values that wait before they are counted, at least.
 const PENDING_MAX: usize = 512;
@@ -18,6 +27,8 @@ const PLAIN_MAX: usize = 1024;
 const SPAN_MAX: u64 = 1 << 20;
 /// Integers of a span per value in it, at most: so counts take at most twice the values' bytes.
 const SPAN_PER_VALUE: u64 = 4;
+/// The same before anything is counted, of values that wait in 16 bits.
+const SPAN_PER_CODE: u64 = 2;
 /// Values that are looked at to see how often values repeat: at least this many, and a share that
 /// costs next to nothing of what there is.
 const SAMPLE_MIN: usize = 256;
@@ -26,10 +37,10 @@ const SAMPLE_STEP: usize = 64;
 /// A multiset.
 #[derive(Clone, Debug)]
 pub(crate) struct Multiset {
-    /// Values that are not in `counted`, in no order.
-    pending: Vec<i64>,
-    /// When `pending` holds this many it is settled.
-    pending_max: usize,
+    /// Values that are not in `counted`.
+    waiting: Waiting,
+    /// When so many wait, they are settled.
+    waiting_max: usize,
     counted: Counted,
 }
 
@@ -38,15 +49,6 @@ enum Counted {
     Nothing,
     Dense(Box<Dense>),
     Sorted(Box<Sorted>),
-}
-
-/// How often each integer from `base` on occurs.
-#[derive(Clone, Debug)]
-struct Dense {
-    base: i64,
-    counts: Vec<u32>,
-    /// The sum of the counts: below 2^32, so that none overflows.
-    len: u64,
 }
 
 /// Ascending values and how often each occurs.
@@ -59,27 +61,54 @@ struct Sorted {
 
 impl Default for Multiset {
     fn default() -> Self {
-        Self { pending: Vec::new(), pending_max: PLAIN_MAX, counted: Counted::Nothing }
+        Self { waiting: Waiting::new(), waiting_max: PLAIN_MAX, counted: Counted::Nothing }
     }
 }
 
 impl Multiset {
     /// Adds a value.
     pub(crate) fn push(&mut self, value: i64) {
-        self.pending.push(value);
-        if self.pending.len() >= self.pending_max {
+        self.waiting.push(value);
+        if self.waiting.len() >= self.waiting_max {
             self.settle();
         }
     }
 
     /// Adds values.
-    pub(crate) fn extend(&mut self, mut values: &[i64]) {
+    pub(crate) fn extend(&mut self, values: &[i64]) {
+        if !self.count_at_once(values.iter().copied()) {
+            self.wait(values, Waiting::extend);
+        }
+    }
+
+    /// Adds values that are given as distances from a base.
+    pub(crate) fn extend_codes(&mut self, base: i64, codes: &[u16]) {
+        if !self.count_at_once(codes.iter().map(|&code| value(base, code))) {
+            self.wait(codes, |waiting, codes| waiting.extend_codes(base, codes));
+        }
+    }
+
+    /// Counts values that are many enough to meet most of the memory they bring into the cache
+    /// more than once, if they are; whether all were added.
+    fn count_at_once(&mut self, values: impl ExactSizeIterator<Item = i64>) -> bool {
+        let Counted::Dense(dense) = &mut self.counted else { return false };
+        if values.len() * 2 < self.waiting_max || !dense.make_room(values.len()) {
+            return false;
+        }
+        let mut outside = Vec::new();
+        dense.count(values, |value| outside.push(value));
+        self.wait(&outside, Waiting::extend);
+        true
+    }
+
+    /// Lets values wait, settling in between.
+    fn wait<T>(&mut self, mut values: &[T], extend: impl Fn(&mut Waiting, &[T])) {
         while !values.is_empty() {
-            // Less than `pending_max` wait between calls.
-            let room = self.pending_max - self.pending.len();
+            // Less than `waiting_max` wait between calls.
+            let room = self.waiting_max - self.waiting.len();
             let (now, later) = values.split_at(room.min(values.len()));
-            self.pending.extend_from_slice(now);
-            if self.pending.len() >= self.pending_max {
+            extend(&mut self.waiting, now);
+            if self.waiting.len() >= self.waiting_max {
                 self.settle();
             }
             values = later;
@@ -90,61 +119,61 @@ impl Multiset {
     pub(crate) fn len(&self) -> u64 {
         let counted = match &self.counted {
             Counted::Nothing => 0,
-            Counted::Dense(dense) => dense.len,
+            Counted::Dense(dense) => dense.len(),
             Counted::Sorted(sorted) => sorted.len,
         };
-        counted + self.pending.len() as u64
+        counted + self.waiting.len() as u64
     }
 
-    /// Counts what is pending, in the form that suits; afterwards less than `pending_max` wait.
+    /// Counts what waits, in the form that suits; afterwards less than `waiting_max` wait.
     fn settle(&mut self) {
         if let Counted::Dense(dense) = &mut self.counted
-            && dense.count(&mut self.pending)
+            && self.waiting.count_into(dense)
         {
             return;
         }
         if let Some((base, span)) = self.dense_span() {
-            let mut dense = Dense { base, counts: vec![0; span], len: 0 };
-            if let Counted::Dense(old) = &self.counted {
-                let at = old.base.abs_diff(base) as usize;
-                dense.counts[at..at + old.counts.len()].copy_from_slice(&old.counts);
-                dense.len = old.len;
-            }
-            let all = dense.count(&mut self.pending);
+            let mut dense = match &self.counted {
+                Counted::Dense(old) => old.within(base, span),
+                _ => Dense::new(base, span),
+            };
+            let all = self.waiting.count_into(&mut dense);
             assert!(all, "the new span holds all values");
             self.counted = Counted::Dense(Box::new(dense));
-            self.pending_max = PENDING_MAX.max(span / SPAN_PER_PENDING);
-            self.pending = Vec::with_capacity(self.pending_max);
+            self.waiting_max = PENDING_MAX.max(span / SPAN_PER_PENDING);
+            self.waiting.clear(self.waiting_max);
             return;
         }
+        let len = self.waiting.len();
         let mut sorted = match std::mem::replace(&mut self.counted, Counted::Nothing) {
-            Counted::Nothing if !repeats(&self.pending) => {
-                self.pending_max = self.pending.len() * 2;
+            Counted::Nothing if self.is_dense_soon() || !self.repeats() => {
+                self.waiting_max = len * 2;
                 return;
             }
             Counted::Nothing => Sorted::default(),
             Counted::Dense(dense) => dense.into(),
             Counted::Sorted(sorted) => *sorted,
         };
-        self.pending.sort_unstable();
-        let distinct = self.pending.chunk_by(|a, b| a == b).count();
-        if sorted.values.is_empty() && distinct * 2 > self.pending.len() {
-            self.pending_max = self.pending.len() * 2;
+        let ascending = self.waiting.sorted();
+        let distinct = ascending.chunk_by(|a, b| a == b).count();
+        if sorted.values.is_empty() && distinct * 2 > len {
+            self.waiting_max = len * 2;
             return;
         }
-        sorted.merge(&self.pending);
-        self.pending_max = PLAIN_MAX.max(sorted.values.len() / 2);
-        self.pending.clear();
-        self.pending.shrink_to(self.pending_max);
+        sorted.merge(&ascending);
+        self.waiting_max = PLAIN_MAX.max(sorted.values.len() / 2);
+        self.waiting.clear(self.waiting_max);
         self.counted = Counted::Sorted(Box::new(sorted));
     }
 
     /// The first integer and the number of integers of a span that holds all values, where they
     /// may be counted one by one.
     fn dense_span(&self) -> Option<(i64, usize)> {
-        let (least, greatest) = range(&self.pending)?;
+        let (least, greatest) = self.waiting.range()?;
         let (mut from, mut to) = (least, greatest);
+        let mut per_value = SPAN_PER_VALUE;
         match &self.counted {
+            Counted::Nothing if self.waiting.is_narrow() => per_value = SPAN_PER_CODE,
             Counted::Nothing => {}
             Counted::Sorted(_) => return None,
             Counted::Dense(dense) => {
@@ -162,51 +191,32 @@ impl Multiset {
         }
         let distance = to.abs_diff(from);
         let len = self.len();
-        let narrow = distance < SPAN_MAX.min(len.saturating_mul(SPAN_PER_VALUE));
+        let narrow = distance < SPAN_MAX.min(len.saturating_mul(per_value));
         (narrow && len <= u32::MAX.into()).then(|| (from, distance as usize + 1))
     }
-}
 
-impl Dense {
-    fn last(&self) -> i64 {
-        // The span was measured between two 64-bit integers, and is never empty.
-        self.base.wrapping_add((self.counts.len() - 1) as i64)
+    /// Whether values that wait in 16 bits are about to be enough for a span, or too few to tell.
+    fn is_dense_soon(&self) -> bool {
+        let Some((least, greatest)) = self.waiting.range() else { return true };
+        let len = self.waiting.len() as u64;
+        self.waiting.is_narrow() && greatest.abs_diff(least) < 2 * SPAN_PER_CODE * len
     }
 
-    /// Counts those values that are in the span, and leaves the others; whether all were.
-    fn count(&mut self, values: &mut Vec<i64>) -> bool {
-        if self.len + values.len() as u64 > u32::MAX.into() {
-            return false;
-        }
-        let before = values.len();
-        let mut left = 0;
-        for place in 0..before {
-            let value = values[place];
-            // Below the base it wraps to more than any span.
-            let from_base = value.wrapping_sub(self.base).cast_unsigned();
-            match usize::try_from(from_base).ok().and_then(|at| self.counts.get_mut(at)) {
-                Some(count) => *count += 1,
-                None => {
-                    values[left] = value;
-                    left += 1;
-                }
-            }
-        }
-        values.truncate(left);
-        self.len += (before - left) as u64;
-        left == 0
-    }
-
-    fn iter(&self) -> impl Iterator<Item = (i64, u64)> {
-        let values = (self.base..=self.last()).zip(&self.counts);
-        values.filter(|(_, count)| **count > 0).map(|(value, &count)| (value, count.into()))
+    /// Whether values that wait seem to occur four times or more each, on average. Of s values
+    /// drawn from d that are equally frequent, some s²/2d are repetitions.
+    fn repeats(&self) -> bool {
+        let len = self.waiting.len();
+        let mut sample = self.waiting.sample((len / SAMPLE_MIN).clamp(1, SAMPLE_STEP));
+        sample.sort_unstable();
+        let repetitions = sample.windows(2).filter(|pair| pair[0] == pair[1]).count();
+        len * repetitions >= 2 * sample.len() * sample.len()
     }
 }
 
 impl From<Box<Dense>> for Sorted {
     fn from(dense: Box<Dense>) -> Self {
         let (values, counts) = dense.iter().unzip();
-        Self { values, counts, len: dense.len }
+        Self { values, counts, len: dense.len() }
     }
 }
 
@@ -236,21 +246,6 @@ impl Sorted {
     }
 }
 
-/// The least and the greatest.
-fn range(values: &[i64]) -> Option<(i64, i64)> {
-    Some((*values.iter().min()?, *values.iter().max()?))
-}
-
-/// Whether values seem to occur four times or more each, on average. Of s values drawn from d
-/// that are equally frequent, some s²/2d are repetitions.
-fn repeats(values: &[i64]) -> bool {
-    let step = (values.len() / SAMPLE_MIN).clamp(1, SAMPLE_STEP);
-    let mut sample: Vec<i64> = values.iter().step_by(step).copied().collect();
-    sample.sort_unstable();
-    let repetitions = sample.windows(2).filter(|pair| pair[0] == pair[1]).count();
-    values.len() * repetitions >= 2 * sample.len() * sample.len()
-}
-
 /// The values at the ranks of some quantiles, ascending, in the union of some multisets; `None`
 /// when there is no value.
 pub(crate) fn select(parts: &[&Multiset], quantiles: &[Quantile]) -> Option<Vec<i64>> {
@@ -260,25 +255,19 @@ pub(crate) fn select(parts: &[&Multiset], quantiles: &[Quantile]) -> Option<Vec<
     }
     let ranks = quantiles.iter().map(|q| q.rank(len));
     if parts.iter().all(|part| matches!(part.counted, Counted::Nothing)) {
-        let values = parts.iter().flat_map(|part| &part.pending).copied().collect();
-        return Some(select_plain(values, ranks));
+        return Some(select_plain(parts, ranks));
     }
     Some(match union_span(parts) {
-        Some((base, span)) => {
-            let mut counts = vec![0_u64; span];
-            for part in parts {
-                if let Counted::Dense(dense) = &part.counted {
-                    let at = dense.base.abs_diff(base) as usize;
-                    for (sum, &count) in counts[at..].iter_mut().zip(&dense.counts) {
-                        *sum += u64::from(count);
-                    }
-                }
-                part.pending.iter().for_each(|value| counts[value.abs_diff(base) as usize] += 1);
+        Some((base, span)) => match u32::try_from(len) {
+            Ok(_) => {
+                let add = |sum: &mut u32, count: u32| *sum = sum.wrapping_add(count);
+                walk_span(base, &counts(parts, base, span, add), ranks)
             }
-            // The span ends at a 64-bit integer.
-            let values = (0..).map(|place: i64| base.wrapping_add(place));
-            walk(values.zip(counts), ranks)
-        }
+            Err(_) => {
+                let add = |sum: &mut u64, count: u32| *sum = sum.wrapping_add(count.into());
+                walk_span(base, &counts(parts, base, span, add), ranks)
+            }
+        },
         None => {
             let mut entries: Vec<(i64, u64)> = Vec::new();
             for part in parts {
@@ -290,9 +279,9 @@ pub(crate) fn select(parts: &[&Multiset], quantiles: &[Quantile]) -> Option<Vec<
                         entries.extend(sorted.values.iter().copied().zip(counts));
                     }
                 }
-                let pending = entries.len();
-                entries.extend(part.pending.iter().map(|&value| (value, 1)));
-                entries[pending..].sort_unstable();
+                let waiting = entries.len();
+                part.waiting.for_each(|value| entries.push((value, 1)));
+                entries[waiting..].sort_unstable();
             }
             // A stable sort merges what is ascending already.
             entries.sort_by_key(|entry| entry.0);
@@ -301,8 +290,60 @@ pub(crate) fn select(parts: &[&Multiset], quantiles: &[Quantile]) -> Option<Vec<
     })
 }
 
+/// How often each integer of a span that holds everything occurs. No sum passes the number of
+/// values, which one holds.
+fn counts<T: Clone + Default>(
+    parts: &[&Multiset],
+    base: i64,
+    span: usize,
+    add: impl Fn(&mut T, u32),
+) -> Vec<T> {
+    let mut counts = vec![T::default(); span];
+    for part in parts {
+        if let Counted::Dense(dense) = &part.counted {
+            let at = dense.base.abs_diff(base) as usize;
+            dense.add_to(&mut counts[at..], &add);
+        }
+        part.waiting.for_each(|value| add(&mut counts[value.abs_diff(base) as usize], 1));
+    }
+    counts
+}
+
+/// Along the counts of the integers from `base` on: a chunk is summed as a whole before a rank is
+/// looked for in it.
+fn walk_span<T: Copy + Into<u64>>(
+    base: i64,
+    counts: &[T],
+    ranks: impl Iterator<Item = u64>,
+) -> Vec<i64> {
+    const CHUNK: usize = 64;
+    let of_chunk = |chunk: &[T]| chunk.iter().map(|&count| count.into()).sum::<u64>();
+    let mut chunks = counts.chunks(CHUNK);
+    let mut chunk = chunks.next().unwrap_or_default();
+    let (mut start, mut below, mut within) = (0, 0, of_chunk(chunk));
+    let at_rank = |rank: u64| {
+        while below + within < rank {
+            below += within;
+            start += chunk.len();
+            chunk = chunks.next().expect("a rank is at most the number of values");
+            within = of_chunk(chunk);
+        }
+        let mut up_to = below;
+        let place = chunk.iter().position(|&count| {
+            up_to += count.into();
+            up_to >= rank
+        });
+        let place = start + place.expect("the rank is in this chunk");
+        // The span ends at a 64-bit integer.
+        base.wrapping_add(place as i64)
+    };
+    ranks.map(at_rank).collect()
+}
+
 /// By selection: ranks ascend, so each one is looked for behind the one before.
-fn select_plain(mut values: Vec<i64>, ranks: impl Iterator<Item = u64>) -> Vec<i64> {
+fn select_plain(parts: &[&Multiset], ranks: impl Iterator<Item = u64>) -> Vec<i64> {
+    let mut values = Vec::with_capacity(parts.iter().map(|part| part.waiting.len()).sum());
+    parts.iter().for_each(|part| part.waiting.for_each(|value| values.push(value)));
     let mut from = 0;
     let at_rank = |rank: u64| {
         let place = rank as usize - 1;
@@ -342,7 +383,7 @@ fn union_span(parts: &[&Multiset]) -> Option<(i64, usize)> {
             Counted::Dense(dense) => Some((dense.base, dense.last())),
             Counted::Sorted(_) => return None,
         };
-        for (from, to) in dense.into_iter().chain(range(&part.pending)) {
+        for (from, to) in dense.into_iter().chain(part.waiting.range()) {
             union = Some(union.map_or((from, to), |(least, most)| (from.min(least), to.max(most))));
         }
     }

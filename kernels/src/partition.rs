@@ -12,9 +12,9 @@ use isotick_model::view::{Tumbling, View};
 use isotick_model::{Ticks, ValueColumn};
 
 use self::cells::Cells;
-use self::order::{Order, key_runs};
+use self::order::{Needed, Order, key_runs};
 use crate::filter;
-use crate::plan::Plan;
+use crate::plan::{Plan, Term};
 use crate::runs::{Groups, Run, Runs};
 use crate::tables::{KeyTable, PublisherTable};
 
@@ -66,6 +66,8 @@ pub struct Partitioner {
     /// Times in the windows asked for, inside `domain`.
     span: Span,
     truth: Truth,
+    /// Whether the plan has first or last values, which alone depend on the order in a run.
+    has_ends: bool,
 }
 
 /// The rows of a batch, by (key, window).
@@ -160,6 +162,10 @@ impl Partitioner {
             domain,
             span: domain,
             truth: Truth::Now,
+            has_ends: plan
+                .terms()
+                .iter()
+                .any(|(term, _)| matches!(term, Term::First(_) | Term::Last(_))),
         }
     }
 
@@ -182,8 +188,9 @@ impl Partitioner {
     /// The rows of a batch for which `select` is true (`None`: all), by (key, window). Keys and
     /// publishers of rows that enter windows get codes in the tables.
     ///
-    /// Rows that already come grouped by key and in canonical order per key are not moved, and
-    /// when they are also adjacent their buffers are shared: they come as runs. Others come as
+    /// Rows that already come grouped by key and in canonical order per key, or in such order as
+    /// the plan needs, are not moved, and when they are also adjacent their buffers are shared:
+    /// they come as runs. Others come as
     /// groups where `groups` allows it and there are not many more cells of (key, window) than
     /// rows; else they are sorted into runs.
     ///
@@ -204,11 +211,11 @@ impl Partitioner {
             Rows::Range(range) => self.slice(ticks, range),
             Rows::List(rows) => self.gather(ticks, &rows),
         };
+        let times = least.max(self.span.from)..=greatest.min(self.span.to - 1);
         let order = Order::of(&ticks);
-        let form = match order.key_runs() {
+        let form = match order.key_runs(self.needed(*times.start(), *times.end())) {
             Some(key_runs) => Form::Runs(self.runs(ticks, &key_runs, keys, publishers)),
             None => {
-                let times = least.max(self.span.from)..=greatest.min(self.span.to - 1);
                 let cells = groups
                     .then_some(())
                     .and_then(|()| Cells::of(times, ticks.keys.len(), ticks.len(), self.window));
@@ -234,6 +241,17 @@ impl Partitioner {
             }
         };
         Partitioned { form, unrepresentable, too_late }
+    }
+
+    /// The order that the plan needs within a key, of rows between these times.
+    fn needed(&self, least: i64, greatest: i64) -> Needed {
+        if self.has_ends {
+            return Needed::Canonical;
+        }
+        match (self.window.start_of(least), self.window.start_of(greatest)) {
+            (Some(first), Some(last)) if first == last => Needed::None,
+            _ => Needed::Time,
+        }
     }
 
     /// Rows in form, whose keys change where `key_runs` start.

@@ -13,6 +13,17 @@ pub(super) struct Order<'a> {
     pub(super) ranks: Vec<u32>,
 }
 
+/// The order within a key that a plan needs of rows to be runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Needed {
+    /// By time, publisher and sequence.
+    Canonical,
+    /// By time, so that windows follow one another.
+    Time,
+    /// None: there is one window.
+    None,
+}
+
 impl<'a> Order<'a> {
     pub(super) fn of(ticks: &'a Ticks) -> Self {
         let mut by_name: Vec<u32> = (0..ticks.publishers.len() as u32).collect();
@@ -34,8 +45,8 @@ impl<'a> Order<'a> {
     }
 
     /// Where the key changes, the first row included, when the rows are grouped by key (mostly: a
-    /// key may come back where groups are long) and in canonical order within each group.
-    pub(super) fn key_runs(&self) -> Option<Vec<u32>> {
+    /// key may come back where groups are long) and in the order that is needed within each group.
+    pub(super) fn key_runs(&self, needed: Needed) -> Option<Vec<u32>> {
         /// Groups of this many rows on average are worth no sorting.
         const GROUP_LEN: usize = 32;
         /// After this many rows the answer may be known.
@@ -51,7 +62,8 @@ impl<'a> Order<'a> {
             _ => key_runs(key),
         };
         let ends = starts.iter().skip(1).map(|&end| end as usize).chain([key.len()]);
-        for (&start, end) in starts.iter().zip(ends) {
+        let checked = if needed == Needed::None { 0 } else { starts.len() };
+        for (&start, end) in starts.iter().zip(ends).take(checked) {
             let start = start as usize;
             let run = &ts[start..end];
             let (mut backwards, mut ties) = (false, false);
@@ -61,6 +73,7 @@ impl<'a> Order<'a> {
             }
             let tied =
                 |row: usize| ts[row] == ts[row - 1] && self.compare_ties(row - 1, row).is_gt();
+            let ties = ties && needed == Needed::Canonical;
             if backwards || (ties && (start + 1..end).any(tied)) {
                 return None;
             }
