@@ -25,7 +25,7 @@ use crate::manifest::HistoryFile;
 use crate::parquet_file::Stored;
 
 /// Rows of a batch, at most.
-pub const BATCH_ROWS: usize = 1 << 16;
+pub const BATCH_ROWS: usize = 1 << 15;
 /// So many files are kept open between planning and reading, at most: the process has to keep
 /// handles for sockets and logs.
 const OPEN_FILES_MAX: usize = 256;
