@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use isotick_gpu::{Calibrate, Choice, GpuEngine, Settings};
-use isotick_kernels::{CpuEngine, Engine, EngineError, EngineKind, Partials, Plan, Runs};
+use isotick_kernels::{CpuEngine, Engine, EngineError, EngineKind, Groups, Partials, Plan, Runs};
 use isotick_scheduler::{Costs, OnFailure, choose};
 
 use crate::cli::EngineChoice;
@@ -104,7 +104,8 @@ impl Engine for Shared {
     }
 }
 
-/// Sends each batch to the engine that is predicted to be faster.
+/// Sends each batch in runs to the engine that is predicted to be faster. Rows in time order stay
+/// on the CPU as groups: bringing them into runs takes it longer than reducing them.
 struct Placed<G> {
     gpu: G,
     /// Of the CPU and the GPU.
@@ -134,6 +135,15 @@ impl<G: Engine> Engine for Placed<G> {
                 self.gpu.reduce(plan, runs)
             }
         }
+    }
+
+    fn takes_groups(&self) -> bool {
+        true
+    }
+
+    fn reduce_groups(&mut self, plan: &Plan, groups: &Groups) -> Result<Partials, EngineError> {
+        self.last = EngineKind::Cpu;
+        CpuEngine.reduce_groups(plan, groups)
     }
 }
 
@@ -174,12 +184,17 @@ mod tests {
         let mut alone = Windows::new(view.clone(), schema);
         let mut both = Windows::new(view, schema);
         let mut market = Market::new(1);
-        for (rows, kind) in
-            [(900, EngineKind::Cpu), (5_000, EngineKind::Gpu), (10, EngineKind::Cpu)]
-        {
-            let ticks = market.next_ticks(rows);
+        let (cpu, gpu) = (EngineKind::Cpu, EngineKind::Gpu);
+        let cases = [(900, true, cpu), (5_000, true, gpu), (5_000, false, cpu), (10, true, cpu)];
+        for (rows, by_key, kind) in cases {
+            let mut ticks = market.next_ticks(rows);
+            if by_key {
+                let mut order: Vec<u32> = (0..rows as u32).collect();
+                order.sort_by_key(|&row| ticks.key[row as usize]);
+                ticks = ticks.take(&order);
+            }
             both.update_all(&ticks, &mut placed).unwrap();
-            assert_eq!(placed.kind(), kind, "{rows} rows");
+            assert_eq!(placed.kind(), kind, "{rows} rows, by key: {by_key}");
             alone.update_all(&ticks, &mut CpuEngine).unwrap();
         }
         assert_eq!(both.rows(), alone.rows());
