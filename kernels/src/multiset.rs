@@ -29,6 +29,8 @@ const SPAN_MAX: u64 = 1 << 20;
 const SPAN_PER_VALUE: u64 = 4;
 /// The same before anything is counted, of values that wait in 16 bits.
 const SPAN_PER_CODE: u64 = 2;
+/// Values in 16 bits, before it is looked whether they repeat.
+const CODES_MAX: u64 = 4096;
 /// Values that are looked at to see how often values repeat: at least this many, and a share that
 /// costs next to nothing of what there is.
 const SAMPLE_MIN: usize = 256;
@@ -132,7 +134,8 @@ impl Multiset {
         {
             return;
         }
-        if let Some((base, span)) = self.dense_span() {
+        let Some((least, greatest)) = self.waiting.range() else { return };
+        if let Some((base, span)) = self.dense_span(least, greatest) {
             let mut dense = match &self.counted {
                 Counted::Dense(old) => old.within(base, span),
                 _ => Dense::new(base, span),
@@ -146,19 +149,18 @@ impl Multiset {
         }
         let len = self.waiting.len();
         let mut sorted = match std::mem::replace(&mut self.counted, Counted::Nothing) {
-            Counted::Nothing if self.is_dense_soon() || !self.repeats() => {
-                self.waiting_max = len * 2;
-                return;
-            }
-            Counted::Nothing => Sorted::default(),
+            Counted::Nothing => match self.until_dense(least.abs_diff(greatest)) {
+                Some(enough) => return self.wait_for(enough.min(len * 2)),
+                None if !self.repeats() => return self.wait_for(len * 2),
+                None => Sorted::default(),
+            },
             Counted::Dense(dense) => dense.into(),
             Counted::Sorted(sorted) => *sorted,
         };
         let ascending = self.waiting.sorted();
         let distinct = ascending.chunk_by(|a, b| a == b).count();
         if sorted.values.is_empty() && distinct * 2 > len {
-            self.waiting_max = len * 2;
-            return;
+            return self.wait_for(len * 2);
         }
         sorted.merge(&ascending);
         self.waiting_max = PLAIN_MAX.max(sorted.values.len() / 2);
@@ -166,10 +168,15 @@ impl Multiset {
         self.counted = Counted::Sorted(Box::new(sorted));
     }
 
+    /// Lets so many values wait, more than do.
+    fn wait_for(&mut self, len: usize) {
+        self.waiting_max = len;
+        self.waiting.make_room(len);
+    }
+
     /// The first integer and the number of integers of a span that holds all values, where they
     /// may be counted one by one.
-    fn dense_span(&self) -> Option<(i64, usize)> {
-        let (least, greatest) = self.waiting.range()?;
+    fn dense_span(&self, least: i64, greatest: i64) -> Option<(i64, usize)> {
         let (mut from, mut to) = (least, greatest);
         let mut per_value = SPAN_PER_VALUE;
         match &self.counted {
@@ -195,11 +202,14 @@ impl Multiset {
         (narrow && len <= u32::MAX.into()).then(|| (from, distance as usize + 1))
     }
 
-    /// Whether values that wait in 16 bits are about to be enough for a span, or too few to tell.
-    fn is_dense_soon(&self) -> bool {
-        let Some((least, greatest)) = self.waiting.range() else { return true };
+    /// How many values must wait to be counted in a span, its last integer so far from its first:
+    /// of values in 16 bits, while they are few or that is soon.
+    fn until_dense(&self, distance: u64) -> Option<usize> {
         let len = self.waiting.len() as u64;
-        self.waiting.is_narrow() && greatest.abs_diff(least) < 2 * SPAN_PER_CODE * len
+        // What is just enough for the span, as `dense_span` has it.
+        let enough = distance / SPAN_PER_CODE + 1;
+        let soon = len < CODES_MAX || enough <= 2 * len;
+        (self.waiting.is_narrow() && soon).then_some(enough as usize)
     }
 
     /// Whether values that wait seem to occur four times or more each, on average. Of s values

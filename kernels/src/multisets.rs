@@ -3,9 +3,10 @@
 use isotick_model::ValueColumn;
 
 use crate::grid::Grid;
-use crate::multiset::Multiset;
+use crate::multiset::{Multiset, are_codes, base_around, distance};
 use crate::partition::Form;
 use crate::plan::{Plan, ValuesOf};
+use crate::runs::Groups;
 
 /// What a plan's [`Plan::values`] come to, per slot. Of a plan without quantiles it is empty and
 /// costs nothing.
@@ -14,12 +15,109 @@ pub(crate) struct Multisets {
     kinds: Vec<ValuesOf>,
     /// Slot by slot, one per kind.
     sets: Vec<Multiset>,
+    by_group: ByGroup,
+    /// One per kind.
+    bases: Vec<Base>,
+}
+
+/// From what base the values of late batches had 16-bit distances.
+#[derive(Clone, Copy, Debug, Default)]
+struct Base {
+    base: i64,
+    /// Batches that are taken value by value before a base is looked for again: those before had
+    /// values too far from each other.
+    skipped: u8,
+}
+
+/// Batches between two looks for a base.
+const SKIPPED: u8 = 32;
+
+/// The values of a batch's groups, each group's one after another: brought there in one walk, so
+/// that each multiset is met once a batch. Kept for its memory.
+#[derive(Debug, Default)]
+struct ByGroup {
+    /// Distances from a base.
+    codes: Vec<u16>,
+    /// Per group, where the next of its codes goes.
+    ends: Vec<u32>,
+}
+
+impl ByGroup {
+    /// Brings valid values to their groups; whether all had codes of the base. Else there is
+    /// nothing to be used.
+    fn fill(&mut self, groups: &Groups, column: &ValueColumn, grid: Grid, base: i64) -> bool {
+        let Self { codes, ends } = self;
+        let mut start = 0;
+        ends.clear();
+        ends.extend(groups.groups.iter().map(|group| {
+            let first = start;
+            start += group.rows;
+            first
+        }));
+        // What is there is overwritten, or not read.
+        codes.resize(groups.group_of.len(), 0);
+        let mut all = 0;
+        let mut bring = |(&group, &value): (&u32, &i64)| {
+            let distance = distance(grid.code(value), base);
+            all |= distance;
+            let end = &mut ends[group as usize];
+            codes[*end as usize] = distance as u16;
+            // Rows of a batch are fewer than 2^32.
+            *end = end.wrapping_add(1);
+        };
+        let rows = groups.group_of.iter().zip(&*column.values);
+        match valid_rows(column) {
+            None => rows.for_each(bring),
+            Some(is_valid) => {
+                rows.enumerate().filter(|(row, _)| is_valid(*row)).for_each(|row| bring(row.1));
+            }
+        }
+        are_codes(all)
+    }
+
+    /// Fills, with a base of the batch's own where the one before does not suit; the base, where
+    /// there is one for all values.
+    fn fill_based(
+        &mut self,
+        groups: &Groups,
+        column: &ValueColumn,
+        grid: Grid,
+        last: &mut Base,
+    ) -> Option<i64> {
+        if last.skipped > 0 {
+            last.skipped -= 1;
+            return None;
+        }
+        if !self.fill(groups, column, grid, last.base) {
+            last.base = base_around(grid.code(*column.values.first()?));
+            if !self.fill(groups, column, grid, last.base) {
+                last.skipped = SKIPPED;
+                return None;
+            }
+        }
+        Some(last.base)
+    }
+
+    /// The codes of each group, in the order of the groups.
+    fn codes<'a>(&'a self, groups: &'a Groups) -> impl Iterator<Item = &'a [u16]> {
+        let mut start = 0;
+        groups.groups.iter().zip(&self.ends).map(move |(group, &end)| {
+            let codes = &self.codes[start as usize..end as usize];
+            start += group.rows;
+            codes
+        })
+    }
 }
 
 impl Multisets {
     /// No slots yet.
     pub(crate) fn new(plan: &Plan) -> Self {
-        Self { kinds: plan.values().to_vec(), sets: Vec::new() }
+        Self {
+            kinds: plan.values().to_vec(),
+            sets: Vec::new(),
+            by_group: ByGroup::default(),
+            bases: vec![Base::default(); plan.values().len()],
+        }
     }
 
     /// Whether the plan has no quantiles: then nothing need be added.
@@ -41,7 +139,7 @@ impl Multisets {
 
     /// Adds the rows of a batch, whose runs or groups have these slots.
     pub(crate) fn add(&mut self, form: &Form, slots: &[u32]) {
-        let Self { kinds, sets } = self;
+        let Self { kinds, sets, by_group, bases } = self;
         let Some(last) = slots.iter().max() else { return };
         let len = (*last as usize + 1) * kinds.len();
         if sets.len() < len {
@@ -67,6 +165,14 @@ impl Multisets {
                     }
                 }
                 Form::Groups(groups) => {
+                    if let Some(base) =
+                        by_group.fill_based(groups, column, grid, &mut bases[number])
+                    {
+                        for (codes, &slot) in by_group.codes(groups).zip(slots) {
+                            sets[place(slot)].extend_codes(base, codes);
+                        }
+                        continue;
+                    }
                     let places: Vec<usize> = slots.iter().map(|&slot| place(slot)).collect();
                     let rows = groups.group_of.iter().zip(&*column.values);
                     let mut push = |group: u32, value: i64| {

@@ -6,7 +6,10 @@ use super::dense::Dense;
 #[derive(Clone, Debug)]
 pub(super) enum Waiting {
     /// Every value is `base`, at most [`BASE_MAX`], and its code.
-    Narrow { base: i64, codes: Vec<u16> },
+    Narrow {
+        base: i64,
+        codes: Vec<u16>,
+    },
     Wide(Vec<i64>),
 }
 
@@ -99,8 +102,8 @@ impl Waiting {
     /// Adds values that have no codes of the base, though perhaps of another.
     fn extend_far(&mut self, new: &[i64]) {
         let Self::Narrow { base, codes } = self else { return self.extend(new) };
-        let held = codes.iter().min().zip(codes.iter().max());
-        let held = held.map(|(&least, &most)| (value(*base, least), value(*base, most)));
+        let held = code_range(codes);
+        let held = held.map(|(least, most)| (value(*base, least), value(*base, most)));
         let (least, most) = held.into_iter().chain(range(new)).reduce(union).unwrap_or_default();
         let span = least.abs_diff(most);
         if span > CODE_MAX {
@@ -121,7 +124,7 @@ impl Waiting {
     pub(super) fn range(&self) -> Option<(i64, i64)> {
         match self {
             Self::Narrow { base, codes } => {
-                let (least, most) = (*codes.iter().min()?, *codes.iter().max()?);
+                let (least, most) = code_range(codes)?;
                 Some((value(*base, least), value(*base, most)))
             }
             Self::Wide(values) => range(values),
@@ -156,6 +159,14 @@ impl Waiting {
                 values.sort_unstable();
                 values.clone()
             }
+        }
+    }
+
+    /// Takes the memory of so many values, and no more.
+    pub(super) fn make_room(&mut self, len: usize) {
+        match self {
+            Self::Narrow { codes, .. } => codes.reserve_exact(len.saturating_sub(codes.len())),
+            Self::Wide(values) => values.reserve_exact(len.saturating_sub(values.len())),
         }
     }
 
@@ -212,6 +223,16 @@ pub(super) fn value(base: i64, code: u16) -> i64 {
 /// The least and the greatest.
 fn range(values: &[i64]) -> Option<(i64, i64)> {
     Some((*values.iter().min()?, *values.iter().max()?))
+}
+
+/// The least and the greatest code.
+fn code_range(codes: &[u16]) -> Option<(u16, u16)> {
+    // In the order of signed integers, which every machine compares many at a time.
+    const SIGN: u16 = 1 << 15;
+    let signed = codes.iter().map(|code| (code ^ SIGN).cast_signed());
+    let (least, most) =
+        signed.fold((i16::MAX, i16::MIN), |range, code| (range.0.min(code), range.1.max(code)));
+    (!codes.is_empty()).then_some((least.cast_unsigned() ^ SIGN, most.cast_unsigned() ^ SIGN))
 }
 
 /// The least and the greatest of two such pairs.
