@@ -25,7 +25,31 @@ pub(super) struct Merge {
     runs: Vec<Run>,
     /// The runs whose next row has the key that is being merged, and that row's time.
     active: Vec<(usize, i64)>,
+    publishers: Publishers,
     batch_rows: usize,
+}
+
+/// The publishers so far; their order is the codes in all batches.
+#[derive(Default)]
+struct Publishers {
+    names: Vec<PublisherId>,
+    codes: HashMap<PublisherId, u32>,
+}
+
+impl Publishers {
+    /// The codes of a batch's publishers.
+    fn codes_of(&mut self, batch: &Ticks) -> Vec<u32> {
+        let code = |publisher: &PublisherId| match self.codes.get(publisher) {
+            Some(&code) => code,
+            None => {
+                let code = self.names.len() as u32;
+                self.names.push(publisher.clone());
+                self.codes.insert(publisher.clone(), code);
+                code
+            }
+        };
+        batch.publishers.iter().map(code).collect()
+    }
 }
 
 /// Parts that follow each other in order, and the batch that is being read.
@@ -33,6 +57,8 @@ struct Run {
     parts: std::vec::IntoIter<Part>,
     reader: Option<PartReader>,
     batch: Ticks,
+    /// The codes of the batch's publishers in what comes out.
+    publishers: Vec<u32>,
     at: usize,
     /// Where the rows of the key at `at` end in the batch.
     key_end: usize,
@@ -41,10 +67,15 @@ struct Run {
 impl Merge {
     /// `runs` are the parts of each, in order.
     pub fn new(schema: &StreamSchema, runs: Vec<Vec<Part>>, batch_rows: usize) -> Result<Self> {
-        let mut merge =
-            Self { schema: schema.clone(), runs: Vec::new(), active: Vec::new(), batch_rows };
+        let mut merge = Self {
+            schema: schema.clone(),
+            runs: Vec::new(),
+            active: Vec::new(),
+            publishers: Publishers::default(),
+            batch_rows,
+        };
         for parts in runs {
-            merge.runs.extend(Run::new(parts)?);
+            merge.runs.extend(Run::new(parts, &mut merge.publishers)?);
         }
         Ok(merge)
     }
@@ -52,9 +83,13 @@ impl Merge {
     /// `None` when there is no row left.
     fn next_batch(&mut self) -> Result<Option<Ticks>> {
         let mut out = Output::new(&self.schema, self.batch_rows);
+        let mut new_key = true;
         while out.ts_event.len() < self.batch_rows {
-            if self.active.is_empty() && !self.next_key() {
-                break;
+            if self.active.is_empty() {
+                if !self.next_key() {
+                    break;
+                }
+                new_key = true;
             }
             let (position, limit) = self.least();
             let (number, _) = self.active[position];
@@ -65,13 +100,16 @@ impl Merge {
                 None => wanted,
             };
             let run = &mut self.runs[number];
+            if std::mem::take(&mut new_key) {
+                out.keys.push(run.key().clone());
+            }
             out.append(run, count);
-            match run.advance(count)? {
+            match run.advance(count, &mut self.publishers)? {
                 true => self.active[position].1 = run.batch.ts_event[run.at],
                 false => drop(self.active.remove(position)),
             }
         }
-        Ok((!out.ts_event.is_empty()).then(|| out.into_ticks()))
+        Ok((!out.ts_event.is_empty()).then(|| out.into_ticks(self.publishers.names.clone())))
     }
 
     /// Begins the least key that is left; false when none is.
@@ -150,10 +188,11 @@ impl Iterator for Merge {
 
 impl Run {
     /// `None` where there is no row.
-    fn new(parts: Vec<Part>) -> Result<Option<Self>> {
+    fn new(parts: Vec<Part>, publishers: &mut Publishers) -> Result<Option<Self>> {
         let (mut parts, mut reader) = (parts.into_iter(), None);
         let Some(batch) = next_batch(&mut parts, &mut reader)? else { return Ok(None) };
-        let mut run = Self { parts, reader, batch, at: 0, key_end: 0 };
+        let publishers = publishers.codes_of(&batch);
+        let mut run = Self { parts, reader, batch, publishers, at: 0, key_end: 0 };
         run.find_key_end();
         Ok(Some(run))
     }
@@ -170,7 +209,7 @@ impl Run {
     }
 
     /// Passes over rows of the current key; whether the next row has that key as well.
-    fn advance(&mut self, rows: usize) -> Result<bool> {
+    fn advance(&mut self, rows: usize, publishers: &mut Publishers) -> Result<bool> {
         self.at += rows;
         if self.at < self.key_end {
             return Ok(true);
@@ -182,6 +221,7 @@ impl Run {
         match next_batch(&mut self.parts, &mut self.reader)? {
             Some(batch) => {
                 let same = batch.key_of(0) == self.batch.key_of(self.at - 1);
+                self.publishers = publishers.codes_of(&batch);
                 (self.batch, self.at) = (batch, 0);
                 self.find_key_end();
                 Ok(same)
@@ -220,9 +260,6 @@ fn next_batch(
 struct Output {
     ts_event: Vec<i64>,
     sequence: Vec<u64>,
-    publishers: Vec<PublisherId>,
-    /// The codes of `publishers`.
-    publisher_codes: HashMap<PublisherId, u32>,
     publisher: Vec<u32>,
     keys: Vec<Key>,
     key: Vec<u32>,
@@ -238,8 +275,6 @@ impl Output {
         Self {
             ts_event: Vec::with_capacity(rows),
             sequence: Vec::with_capacity(rows),
-            publishers: Vec::new(),
-            publisher_codes: HashMap::new(),
             publisher: Vec::with_capacity(rows),
             keys: Vec::new(),
             key: Vec::with_capacity(rows),
@@ -249,27 +284,18 @@ impl Output {
         }
     }
 
-    /// Appends the next rows of a run, which all have one key.
+    /// Appends the next rows of a run, which all have the last key.
     fn append(&mut self, run: &Run, rows: usize) {
         let (ticks, range) = (&run.batch, run.at..run.at + rows);
         let before = self.ts_event.len();
         self.ts_event.extend_from_slice(&ticks.ts_event[range.clone()]);
         self.sequence.extend_from_slice(&ticks.sequence[range.clone()]);
-        if self.keys.last() != Some(run.key()) {
-            self.keys.push(run.key().clone());
-        }
         self.key.resize(before + rows, self.keys.len() as u32 - 1);
         match ticks.publisher.is_empty() {
-            true => {
-                let code = self.publisher_code(&ticks.publishers[0]);
-                self.publisher.resize(before + rows, code);
-            }
+            true => self.publisher.resize(before + rows, run.publishers[0]),
             false => {
                 let codes = ticks.publisher[range.clone()].iter();
-                for publisher in codes.map(|&code| &ticks.publishers[code as usize]) {
-                    let code = self.publisher_code(publisher);
-                    self.publisher.push(code);
-                }
+                self.publisher.extend(codes.map(|&code| run.publishers[code as usize]));
             }
         }
         for ((values, nulls), column) in self.values.iter_mut().zip(&ticks.values) {
@@ -292,22 +318,7 @@ impl Output {
         }
     }
 
-    fn publisher_code(&mut self, publisher: &PublisherId) -> u32 {
-        if let Some(last) = self.publisher.last()
-            && self.publishers[*last as usize] == *publisher
-        {
-            return *last;
-        }
-        if let Some(&code) = self.publisher_codes.get(publisher) {
-            return code;
-        }
-        let code = self.publishers.len() as u32;
-        self.publishers.push(publisher.clone());
-        self.publisher_codes.insert(publisher.clone(), code);
-        code
-    }
-
-    fn into_ticks(self) -> Ticks {
+    fn into_ticks(self, publishers: Vec<PublisherId>) -> Ticks {
         let column = |(values, mut nulls): (Vec<i64>, NullBufferBuilder)| ValueColumn {
             values: values.into(),
             nulls: nulls.finish().filter(|nulls| nulls.null_count() > 0),
@@ -315,7 +326,7 @@ impl Output {
         Ticks {
             ts_event: self.ts_event.into(),
             sequence: self.sequence.into(),
-            publishers: self.publishers,
+            publishers,
             publisher: self.publisher.into(),
             keys: self.keys,
             key: self.key.into(),
