@@ -190,7 +190,10 @@ mod tests {
             let mut ticks = market.next_ticks(rows);
             if by_key {
                 let mut order: Vec<u32> = (0..rows as u32).collect();
-                order.sort_by_key(|&row| ticks.key[row as usize]);
+                order.sort_by_key(|&row| {
+                    let row = row as usize;
+                    (ticks.key[row], ticks.ts_event[row], ticks.sequence[row])
+                });
                 ticks = ticks.take(&order);
             }
             both.update_all(&ticks, &mut placed).unwrap();

@@ -15,9 +15,7 @@ pub fn missing() -> Option<&'static str> {
     let has = |bits: u32, wanted: u32| bits & wanted == wanted;
     let first = __cpuid_count(1, 0).ecx;
     let leaves = __cpuid_count(0, 0).eax;
-    let enough = leaves >= 7
-        && has(first, LEAF_1_ECX)
-        && has(__cpuid_count(7, 0).ebx, LEAF_7_EBX);
+    let enough = leaves >= 7 && has(first, LEAF_1_ECX) && has(__cpuid_count(7, 0).ebx, LEAF_7_EBX);
     (!enough).then_some(
         "isotick: this build is for x86-64 processors with AVX2 (Haswell of 2013, Zen of 2017 and \
          later), which this one is not; build it with RUSTFLAGS=-Ctarget-cpu=native",
