@@ -16,6 +16,7 @@ mod error;
 mod fields;
 mod lines;
 mod parquet_file;
+mod pieces;
 mod text;
 mod text_file;
 

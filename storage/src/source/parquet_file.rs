@@ -3,7 +3,6 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::ops::{Range, RangeInclusive};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -20,17 +19,17 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::basic::Type as PhysicalType;
 use parquet::errors::ParquetError;
-use parquet::file::metadata::ParquetMetaData;
 use parquet::file::statistics::Statistics;
-
-use bytes::Bytes;
 
 use super::array::{self, KeyDictionary, Site};
 use super::batch::{Columns, Refusals, finish, keys_of};
 use super::fields::stated_scale;
+use super::pieces::Pieces;
 use super::{Plan, Progress, ProgressUnit, SourceBatch, SourceError, open, read_error};
-use crate::parquet_file::Chunks;
 use crate::selected;
+
+/// Rows whose keys are looked at together: their codes stay in the nearest cache.
+const SELECT_ROWS: usize = 32_768;
 
 /// A Parquet file being read.
 pub(super) struct ParquetFile {
@@ -125,9 +124,9 @@ pub(super) fn group_reader(
     rows: RowsWanted,
 ) -> Result<ParquetRecordBatchReader, SourceError> {
     let mask = ProjectionMask::roots(metadata.parquet_schema(), fields.iter().copied());
-    let chunks = guard(path, || chunks(file, metadata.metadata(), group, &mask))?;
+    let pieces = guard(path, || Pieces::new(file, metadata.metadata(), group, &mask))?;
     guard(path, || {
-        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(chunks, metadata.clone())
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(pieces, metadata.clone())
             .with_row_groups(vec![group])
             .with_projection(mask)
             .with_batch_size(batch_rows);
@@ -144,26 +143,6 @@ pub(super) enum RowsWanted {
     /// From this one on.
     From(usize),
     Selected(RowSelection),
-}
-
-/// Reads the chosen columns of a row group, each in one piece: pages are many and small.
-fn chunks(
-    file: &File,
-    metadata: &ParquetMetaData,
-    group: usize,
-    mask: &ProjectionMask,
-) -> Result<Chunks, ParquetError> {
-    let columns = metadata.row_group(group).columns().iter().enumerate();
-    // A damaged footer may claim more than there is.
-    let length = file.metadata()?.len();
-    let chunks = columns.filter(|(leaf, _)| mask.leaf_included(*leaf)).map(|(_, column)| {
-        let (start, len) = column.byte_range();
-        let mut bytes = Vec::with_capacity(len.min(length) as usize);
-        (&*file).seek(SeekFrom::Start(start))?;
-        file.take(len).read_to_end(&mut bytes)?;
-        Ok((start, Bytes::from(bytes)))
-    });
-    chunks.collect::<Result<_, ParquetError>>().map(Chunks::new)
 }
 
 /// The next rows of a reader.
@@ -375,7 +354,7 @@ impl ParquetFile {
     /// Opens the reader of the row group; whether there is a row in it that is wanted.
     fn open_group(&mut self, plan: &Plan) -> Result<bool, SourceError> {
         let (path, rows) = (&plan.path, plan.batch_rows);
-        let open = |metadata, fields: &[usize], rows_wanted| {
+        let open = |metadata, fields: &[usize], rows, rows_wanted| {
             group_reader(path, &self.file, metadata, self.group, fields, rows, rows_wanted)
         };
         let whole = self.next_row == self.group_start
@@ -395,7 +374,7 @@ impl ParquetFile {
             keys.dedup();
             let place = |field: &usize| keys.binary_search(field).expect("it is one of them");
             let columns: Vec<usize> = plan.bindings.keys.iter().map(place).collect();
-            let mut keys = open(&self.metadata, &keys, RowsWanted::From(0))?;
+            let mut keys = open(&self.metadata, &keys, rows.min(SELECT_ROWS), RowsWanted::From(0))?;
             let batches = std::iter::from_fn(|| next_of(path, &mut keys).transpose());
             if let Some(selected) = selected::select(batches, &columns, &needed.keys)? {
                 let ordinals = selected.rows.iter().map(|&row| self.group_start + u64::from(row));
@@ -403,17 +382,19 @@ impl ParquetFile {
                 if ordinals.is_empty() {
                     return Ok(false);
                 }
-                let rows = RowsWanted::Selected(selected.selection);
-                self.reader = Some(open(&self.metadata, &fields, rows)?);
+                let selection = RowsWanted::Selected(selected.selection);
+                let rows = rows.min(ordinals.len());
+                self.reader = Some(open(&self.metadata, &fields, rows, selection)?);
                 self.selected = Some(ordinals);
                 return Ok(true);
             }
         }
         let skip = || RowsWanted::From((self.next_row - self.group_start) as usize);
         let seconds = self.seconds.as_ref();
-        self.seconds_reader =
-            seconds.map(|metadata| open(metadata, &[plan.bindings.time], skip())).transpose()?;
-        self.reader = Some(open(&self.metadata, &fields, skip())?);
+        self.seconds_reader = seconds
+            .map(|metadata| open(metadata, &[plan.bindings.time], rows, skip()))
+            .transpose()?;
+        self.reader = Some(open(&self.metadata, &fields, rows, skip())?);
         Ok(true)
     }
 
