@@ -196,3 +196,6 @@ fn valid_rows(column: &ValueColumn) -> Option<impl Fn(usize) -> bool> {
     let nulls = column.nulls.as_ref().filter(|nulls| nulls.null_count() > 0)?;
     Some(|row| nulls.is_valid(row))
 }
+
+#[cfg(test)]
+mod tests;

@@ -48,6 +48,19 @@ fn random(len: usize, below: u64, step: i64, seed: u64) -> Vec<i64> {
     (0..len).map(|_| next()).collect()
 }
 
+/// As codes, where the chunk has some.
+fn extend_by_codes(set: &mut Multiset, values: &[i64]) {
+    let base = base_around(values.first().copied().unwrap_or_default());
+    let distances: Vec<u64> = values.iter().map(|&value| distance(value, base)).collect();
+    match are_codes(distances.iter().fold(0, |all, distance| all | distance)) {
+        true => {
+            let codes: Vec<u16> = distances.iter().map(|&distance| distance as u16).collect();
+            set.extend_codes(base, &codes);
+        }
+        false => set.extend(values),
+    }
+}
+
 /// Values that come to every form, by name.
 fn cases() -> Vec<(&'static str, Vec<i64>)> {
     let ends = [i64::MIN, i64::MAX, 0, -1, i64::MIN + 1];
@@ -68,6 +81,12 @@ fn cases() -> Vec<(&'static str, Vec<i64>)> {
         ("sorted", random(50_000, 2_000, 1 << 40, 4)),
         ("sorted", (0..20_000).map(|place| ends[place % 5]).collect()),
         ("sorted", leaves),
+        ("dense", random(70_000, 300, 1, 7).iter().map(|v| v - 150).collect()),
+        ("dense", random(40_000, 65_536, 1, 9).iter().map(|v| v - 70_000).collect()),
+        ("plain", random(1023, 65_536, 1, 10)),
+        ("plain", vec![-32_768, 32_767, 0, -32_768]),
+        ("plain", vec![i64::MAX, i64::MAX - 65_535, i64::MAX, i64::MIN]),
+        ("sorted", random(20_000, 6, 10_000, 11)),
     ]
 }
 
@@ -123,9 +142,10 @@ proptest! {
         for (number, chunk) in shuffled.chunks(1 + (seed % 700) as usize).enumerate() {
             let set = &mut sets[(seed as usize).wrapping_add(number) % parts];
             let chunk: Vec<i64> = chunk.iter().map(|pair| pair.0).collect();
-            match number % 2 {
+            match number % 3 {
                 0 => set.extend(&chunk),
-                _ => chunk.iter().for_each(|&value| set.push(value)),
+                1 => chunk.iter().for_each(|&value| set.push(value)),
+                _ => extend_by_codes(set, &chunk),
             }
         }
         let mut sets: Vec<&Multiset> = sets.iter().collect();
@@ -144,6 +164,63 @@ fn a_lost_and_a_doubled_value_are_noticed() {
     let (a, b) = (of(&least[..5000]), of(&least[5000..]));
     assert_eq!(select(&[&a, &b], &QUANTILES), expected);
     assert_ne!(select(&[&a, &a, &b], &QUANTILES), expected, "a part merged twice");
+}
+
+/// What waits takes 16 bits exactly while the values are less than 2^16 apart, wherever they lie.
+#[test]
+fn values_near_each_other_wait_in_16_bits() {
+    for least in [i64::MIN, i64::MIN + 1, -65_536, -1, 0, 1 << 40, i64::MAX - 65_536] {
+        for (apart, narrow) in [(65_534, true), (65_535, true), (65_536, false)] {
+            let values = [least, least + apart, least + 1, least + apart - 1];
+            for at in 0..values.len() {
+                let mut values = values;
+                values.rotate_left(at);
+                let mut pushed = Multiset::default();
+                values.iter().for_each(|&value| pushed.push(value));
+                let mut by_codes = Multiset::default();
+                values.chunks(1).for_each(|chunk| extend_by_codes(&mut by_codes, chunk));
+                for set in [&of(&values), &pushed, &by_codes] {
+                    assert_eq!(set.waiting.is_narrow(), narrow, "{least} and {apart} more");
+                    assert_selects(&[set], &values);
+                }
+            }
+        }
+    }
+}
+
+/// Counts of 16 bits hold as many values as one of them counts, and grow with the next.
+#[test]
+fn counts_widen_before_they_overflow() {
+    const FULL: usize = u16::MAX as usize;
+    for more in 0..3 {
+        let mut values = vec![7; FULL - 1 + more];
+        values[0] = 6;
+        for pieces in [1, 1000, FULL] {
+            let mut set = Multiset::default();
+            values.chunks(pieces).for_each(|chunk| set.extend(chunk));
+            set.settle();
+            let Counted::Dense(dense) = &set.counted else { panic!("dense") };
+            assert_eq!(dense.is_small(), more < 2, "{more}, {pieces}");
+            assert_selects(&[&set], &values);
+            assert_selects(&[&set, &set], &[&values[..], &values].concat());
+        }
+    }
+}
+
+/// A value far from a span: before and after it, waiting, then counted.
+#[test]
+fn one_value_far_from_the_others() {
+    for far in [i64::MIN, -1_000_000, -70_000, 70_000, 1 << 21, i64::MAX] {
+        for at in [0, 500, 1023, 4000, 5999] {
+            let mut values = random(6000, 1000, 1, 12);
+            values[at] = far;
+            for pieces in [1, 100, 6000] {
+                let mut set = Multiset::default();
+                values.chunks(pieces).for_each(|chunk| extend_by_codes(&mut set, chunk));
+                assert_selects(&[&set, &of(&[far])], &[&values[..], &[far]].concat());
+            }
+        }
+    }
 }
 
 /// A span whose counts could pass 32 bits is given up before they do.
