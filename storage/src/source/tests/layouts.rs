@@ -70,7 +70,8 @@ fn check(what: &str, sample: &Sample, skips: bool) {
             };
             let needed = Some(Needed { keys, one_window: None, latest_ns: i64::MAX });
             let columns = Some(columns.to_vec());
-            let options = SourceOptions { needed, columns, batch_rows: 70, ..Default::default() };
+            let batch_rows = if selected { 70 } else { 10_000 };
+            let options = SourceOptions { needed, columns, batch_rows, ..Default::default() };
             let mut source = Source::open(&sample.path, &options, &schema).unwrap();
             let (mut flat, mut read) = (Flat::default(), 0);
             while let Some(batch) = source.next_batch().unwrap() {
@@ -158,7 +159,9 @@ fn keys_of_any_text_type_are_selected() {
         dictionary(DataType::Int8),
         dictionary(DataType::UInt16),
     ] {
-        let skips = !matches!(data_type, DataType::Dictionary(..));
-        check(&data_type.to_string(), &write(50, &data_type, properties()), skips);
+        // Codes of other widths are not looked into: such a file is read whole.
+        let narrow =
+            [dictionary(DataType::Int8), dictionary(DataType::UInt16)].contains(&data_type);
+        check(&data_type.to_string(), &write(50, &data_type, properties()), !narrow);
     }
 }
