@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int32Type;
-use arrow_array::{Array, ArrayRef, BooleanArray, RecordBatch};
+use arrow_array::{
+    Array, ArrayRef, BooleanArray, DictionaryArray, Int32Array, RecordBatch, StringArray,
+};
 use arrow_buffer::BooleanBuffer;
 use isotick_model::{Key, KeySelection};
 use parquet::arrow::arrow_reader::RowSelection;
@@ -19,11 +21,17 @@ const TOGETHER_ROWS: usize = 1024;
 /// Keys of more columns are not looked at.
 const KEY_COLUMNS_MAX: usize = 8;
 
+/// Whether to read a row group whole is decided from so many rows on: they stand for the others.
+const SAMPLE_ROWS: usize = 65_536;
+
 /// The wanted rows of a row group.
 pub(crate) struct Selected {
     pub(crate) selection: RowSelection,
     /// Their places in the row group, ascending.
     pub(crate) rows: Vec<u32>,
+    /// Their keys: per key column an array of codes, over a dictionary of wanted texts only. `None`
+    /// where batches have different dictionaries.
+    pub(crate) keys: Option<Vec<ArrayRef>>,
 }
 
 /// Finds the wanted rows by the key columns alone: `batches` are those of a row group, with the
@@ -37,14 +45,22 @@ pub(crate) fn select<E>(
     if columns.len() > KEY_COLUMNS_MAX {
         return Ok(None);
     }
-    let (mut masks, mut rows, mut all) = (Vec::new(), Vec::new(), 0);
+    let (mut masks, mut rows, mut all, mut runs) = (Vec::new(), Vec::new(), 0, 0);
     let mut known: Vec<Option<KnownTexts>> = columns.iter().map(|_| None).collect();
+    let mut codes: Option<Vec<Vec<i32>>> = Some(vec![Vec::new(); columns.len()]);
+    // Sorted by key, wanted rows stand together, and passing over the others costs nothing.
+    let worthwhile = |wanted: usize, runs: usize, all: usize| {
+        wanted * WHOLE_FROM <= all || (wanted < all && runs * TOGETHER_ROWS <= all)
+    };
     for batch in batches {
         let batch = batch?;
         let mut mask = BooleanBuffer::new_set(batch.num_rows());
         for (number, (&column, known)) in columns.iter().zip(&mut known).enumerate() {
             let array = batch.column(column);
             if !known.as_ref().is_some_and(|known| known.is_of(array)) {
+                if known.is_some() {
+                    codes = None;
+                }
                 *known = KnownTexts::of(array, wanted.texts(number));
             }
             let Some(passing) = known.as_ref().and_then(|known| known.passing(array)) else {
@@ -52,24 +68,39 @@ pub(crate) fn select<E>(
             };
             mask = &mask & &passing;
         }
+        if let Some(codes) = &mut codes {
+            let columns = columns.iter().zip(&known).zip(codes);
+            for ((&column, known), codes) in columns {
+                let known = known.as_ref().expect("it was made for this batch at the latest");
+                known.gather(batch.column(column), &mask, codes);
+            }
+        }
         rows.extend(mask.set_indices().map(|row| (all + row) as u32));
+        runs += 2 * mask.set_slices().count();
         all += batch.num_rows();
+        // All rows so far may be wanted and stand together with unwanted ones that follow.
+        if all >= SAMPLE_ROWS && rows.len() < all && !worthwhile(rows.len(), runs, all) {
+            return Ok(None);
+        }
         masks.push(BooleanArray::new(mask, None));
     }
-    if u32::try_from(all).is_err() {
+    if u32::try_from(all).is_err() || !worthwhile(rows.len(), runs, all) {
         return Ok(None);
     }
     let selection = RowSelection::from_filters(&masks);
-    // Sorted by key, wanted rows stand together, and passing over the others costs nothing.
-    let few = rows.len() * WHOLE_FROM <= all;
-    let together = rows.len() < all && selection.iter().count() * TOGETHER_ROWS <= all;
-    Ok((few || together).then_some(Selected { selection, rows }))
+    let keys = codes.map(|codes| {
+        let columns = known.iter().flatten().zip(codes);
+        columns.map(|(known, codes)| known.array(codes)).collect()
+    });
+    Ok(Some(Selected { selection, rows, keys }))
 }
 
 /// Which entries of a dictionary are wanted.
 struct KnownTexts {
     values: ArrayRef,
     wanted: Vec<bool>,
+    /// The place of each wanted entry among the wanted ones.
+    places: Vec<i32>,
 }
 
 impl KnownTexts {
@@ -83,8 +114,15 @@ impl KnownTexts {
             return None;
         }
         let is_wanted = |text: &str| texts.is_none_or(|texts| texts.contains(text));
-        let wanted = entries.iter().flatten().map(is_wanted).collect();
-        Some(Self { values: values.clone(), wanted })
+        let wanted: Vec<bool> = entries.iter().flatten().map(is_wanted).collect();
+        // A dictionary's entries are numbered in 32 bits.
+        let place = |next: &mut i32, &wanted: &bool| {
+            let place = *next;
+            *next += i32::from(wanted);
+            Some(place)
+        };
+        let places = wanted.iter().scan(0, place).collect();
+        Some(Self { values: values.clone(), wanted, places })
     }
 
     fn is_of(&self, array: &ArrayRef) -> bool {
@@ -106,5 +144,19 @@ impl KnownTexts {
             wanted == Some(&true)
         });
         inside.then_some(passing)
+    }
+
+    /// Appends the wanted rows' places among the wanted entries. Every code is in the dictionary.
+    fn gather(&self, array: &ArrayRef, rows: &BooleanBuffer, places: &mut Vec<i32>) {
+        let codes = array.as_dictionary::<Int32Type>().keys().values();
+        places.extend(rows.set_indices().map(|row| self.places[codes[row] as usize]));
+    }
+
+    /// An array of such places, over the wanted entries.
+    fn array(&self, places: Vec<i32>) -> ArrayRef {
+        let entries = self.values.as_string::<i32>().iter().flatten().zip(&self.wanted);
+        let wanted = entries.filter_map(|(entry, wanted)| wanted.then_some(entry));
+        let values = Arc::new(StringArray::from_iter_values(wanted));
+        Arc::new(DictionaryArray::new(Int32Array::from(places), values))
     }
 }

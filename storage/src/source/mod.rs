@@ -16,7 +16,9 @@ mod error;
 mod fields;
 mod lines;
 mod parquet_file;
+mod parquet_types;
 mod pieces;
+mod proven;
 mod text;
 mod text_file;
 

@@ -1,30 +1,29 @@
 //! Parquet files: row group by row group, a column at a time.
 
 use std::any::Any;
-use std::collections::VecDeque;
 use std::fs::File;
 use std::ops::{Range, RangeInclusive};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch, new_null_array};
 use arrow_buffer::ScalarBuffer;
-use arrow_schema::{ArrowError, DataType, Field, Schema, TimeUnit};
-use isotick_model::{Column, Key, Scale, ValueColumn};
+use arrow_schema::{ArrowError, DataType, TimeUnit};
+use isotick_model::{Key, Scale, ValueColumn};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
     ParquetRecordBatchReaderBuilder, RowSelection,
 };
-use parquet::basic::Type as PhysicalType;
 use parquet::errors::ParquetError;
 use parquet::file::statistics::Statistics;
 
 use super::array::{self, KeyDictionary, Site};
 use super::batch::{Columns, Refusals, finish, keys_of};
 use super::fields::stated_scale;
+use super::parquet_types::{check_types, int96_seconds, with_dictionary_keys};
 use super::pieces::Pieces;
+use super::proven::{leaf_of, rejects_nothing, times_are_good};
 use super::{Plan, Progress, ProgressUnit, SourceBatch, SourceError, open, read_error};
 use crate::selected;
 
@@ -37,8 +36,10 @@ pub(super) struct ParquetFile {
     metadata: ArrowReaderMetadata,
     /// Per value column: the scale that the file states for its integers.
     stated: Vec<Option<Scale>>,
-    /// The fields that are read, in file order: their places in a batch.
+    /// The fields that are read, in file order.
     read: Vec<usize>,
+    /// Those that the reader of the row group under way gives: their places in a batch.
+    fields: Vec<usize>,
     /// The reader of the row group under way.
     reader: Option<ParquetRecordBatchReader>,
     /// Where the time is an INT96: the same field in seconds. The nanoseconds wrap around outside
@@ -47,8 +48,8 @@ pub(super) struct ParquetFile {
     seconds_reader: Option<ParquetRecordBatchReader>,
     /// Whether statistics prove that every row is a tick, so that unwanted ones may stay unread.
     all_ticks: bool,
-    /// The places in the file of the rows that the reader gives, where it gives some only.
-    selected: Option<VecDeque<u64>>,
+    /// The rows that the reader gives, where it gives some only.
+    selected: Option<SelectedRows>,
     /// Whether statistics prove that every time is good.
     good_times: bool,
     /// The time that stands for all in that row group, which then goes unread.
@@ -63,6 +64,31 @@ pub(super) struct ParquetFile {
     end_row: u64,
 }
 
+/// Selected rows of a row group that are still to come.
+struct SelectedRows {
+    /// Their places in the file.
+    ordinals: ScalarBuffer<u64>,
+    /// Their keys, one array per key column, where the selection has decoded them already.
+    keys: Option<Vec<ArrayRef>>,
+}
+
+impl SelectedRows {
+    /// The next rows; `None` where there are not so many.
+    fn next(&mut self, rows: usize) -> Option<Self> {
+        let rest = self.ordinals.len().checked_sub(rows)?;
+        let slice = |from, length| Self {
+            ordinals: self.ordinals.slice(from, length),
+            keys: self
+                .keys
+                .as_ref()
+                .map(|keys| keys.iter().map(|array| array.slice(from, length)).collect()),
+        };
+        let (next, rest) = (slice(0, rows), slice(rows, rest));
+        *self = rest;
+        Some(next)
+    }
+}
+
 impl std::fmt::Debug for ParquetFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ParquetFile")
@@ -74,7 +100,10 @@ impl std::fmt::Debug for ParquetFile {
 
 /// Runs the Parquet reader. It returns errors for damaged files, but arithmetic on bytes that are
 /// no file at all can still panic inside; at this border that becomes an error as well.
-fn guard<T>(path: &Path, read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, SourceError> {
+pub(super) fn guard<T>(
+    path: &Path,
+    read: impl FnOnce() -> Result<T, ParquetError>,
+) -> Result<T, SourceError> {
     match catch_unwind(AssertUnwindSafe(read)) {
         Ok(result) => result.map_err(|source| SourceError::Parquet { path: path.into(), source }),
         Err(panic) => Err(SourceError::Damaged { path: path.into(), message: message(&*panic) }),
@@ -199,6 +228,7 @@ impl ParquetFile {
             metadata,
             stated,
             read,
+            fields: Vec::new(),
             reader: None,
             seconds,
             seconds_reader: None,
@@ -317,21 +347,18 @@ impl ParquetFile {
                 None => Ok(None),
             };
             let Some(batch) = next(&mut self.reader)? else {
-                if self.selected.as_ref().is_some_and(VecDeque::is_empty) {
+                if self.selected.as_ref().is_some_and(|selected| selected.ordinals.is_empty()) {
                     self.next_row = group_end;
                     continue;
                 }
                 return Err(self.row_count(plan, group_end));
             };
             let seconds = next(&mut self.seconds_reader)?;
-            let (batch, ordinals) = match &mut self.selected {
-                Some(selected) => {
-                    if batch.num_rows() > selected.len() {
-                        return Err(self.row_count(plan, group_end));
-                    }
-                    let ordinals = selected.drain(..batch.num_rows()).collect();
-                    (batch, ordinals)
-                }
+            let (batch, rows) = match &mut self.selected {
+                Some(selected) => match selected.next(batch.num_rows()) {
+                    Some(rows) => (batch, rows),
+                    None => return Err(self.row_count(plan, group_end)),
+                },
                 None => {
                     let rows = (batch.num_rows() as u64).min(self.end_row - self.next_row);
                     if self.next_row + rows > group_end {
@@ -339,13 +366,14 @@ impl ParquetFile {
                     }
                     let first_row = self.next_row;
                     self.next_row += rows;
-                    (batch.slice(0, rows as usize), (first_row..first_row + rows).collect())
+                    let ordinals = (first_row..first_row + rows).collect();
+                    (batch.slice(0, rows as usize), SelectedRows { ordinals, keys: None })
                 }
             };
             if batch.num_rows() == 0 {
                 continue;
             }
-            return self.convert(plan, &batch, seconds.as_ref(), ordinals).map(Some).map_err(
+            return self.convert(plan, &batch, seconds.as_ref(), rows).map(Some).map_err(
                 |source| SourceError::Parquet { path: plan.path.clone(), source: source.into() },
             );
         }
@@ -378,14 +406,18 @@ impl ParquetFile {
             let batches = std::iter::from_fn(|| next_of(path, &mut keys).transpose());
             if let Some(selected) = selected::select(batches, &columns, &needed.keys)? {
                 let ordinals = selected.rows.iter().map(|&row| self.group_start + u64::from(row));
-                let ordinals: VecDeque<u64> = ordinals.collect();
+                let ordinals: ScalarBuffer<u64> = ordinals.collect();
                 if ordinals.is_empty() {
                     return Ok(false);
+                }
+                if selected.keys.is_some() {
+                    fields.retain(|field| !self.only_key(*field, plan));
                 }
                 let selection = RowsWanted::Selected(selected.selection);
                 let rows = rows.min(ordinals.len());
                 self.reader = Some(open(&self.metadata, &fields, rows, selection)?);
-                self.selected = Some(ordinals);
+                self.selected = Some(SelectedRows { ordinals, keys: selected.keys });
+                self.fields = fields;
                 return Ok(true);
             }
         }
@@ -395,7 +427,16 @@ impl ParquetFile {
             .map(|metadata| open(metadata, &[plan.bindings.time], rows, skip()))
             .transpose()?;
         self.reader = Some(open(&self.metadata, &fields, rows, skip())?);
+        self.fields = fields;
         Ok(true)
+    }
+
+    /// Whether nothing but a key is made of a field.
+    fn only_key(&self, field: usize, plan: &Plan) -> bool {
+        let bindings = &plan.bindings;
+        bindings.keys.contains(&field)
+            && bindings.time != field
+            && !bindings.values.contains(&Some(field))
     }
 
     /// The time that may stand for all of a row group.
@@ -429,14 +470,17 @@ impl ParquetFile {
         plan: &Plan,
         batch: &RecordBatch,
         seconds: Option<&RecordBatch>,
-        ordinals: ScalarBuffer<u64>,
+        selected: SelectedRows,
     ) -> Result<SourceBatch, ArrowError> {
         let rows = batch.num_rows();
         let array = |field: usize| -> Option<&ArrayRef> {
-            let before = self.one_time.is_some() && plan.bindings.time < field;
-            Some(batch.column(self.read.binary_search(&field).ok()? - usize::from(before)))
+            Some(batch.column(self.fields.binary_search(&field).ok()?))
         };
-        let read = |field: usize| array(field).expect("time and keys are always read");
+        let read = |field: usize| array(field).expect("time and keys are read unless known");
+        let key = |column: usize| match &selected.keys {
+            Some(keys) => &keys[column],
+            None => read(plan.bindings.keys[column]),
+        };
         let mut refusals = Refusals::default();
         let schema = &plan.schema;
         if let Some(seconds) = seconds {
@@ -453,16 +497,16 @@ impl ParquetFile {
             )?,
         };
         let known = match plan.bindings.keys.as_slice() {
-            [field] => known_keys(&mut self.keys, read(*field)),
+            [_] => known_keys(&mut self.keys, key(0)),
             _ => None,
         };
         let (codes, keys) = match known {
             Some(known) => known,
             None => {
-                let keys = plan.bindings.keys.iter().zip(&schema.keys);
-                let texts = keys
-                    .map(|(&field, column)| {
-                        array::key_texts(read(field), Site { refusals: &mut refusals, column })
+                let texts = schema.keys.iter().enumerate();
+                let texts = texts
+                    .map(|(index, column)| {
+                        array::key_texts(key(index), Site { refusals: &mut refusals, column })
                     })
                     .collect::<Result<Vec<_>, _>>()?;
                 let (codes, keys) = keys_of(rows, &schema.keys, &texts, &mut refusals);
@@ -486,7 +530,7 @@ impl ParquetFile {
             })
             .collect::<Result<Vec<_>, ArrowError>>()?;
         let columns = Columns { time, codes, keys, values };
-        Ok(finish(&plan.publisher, ordinals, columns, refusals, &[]))
+        Ok(finish(&plan.publisher, selected.ordinals, columns, refusals, &[]))
     }
 }
 
@@ -508,154 +552,4 @@ pub(super) fn rows_of(metadata: &ArrowReaderMetadata) -> u64 {
 
 pub(super) fn group_rows(metadata: &ArrowReaderMetadata, group: usize) -> u64 {
     metadata.metadata().row_group(group).num_rows().try_into().unwrap_or(0)
-}
-
-fn check_types(plan: &Plan, schema: &Schema) -> Result<(), SourceError> {
-    let check = |field: usize, fits: fn(&DataType) -> bool, kind: &str, column: &str| {
-        let field = schema.field(field);
-        match fits(field.data_type()) {
-            true => Ok(()),
-            false => Err(SourceError::Unsupported {
-                path: plan.path.clone(),
-                field: field.name().clone(),
-                data_type: field.data_type().to_string(),
-                purpose: format!("the {kind} column {column:?}"),
-            }),
-        }
-    };
-    check(plan.bindings.time, array::is_time, "time", &plan.schema.time)?;
-    for (&field, column) in plan.bindings.keys.iter().zip(&plan.schema.keys) {
-        check(field, array::is_key, "key", column)?;
-    }
-    for (field, column) in plan.bindings.values.iter().zip(&plan.schema.columns) {
-        if let Some(field) = *field {
-            check(field, array::is_value, "value", &column.name)?;
-        }
-    }
-    Ok(())
-}
-
-/// A reading of the file in which an INT96 time comes in seconds; `None` where it is another type.
-fn int96_seconds(
-    path: &Path,
-    plan: &Plan,
-    metadata: &ArrowReaderMetadata,
-) -> Result<Option<ArrowReaderMetadata>, SourceError> {
-    let parquet = metadata.parquet_schema();
-    let int96 = (0..parquet.num_columns()).any(|leaf| {
-        parquet.get_column_root_idx(leaf) == plan.bindings.time
-            && parquet.column(leaf).physical_type() == PhysicalType::INT96
-    });
-    if !int96 {
-        return Ok(None);
-    }
-    let schema = metadata.schema();
-    let mut fields = schema.fields().to_vec();
-    let time = &mut fields[plan.bindings.time];
-    *time =
-        Arc::new(Field::clone(time).with_data_type(DataType::Timestamp(TimeUnit::Second, None)));
-    let supplied = Schema::new_with_metadata(fields, schema.metadata().clone());
-    guard(path, || {
-        let options = ArrowReaderOptions::new().with_schema(Arc::new(supplied));
-        ArrowReaderMetadata::try_new(Arc::clone(metadata.metadata()), options).map(Some)
-    })
-}
-
-/// Asks for text keys as dictionaries, which is how most files store them: then each distinct
-/// text is looked at once a batch.
-fn with_dictionary_keys(
-    path: &Path,
-    plan: &Plan,
-    metadata: ArrowReaderMetadata,
-) -> Result<ArrowReaderMetadata, SourceError> {
-    let schema = metadata.schema();
-    let dictionary = |value| DataType::Dictionary(Box::new(DataType::Int32), Box::new(value));
-    let fields = schema.fields().iter().enumerate().map(|(index, field)| {
-        let shared = plan.bindings.time == index || plan.bindings.values.contains(&Some(index));
-        let data_type = match field.data_type() {
-            _ if shared || !plan.bindings.keys.contains(&index) => return Arc::clone(field),
-            data_type if array::is_text(data_type) => dictionary(DataType::Utf8),
-            DataType::Binary | DataType::LargeBinary | DataType::BinaryView => {
-                dictionary(DataType::Binary)
-            }
-            _ => return Arc::clone(field),
-        };
-        Arc::new(Field::clone(field).with_data_type(data_type))
-    });
-    let supplied = Schema::new_with_metadata(fields.collect::<Vec<_>>(), schema.metadata().clone());
-    guard(path, || {
-        let options = ArrowReaderOptions::new().with_schema(Arc::new(supplied));
-        let parquet = Arc::clone(metadata.metadata());
-        // A reader that cannot give dictionaries gives the text itself.
-        Ok(ArrowReaderMetadata::try_new(parquet, options).unwrap_or(metadata))
-    })
-}
-
-/// The first leaf column of a field.
-fn leaf_of(metadata: &ArrowReaderMetadata, field: usize) -> Option<usize> {
-    let parquet = metadata.parquet_schema();
-    (0..parquet.num_columns()).find(|&leaf| parquet.get_column_root_idx(leaf) == field)
-}
-
-/// Whether the file's statistics prove that every row has a time that is good, and not after
-/// `latest_ns`.
-fn times_are_good(plan: &Plan, metadata: &ArrowReaderMetadata, latest_ns: i64) -> bool {
-    let parquet = metadata.parquet_schema();
-    let field = plan.bindings.time;
-    let nanoseconds = match metadata.schema().field(field).data_type() {
-        DataType::Timestamp(TimeUnit::Nanosecond, _) => true,
-        DataType::Int64 => plan.time_unit == isotick_model::time::TimeUnit::Nanoseconds,
-        _ => false,
-    };
-    let (true, Some(leaf)) = (nanoseconds, leaf_of(metadata, field)) else { return false };
-    let required = parquet.column(leaf).max_def_level() == 0;
-    metadata.metadata().row_groups().iter().all(|group| {
-        let statistics = group.column(leaf).statistics();
-        let no_nulls = required || statistics.and_then(Statistics::null_count_opt) == Some(0);
-        let span = match statistics {
-            Some(Statistics::Int64(span)) => span.min_opt().copied().zip(span.max_opt().copied()),
-            _ => None,
-        };
-        let good = |(least, greatest): (i64, i64)| {
-            plan.range.holds(least) && plan.range.holds(greatest) && greatest <= latest_ns
-        };
-        no_nulls && span.is_some_and(good)
-    })
-}
-
-/// Whether the file's statistics prove that every row has an acceptable value in this column.
-fn rejects_nothing(
-    metadata: &ArrowReaderMetadata,
-    field: usize,
-    column: &Column,
-    stated: Option<Scale>,
-) -> bool {
-    let parquet = metadata.parquet_schema();
-    let data_type = metadata.schema().field(field).data_type();
-    if !matches!(data_type, DataType::Int32 | DataType::Int64)
-        || stated.is_some_and(|stated| stated != column.scale)
-    {
-        return false;
-    }
-    let mut leaves =
-        (0..parquet.num_columns()).filter(|&leaf| parquet.get_column_root_idx(leaf) == field);
-    let (Some(leaf), None) = (leaves.next(), leaves.next()) else { return false };
-    let required = parquet.column(leaf).max_def_level() == 0;
-    let unbounded = (column.min, column.max) == (i64::MIN, i64::MAX);
-    metadata.metadata().row_groups().iter().all(|group| {
-        let statistics = group.column(leaf).statistics();
-        let no_nulls = column.optional
-            || required
-            || statistics.and_then(Statistics::null_count_opt) == Some(0);
-        let span = match statistics {
-            Some(Statistics::Int64(span)) => span.min_opt().copied().zip(span.max_opt().copied()),
-            Some(Statistics::Int32(span)) => span
-                .min_opt()
-                .zip(span.max_opt())
-                .map(|(&min, &max)| (i64::from(min), i64::from(max))),
-            _ => None,
-        };
-        let inside = span.is_some_and(|(min, max)| column.min <= min && max <= column.max);
-        no_nulls && (unbounded || inside)
-    })
 }

@@ -2,6 +2,7 @@ mod damage;
 mod describe;
 mod exact;
 mod expected;
+mod layouts;
 mod parquet_types;
 mod real;
 mod rejects;
