@@ -1,5 +1,7 @@
 //! The multisets of one view's windows, by slot, beside their words.
 
+use std::ops::Range;
+
 use isotick_model::ValueColumn;
 
 use crate::grid::Grid;
@@ -24,7 +26,7 @@ pub(crate) struct Multisets {
 #[derive(Clone, Copy, Debug, Default)]
 struct Base {
     base: i64,
-    /// Batches that are taken value by value before a base is looked for again: those before had
+    /// Batches that are taken whole before a base is looked for again: those before had
     /// values too far from each other.
     skipped: u8,
 }
@@ -38,7 +40,9 @@ const SKIPPED: u8 = 32;
 struct ByGroup {
     /// Distances from a base.
     codes: Vec<u16>,
-    /// Per group, where the next of its codes goes.
+    /// Where they are too far from each other: as kept.
+    whole: Vec<i64>,
+    /// Per group, where the next of its values goes.
     ends: Vec<u32>,
 }
 
@@ -46,32 +50,12 @@ impl ByGroup {
     /// Brings valid values to their groups; whether all had codes of the base. Else there is
     /// nothing to be used.
     fn fill(&mut self, groups: &Groups, column: &ValueColumn, grid: Grid, base: i64) -> bool {
-        let Self { codes, ends } = self;
-        let mut start = 0;
-        ends.clear();
-        ends.extend(groups.groups.iter().map(|group| {
-            let first = start;
-            start += group.rows;
-            first
-        }));
-        // What is there is overwritten, or not read.
-        codes.resize(groups.group_of.len(), 0);
         let mut all = 0;
-        let mut bring = |(&group, &value): (&u32, &i64)| {
+        bring(groups, column, &mut self.ends, &mut self.codes, |value| {
             let distance = distance(grid.code(value), base);
             all |= distance;
-            let end = &mut ends[group as usize];
-            codes[*end as usize] = distance as u16;
-            // Rows of a batch are fewer than 2^32.
-            *end = end.wrapping_add(1);
-        };
-        let rows = groups.group_of.iter().zip(&*column.values);
-        match valid_rows(column) {
-            None => rows.for_each(bring),
-            Some(is_valid) => {
-                rows.enumerate().filter(|(row, _)| is_valid(*row)).for_each(|row| bring(row.1));
-            }
-        }
+            distance as u16
+        });
         are_codes(all)
     }
 
@@ -98,14 +82,51 @@ impl ByGroup {
         Some(last.base)
     }
 
-    /// The codes of each group, in the order of the groups.
-    fn codes<'a>(&'a self, groups: &'a Groups) -> impl Iterator<Item = &'a [u16]> {
+    /// Fills with values as they are kept.
+    fn fill_whole(&mut self, groups: &Groups, column: &ValueColumn, grid: Grid) {
+        bring(groups, column, &mut self.ends, &mut self.whole, |value| grid.code(value));
+    }
+
+    /// The part of each group in what was filled last, in the order of the groups.
+    fn parts(&self, groups: &Groups) -> impl Iterator<Item = Range<usize>> {
         let mut start = 0;
         groups.groups.iter().zip(&self.ends).map(move |(group, &end)| {
-            let codes = &self.codes[start as usize..end as usize];
+            let part = start as usize..end as usize;
             start += group.rows;
-            codes
+            part
         })
+    }
+}
+
+/// Writes valid values by group, and where each group's end.
+fn bring<T: Copy + Default>(
+    groups: &Groups,
+    column: &ValueColumn,
+    ends: &mut Vec<u32>,
+    to: &mut Vec<T>,
+    mut of: impl FnMut(i64) -> T,
+) {
+    let mut start = 0;
+    ends.clear();
+    ends.extend(groups.groups.iter().map(|group| {
+        let first = start;
+        start += group.rows;
+        first
+    }));
+    // What is there is overwritten, or not read.
+    to.resize(groups.group_of.len(), T::default());
+    let mut bring = |(&group, &value): (&u32, &i64)| {
+        let end = &mut ends[group as usize];
+        to[*end as usize] = of(value);
+        // Rows of a batch are fewer than 2^32.
+        *end = end.wrapping_add(1);
+    };
+    let rows = groups.group_of.iter().zip(&*column.values);
+    match valid_rows(column) {
+        None => rows.for_each(bring),
+        Some(is_valid) => {
+            rows.enumerate().filter(|(row, _)| is_valid(*row)).for_each(|row| bring(row.1));
+        }
     }
 }
 
@@ -165,25 +186,16 @@ impl Multisets {
                     }
                 }
                 Form::Groups(groups) => {
-                    if let Some(base) =
-                        by_group.fill_based(groups, column, grid, &mut bases[number])
-                    {
-                        for (codes, &slot) in by_group.codes(groups).zip(slots) {
-                            sets[place(slot)].extend_codes(base, codes);
-                        }
-                        continue;
+                    let base = by_group.fill_based(groups, column, grid, &mut bases[number]);
+                    if base.is_none() {
+                        by_group.fill_whole(groups, column, grid);
                     }
-                    let places: Vec<usize> = slots.iter().map(|&slot| place(slot)).collect();
-                    let rows = groups.group_of.iter().zip(&*column.values);
-                    let mut push = |group: u32, value: i64| {
-                        sets[places[group as usize]].push(grid.code(value));
-                    };
-                    match valid_rows(column) {
-                        None => rows.for_each(|(&group, &value)| push(group, value)),
-                        Some(is_valid) => rows
-                            .enumerate()
-                            .filter(|(row, _)| is_valid(*row))
-                            .for_each(|(_, (&group, &value))| push(group, value)),
+                    for (part, &slot) in by_group.parts(groups).zip(slots) {
+                        let set = &mut sets[place(slot)];
+                        match base {
+                            Some(base) => set.extend_codes(base, &by_group.codes[part]),
+                            None => set.extend(&by_group.whole[part]),
+                        }
                     }
                 }
             }
