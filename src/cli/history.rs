@@ -1,0 +1,198 @@
+//! The arguments of what reads and writes history: import, compact, scan, explain, verify.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{DefinitionArgs, EngineChoice, FieldArgs, ScanFormat, TimeFormat, TimeNs, TruthChoice};
+
+/// `isotick import`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Imported ticks go straight to history; they were never seen live, so `verify` and
+`scan --truth seen` leave them out. Importing the same file again, or a file that was published,
+changes nothing.")]
+pub struct ImportArgs {
+    /// Parquet or CSV files (.csv, .csv.gz)
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// The stream to import into
+    #[arg(long, value_name = "NAME")]
+    pub stream: String,
+    /// The data folder, made if it is not there
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// The publisher's name [default: the hash of the file's content]
+    #[arg(long, value_name = "ID")]
+    pub publisher: Option<String>,
+    /// Read and check everything, store nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Write every rejected row with its reason to this CSV file
+    #[arg(long, value_name = "FILE")]
+    pub rejects: Option<PathBuf>,
+    /// Print the outcome as one JSON object
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub definitions: DefinitionArgs,
+    #[command(flatten)]
+    pub fields: FieldArgs,
+}
+
+/// `isotick compact`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Imports and the service write a file for every piece of ticks that they bring: quick to write, but
+the ticks of one key then lie in many files. Compacting merges the files of each date into a few
+large ones, sorted by key, time, publisher and sequence, so that a scan of some keys reads little
+else and a scan of all keys meets each key once. Results do not change, not by a bit.
+
+Run it while no service uses the folder, after an import or once a day is over; dates that are
+compact already stay as they are. It needs free space for the largest date once more. Killed at any
+point, it leaves the old or the new files in force; the next command that writes to the folder
+removes the others. Scans that are running meanwhile go on.
+
+Examples:
+  isotick compact --data ./data               every stream
+  isotick compact trades --data ./data        one stream")]
+pub struct CompactArgs {
+    /// Only this stream [default: all]
+    #[arg(value_name = "STREAM")]
+    pub stream: Option<String>,
+    /// The data folder
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// Print the outcome as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `isotick scan`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Times are RFC 3339 (2024-01-02T14:30:00Z), dates (2024-01-02) or integer nanoseconds; --from and
+--to select whole windows by their start, --to is exclusive.
+
+Several views of one stream are computed from one reading of its ticks: --hash prints a line for
+each, and -o names a file for each with {view} in its name.
+
+Examples:
+  isotick scan bars_1m --data ./data --from 2024-01-02 --to 2024-01-03 --key AAPL
+  isotick scan bars_1m --data ./data --format parquet -o bars.parquet
+  isotick scan bars_1m bars_1h --data ./data -o '{view}.parquet'
+  isotick scan bars_1m --file trades.parquet --map ts=time --hash")]
+pub struct ScanArgs {
+    /// The views, all of one stream
+    #[arg(required = true, value_name = "VIEW")]
+    pub views: Vec<String>,
+    #[command(flatten)]
+    pub input: InputArgs,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+    /// How to write the windows [default: table, or parquet for `-o FILE.parquet`]
+    #[arg(long)]
+    pub format: Option<ScanFormat>,
+    /// How to print times
+    #[arg(long, default_value = "rfc3339")]
+    pub time: TimeFormat,
+    /// Write to this file instead of standard output; `{view}` in its name stands for the view's
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Print the hash of the result alone; beside an explicit --format the rows are written too
+    /// and the hash goes to standard error
+    #[arg(long)]
+    pub hash: bool,
+    /// Print what was read, by which engine and how fast, as JSON on standard error
+    #[arg(long)]
+    pub stats: bool,
+}
+
+/// What a scan is over.
+#[derive(Debug, Args)]
+pub struct InputArgs {
+    /// The data folder
+    #[arg(long, value_name = "DIR", conflicts_with = "file")]
+    pub data: Option<PathBuf>,
+    /// Scan these Parquet or CSV files in place, importing nothing
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub file: Vec<PathBuf>,
+    /// Only windows that start at or after this time
+    #[arg(long, value_name = "T")]
+    pub from: Option<TimeNs>,
+    /// Only windows that start before this time
+    #[arg(long, value_name = "T")]
+    pub to: Option<TimeNs>,
+    /// Only these keys (of a key with several columns: its parts as a line of CSV)
+    #[arg(long, value_name = "K", num_args = 1..)]
+    pub key: Vec<String>,
+    /// All ticks as known now, or only what live could know, or only what came too late for it
+    #[arg(long, default_value = "now")]
+    pub truth: TruthChoice,
+    #[command(flatten)]
+    pub definitions: DefinitionArgs,
+    #[command(flatten)]
+    pub fields: FieldArgs,
+}
+
+/// What computes.
+#[derive(Debug, Args)]
+pub struct EngineArgs {
+    /// The engine; `gpu` runs there or fails
+    #[arg(long, default_value = "auto")]
+    pub engine: EngineChoice,
+    /// CPU threads [default: one per core]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<std::num::NonZeroUsize>,
+}
+
+/// `isotick explain`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Shows what `isotick scan` with the same arguments would do: the plan of exact states, what is read
+and what stays unread, the engine and what each engine is predicted to cost, from one part that is
+read as a sample (a text file is one part). With --measure the scan runs, and what it took stands
+beside the prediction.
+
+Examples:
+  isotick explain bars_1m --data ./data --key AAPL
+  isotick explain bars_1m --file trades.parquet --measure")]
+pub struct ExplainArgs {
+    /// The view
+    pub view: String,
+    #[command(flatten)]
+    pub input: InputArgs,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+    /// Run the scan, and show what it took beside what was predicted
+    #[arg(long)]
+    pub measure: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `isotick verify`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Scans history for what live could know and compares every closed window with what live published.
+Exit code 0 means 0 differences; windows still open are counted apart.")]
+pub struct VerifyArgs {
+    /// The view
+    pub view: String,
+    /// The data folder
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// Only windows that start at or after this time
+    #[arg(long, value_name = "T")]
+    pub from: Option<TimeNs>,
+    /// Only windows that start before this time
+    #[arg(long, value_name = "T")]
+    pub to: Option<TimeNs>,
+    /// The engine of the scan
+    #[arg(long, default_value = "auto")]
+    pub engine: EngineChoice,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
