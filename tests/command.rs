@@ -44,6 +44,7 @@ pub fn is_written(view: &View, output: Output, cell: &Cell, text: &str) -> bool 
             let scale = match output {
                 Output::Count | Output::CountOf(_) => 0,
                 Output::Sum(c) | Output::Min(c) | Output::Max(c) => view.scales[c],
+                Output::Notional(p, s) => view.scales[p] + view.scales[s],
                 Output::First(c) | Output::Last(c) => view.scales[c],
                 Output::Quantile(c, _) | Output::ApproxQuantile(c, _) => view.scales[c],
                 _ => return false,
