@@ -1,4 +1,4 @@
-//! Windows that no more ticks can reach, as their values: a fraction of what their states take.
+//! Windows that no more ticks can reach, as their values: less than half of what their states take.
 
 use std::ops::Range;
 

@@ -278,7 +278,7 @@ impl Windows {
     }
 
     /// Finishes the windows that no more ticks can reach: those in which none of the times lies
-    /// that `reachable` gives for their key. They are held no longer, take a fraction of the memory
+    /// that `reachable` gives for their key. They are held no longer, take less than half the memory
     /// from here on, and come out of [`Results`](crate::Results) only. Ticks that come for one of
     /// them after all would make it a second window there, which is refused as a bug.
     pub fn finish(&mut self, reachable: impl Fn(&Key) -> Vec<RangeInclusive<i64>>) {
