@@ -5,8 +5,8 @@ use std::cmp::Ordering;
 use isotick_model::Ticks;
 
 /// Filtered rows, gathered so that each run holds one (key, window), in canonical order
-/// `(ts_event, publisher, sequence)` where the plan has first or last values. Runs cover all rows, one after another; the same
-/// (key, window) may come in several runs.
+/// `(ts_event, publisher, sequence)` where the plan has first or last values. Runs cover all rows,
+/// one after another; the same (key, window) may come in several runs.
 #[derive(Clone, Debug)]
 pub struct Runs {
     /// The rows.

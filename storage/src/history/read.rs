@@ -76,8 +76,8 @@ enum Source {
 }
 
 /// Plans the reading of a stream's files. Parts hold exactly the rows whose `ts_event` lies in
-/// the range, but for some whose keys are not selected, in files' order; rows of a part are sorted by (key, `ts_event`, publisher,
-/// sequence).
+/// the range, but for some whose keys are not selected, in files' order; rows of a part are sorted
+/// by (key, `ts_event`, publisher, sequence).
 pub(crate) fn plan<'a>(
     folder: &DataFolder,
     schema: &StreamSchema,
