@@ -209,7 +209,7 @@ impl Publishing {
         if let Some(notice) = publisher.peer().notice() {
             watch.notice(&notice);
         }
-        let HelloReply { next_sequence, held, definitions, ack } = reply;
+        let HelloReply { next_sequence, held, definitions, ack, .. } = reply;
         let (definitions, schema) = stream_of(&definitions, &self.stream)?;
         let source = files::open(path, &self.fields, &definitions, &schema, Some(&id), None)?;
         let held = Held { next: next_sequence, ranges: held };

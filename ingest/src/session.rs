@@ -74,7 +74,7 @@ impl Session {
     fn handle(&mut self, message: Message) -> Result<Request, Refusal> {
         match (&mut self.state, message.kind) {
             (State::New, Kind::Control) => match Control::decode(&message.payload) {
-                Ok(Control::Hello(Hello { role })) => {
+                Ok(Control::Hello(Hello { role, .. })) => {
                     self.state = State::Greeted;
                     Ok(Request::Hello(role))
                 }
@@ -86,7 +86,7 @@ impl Session {
                 .map(Request::Frame)
                 .map_err(refusal),
             (State::Publishing { .. }, Kind::Control) => match Control::decode(&message.payload) {
-                Ok(Control::Finish) => {
+                Ok(Control::Finish(_)) => {
                     self.state = State::Finished;
                     Ok(Request::Finish)
                 }
@@ -123,7 +123,8 @@ mod tests {
 
     fn hello() -> Control {
         let publisher = PublisherId::new("p").unwrap();
-        Control::Hello(Hello { role: Role::Publish { stream: "trades".into(), publisher } })
+        let role = Role::Publish { stream: "trades".into(), publisher, datagrams: false };
+        Control::Hello(Hello::new(role))
     }
 
     #[test]
@@ -148,13 +149,13 @@ mod tests {
         put(&mut session, hello());
         assert!(matches!(session.poll(), Ok(Some(Request::Hello(Role::Publish { .. })))));
         session.welcome(PublisherId::new("p").unwrap(), 2);
-        put(&mut session, Control::Finish);
-        put(&mut session, Control::Finish);
+        put(&mut session, Control::Finish(None));
+        put(&mut session, Control::Finish(None));
         assert!(matches!(session.poll(), Ok(Some(Request::Finish))));
         assert_eq!(session.poll().unwrap_err().code, Code::Protocol);
 
         let mut session = Session::default();
-        put(&mut session, Control::Finish);
+        put(&mut session, Control::Finish(None));
         assert_eq!(session.poll().unwrap_err().code, Code::Protocol);
 
         let mut session = Session::default();

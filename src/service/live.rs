@@ -190,7 +190,9 @@ impl ViewChannel {
                     Reason::Late => VersionReason::Late,
                 },
             });
-            let _ = self.batches.send(Arc::new(WindowBatch { windows: windows.collect() }));
+            let _ = self
+                .batches
+                .send(Arc::new(WindowBatch { windows: windows.collect(), next_cursor: 0 }));
         }
     }
 }

@@ -94,7 +94,7 @@ impl Link {
             match Self::open_at(address, pinned.clone(), options.timeout).await {
                 Ok(mut link) => {
                     let mut bytes = Vec::new();
-                    Control::Hello(Hello { role }).put(&mut bytes)?;
+                    Control::Hello(Hello::new(role)).put(&mut bytes)?;
                     // When the service closes the stream at once, it says why on it.
                     let _ = link.send.write_all(&bytes).await;
                     return Ok(link);

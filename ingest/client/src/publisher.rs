@@ -68,7 +68,8 @@ impl Publisher {
         publisher: &PublisherId,
         options: &Options,
     ) -> Result<(Self, HelloReply), ClientError> {
-        let role = Role::Publish { stream: stream.into(), publisher: publisher.clone() };
+        let role =
+            Role::Publish { stream: stream.into(), publisher: publisher.clone(), datagrams: false };
         let mut link = Link::open(address, role, options).await?;
         let Control::HelloReply(reply) = link.recv.answer(options.timeout).await? else {
             return Err(link.recv.unexpected());
@@ -169,7 +170,7 @@ impl Publisher {
     /// The session ended before the service's last ack: send again what is not acknowledged.
     pub async fn finish(mut self) -> Result<Ack, ClientError> {
         let mut bytes = Vec::new();
-        Control::Finish.put(&mut bytes)?;
+        Control::Finish(None).put(&mut bytes)?;
         if self.link.send.write_all(&bytes).await.is_err() {
             return Err(self.ended().await);
         }

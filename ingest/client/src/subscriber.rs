@@ -1,7 +1,7 @@
 //! Receiving windows, and asking once.
 
 use isotick_model::results::ResultSchema;
-use isotick_wire::{Control, Kind, Role, WindowBatch, windows};
+use isotick_wire::{Control, Kind, Role, Subscribe, WindowBatch, windows};
 
 use crate::connect::{Link, Options, Peer};
 use crate::error::ClientError;
@@ -23,10 +23,10 @@ impl Subscriber {
         view: &str,
         options: &Options,
     ) -> Result<Self, ClientError> {
-        let role = Role::Subscribe { view: view.into() };
+        let role = Role::Subscribe(Subscribe::new(view));
         let mut link = Link::open(address, role, options).await?;
         match link.recv.answer(options.timeout).await? {
-            Control::SubscribeReply(schema) => Ok(Self { link, schema }),
+            Control::SubscribeReply(reply) => Ok(Self { link, schema: reply.schema }),
             _ => Err(link.recv.unexpected()),
         }
     }
@@ -56,7 +56,7 @@ impl Subscriber {
                 Err(error) => error,
                 Ok(_) => inbox.unexpected(),
             }),
-            Kind::Ticks => Err(inbox.unexpected()),
+            Kind::Ticks | Kind::Arrow => Err(inbox.unexpected()),
         }
     }
 }

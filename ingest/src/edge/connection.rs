@@ -161,7 +161,7 @@ struct Ask<'a> {
 impl Ask<'_> {
     async fn answer(self, role: Role) -> End {
         match role {
-            Role::Publish { stream, publisher } => {
+            Role::Publish { stream, publisher, datagrams: _ } => {
                 let (reply, welcome) = oneshot::channel();
                 let session = self.id;
                 let hello =
@@ -180,7 +180,7 @@ impl Ask<'_> {
                     None => End::Refused(unavailable()),
                 }
             }
-            Role::Subscribe { view } => {
+            Role::Subscribe(isotick_wire::Subscribe { view, .. }) => {
                 let (reply, subscription) = oneshot::channel();
                 match self.ask(Input::Subscribe { view, reply }, subscription).await {
                     Some(Ok(subscription)) => self.subscribe(subscription).await,
@@ -215,7 +215,7 @@ impl Ask<'_> {
     async fn publish(&mut self, welcome: Welcome) -> End {
         let Welcome { next_sequence, held, definitions, columns: _, mut acks, refuse } = welcome;
         let ack = *acks.borrow_and_update();
-        let hello = HelloReply { next_sequence, held, definitions, ack };
+        let hello = HelloReply { next_sequence, held, definitions, ack, session: self.id.0 };
         if self.outbox.put(&Control::HelloReply(hello)).is_err() {
             return End::Refused(Refusal::new(
                 Code::Unavailable,
@@ -234,7 +234,8 @@ impl Ask<'_> {
 
     async fn subscribe(self, subscription: Subscription) -> End {
         let columns = subscription.schema.columns.len();
-        if self.outbox.put(&Control::SubscribeReply(subscription.schema)).is_err() {
+        let reply = isotick_wire::SubscribeReply { schema: subscription.schema, cursor: 0 };
+        if self.outbox.put(&Control::SubscribeReply(reply)).is_err() {
             return End::Refused(unavailable());
         }
         let mut stop = self.shared.stop.clone();
@@ -387,7 +388,7 @@ impl Outbox {
     fn put_windows(&mut self, part: &[PublishedWindow], columns: usize) -> Result<(), EncodeError> {
         let mut bytes = Vec::new();
         let put =
-            message::put(Kind::Windows, &mut bytes, |out| windows::encode(part, columns, out));
+            message::put(Kind::Windows, &mut bytes, |out| windows::encode(part, 0, columns, out));
         match put {
             Err(EncodeError::TooLarge { rows }) if rows > 1 => {
                 let (first, second) = part.split_at(rows / 2);

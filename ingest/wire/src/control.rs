@@ -25,12 +25,13 @@ pub enum Control {
     Refusal(Refusal),
     /// Where the publisher stands, whenever it moved.
     Ack(Ack),
-    /// The publisher is done.
-    Finish,
+    /// The publisher is done. With the number of rows it numbered, rows below it that are not held
+    /// are taken as lost.
+    Finish(Option<u64>),
     /// Everything the publisher sent is stored; its last Ack.
     FinishReply(Ack),
-    /// Answers a subscriber's Hello: the columns of the windows that follow.
-    SubscribeReply(ResultSchema),
+    /// Answers a subscriber's Hello.
+    SubscribeReply(SubscribeReply),
     /// Answers a Hello with [`Role::Status`]: one JSON object.
     StatusReply(String),
     /// Answers a Hello with [`Role::Definitions`]: TOML.
@@ -44,6 +45,37 @@ pub enum Control {
 pub struct Hello {
     /// What the client wants.
     pub role: Role,
+    /// The bearer token; empty for none.
+    pub token: Token,
+}
+
+impl Hello {
+    /// A hello without a token.
+    pub fn new(role: Role) -> Self {
+        Self { role, token: Token::default() }
+    }
+}
+
+/// A bearer token. Its text is never printed.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Token(String);
+
+impl Token {
+    /// The token with this text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text, to compare its hash.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() { "no token" } else { "a token" })
+    }
 }
 
 /// What a client wants on a stream.
@@ -55,16 +87,59 @@ pub enum Role {
         stream: String,
         /// Who publishes.
         publisher: PublisherId,
+        /// Whether rows come as datagrams too.
+        datagrams: bool,
     },
     /// To get a view's windows as they are published.
-    Subscribe {
-        /// The view's name.
-        view: String,
-    },
+    Subscribe(Subscribe),
     /// To get the service's counters once.
     Status,
     /// To get the service's definitions once.
     Definitions,
+}
+
+/// What a subscriber asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Subscribe {
+    /// The view's name.
+    pub view: String,
+    /// What happens when the subscriber does not keep up.
+    pub policy: Policy,
+    /// The first window wanted, `None` for the next one published.
+    pub cursor: Option<u64>,
+    /// How windows are sent.
+    pub format: Format,
+}
+
+/// What happens when a subscriber does not keep up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Policy {
+    /// Its session ends with [`Code::Lagged`]; it may resume at its cursor.
+    #[default]
+    Disconnect,
+    /// Only the newest window of each key is kept for it.
+    Conflate,
+    /// The service waits for it, and with the service its publishers, for a bounded time.
+    Block,
+}
+
+/// How windows are sent to a subscriber.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// As window batches ([`crate::windows`]).
+    #[default]
+    Windows,
+    /// As Arrow IPC streams.
+    Arrow,
+}
+
+/// What a subscriber learns when it is let in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SubscribeReply {
+    /// The columns of the windows that follow.
+    pub schema: ResultSchema,
+    /// The cursor of the first window that follows.
+    pub cursor: u64,
 }
 
 /// What a publisher learns when it is let in.
@@ -78,6 +153,8 @@ pub struct HelloReply {
     pub definitions: String,
     /// Where this publisher stands.
     pub ack: Ack,
+    /// The number with which this session's datagrams begin.
+    pub session: u64,
 }
 
 /// Where a publisher stands on a stream. A mark `n` means that the rows `0..n`, ticks and rejected
@@ -101,6 +178,10 @@ pub struct Ack {
     pub conflicting: u64,
     /// Rows that did not become ticks.
     pub rejected: Rejections,
+    /// Rows of gaps that were closed: they are taken as lost.
+    pub lost: u64,
+    /// Rows that are missing below the greatest sequence held.
+    pub missing: u64,
 }
 
 /// Rejected rows by reason.
@@ -177,10 +258,18 @@ pub enum Code {
     TooManyGaps,
     /// The service cannot go on, e.g. its disk is full.
     Unavailable,
+    /// No token, or one that the service does not know.
+    Unauthenticated,
+    /// The token or certificate has no right to this.
+    Forbidden,
+    /// Windows from the cursor on are no longer kept.
+    CursorGone,
+    /// A message, or the handshake, was begun and not ended in time.
+    TooSlow,
 }
 
 /// The codes and their numbers on the wire, which are also QUIC application error codes.
-const CODES: [(Code, proto::Code); 10] = [
+const CODES: [(Code, proto::Code); 14] = [
     (Code::Unknown, proto::Code::Unspecified),
     (Code::Version, proto::Code::Version),
     (Code::Protocol, proto::Code::Protocol),
@@ -191,6 +280,10 @@ const CODES: [(Code, proto::Code); 10] = [
     (Code::Lagged, proto::Code::Lagged),
     (Code::TooManyGaps, proto::Code::TooManyGaps),
     (Code::Unavailable, proto::Code::Unavailable),
+    (Code::Unauthenticated, proto::Code::Unauthenticated),
+    (Code::Forbidden, proto::Code::Forbidden),
+    (Code::CursorGone, proto::Code::CursorGone),
+    (Code::TooSlow, proto::Code::TooSlow),
 ];
 
 impl Code {
@@ -207,7 +300,10 @@ impl Code {
 
     /// Whether the same request may succeed later without a change on the client's side.
     pub fn is_retryable(self) -> bool {
-        matches!(self, Self::Busy | Self::ShuttingDown | Self::Unavailable | Self::Lagged)
+        matches!(
+            self,
+            Self::Busy | Self::ShuttingDown | Self::Unavailable | Self::Lagged | Self::TooSlow
+        )
     }
 }
 
@@ -247,17 +343,18 @@ impl Control {
                 held: reply.held.iter().take(HELD_RANGES_MAX).map(range_to_proto).collect(),
                 definitions: reply.definitions.clone(),
                 ack: Some(reply.ack.to_proto()),
+                session: reply.session,
             }),
             Self::Refusal(refusal) => Proto::Refusal(proto::Refusal {
                 code: refusal.code.number() as i32,
                 text: refusal.text.clone(),
             }),
             Self::Ack(ack) => Proto::Ack(ack.to_proto()),
-            Self::Finish => Proto::Finish(proto::Finish {}),
+            Self::Finish(rows) => Proto::Finish(proto::Finish { rows: *rows }),
             Self::FinishReply(ack) => {
                 Proto::FinishReply(proto::FinishReply { ack: Some(ack.to_proto()) })
             }
-            Self::SubscribeReply(schema) => Proto::SubscribeReply(schema_to_proto(schema)),
+            Self::SubscribeReply(reply) => Proto::SubscribeReply(reply.to_proto()),
             Self::StatusReply(json) => {
                 Proto::StatusReply(proto::StatusReply { json: json.clone() })
             }
@@ -279,12 +376,15 @@ impl Control {
                 held: reply.held.iter().map(|range| range.first..=range.last).collect(),
                 definitions: reply.definitions,
                 ack: Ack::from_proto(reply.ack)?,
+                session: reply.session,
             }),
             Proto::Refusal(refusal) => Self::Refusal(refusal_from(refusal.code, refusal.text)),
             Proto::Ack(ack) => Self::Ack(Ack::from_proto(Some(ack))?),
-            Proto::Finish(proto::Finish {}) => Self::Finish,
+            Proto::Finish(finish) => Self::Finish(finish.rows),
             Proto::FinishReply(reply) => Self::FinishReply(Ack::from_proto(reply.ack)?),
-            Proto::SubscribeReply(reply) => Self::SubscribeReply(schema_from_proto(reply)?),
+            Proto::SubscribeReply(reply) => {
+                Self::SubscribeReply(SubscribeReply::from_proto(reply)?)
+            }
             Proto::StatusReply(reply) => Self::StatusReply(reply.json),
             Proto::DefinitionsReply(reply) => Self::DefinitionsReply(reply.definitions),
             Proto::Goodbye(goodbye) => Self::Goodbye(refusal_from(goodbye.code, goodbye.text)),
@@ -295,17 +395,16 @@ impl Control {
 impl Hello {
     fn to_proto(&self) -> proto::Hello {
         let role = match &self.role {
-            Role::Publish { stream, publisher } => ProtoRole::Publish(proto::Publish {
+            Role::Publish { stream, publisher, datagrams } => ProtoRole::Publish(proto::Publish {
                 stream: stream.clone(),
                 publisher: publisher.to_string(),
+                datagrams: *datagrams,
             }),
-            Role::Subscribe { view } => {
-                ProtoRole::Subscribe(proto::Subscribe { view: view.clone() })
-            }
+            Role::Subscribe(subscribe) => ProtoRole::Subscribe(subscribe.to_proto()),
             Role::Status => ProtoRole::Status(proto::Status {}),
             Role::Definitions => ProtoRole::Definitions(proto::Definitions {}),
         };
-        proto::Hello { version: VERSION, role: Some(role) }
+        proto::Hello { version: VERSION, role: Some(role), token: self.token.0.clone() }
     }
 
     fn from_proto(hello: proto::Hello) -> Result<Self, DecodeError> {
@@ -318,12 +417,66 @@ impl Hello {
                 stream: publish.stream,
                 publisher: PublisherId::new(&publish.publisher)
                     .ok_or(DecodeError::Invalid { what: "the publisher's name" })?,
+                datagrams: publish.datagrams,
             },
-            ProtoRole::Subscribe(subscribe) => Role::Subscribe { view: subscribe.view },
+            ProtoRole::Subscribe(subscribe) => Role::Subscribe(Subscribe::from_proto(subscribe)?),
             ProtoRole::Status(proto::Status {}) => Role::Status,
             ProtoRole::Definitions(proto::Definitions {}) => Role::Definitions,
         };
-        Ok(Self { role })
+        Ok(Self { role, token: Token(hello.token) })
+    }
+}
+
+impl Subscribe {
+    /// From now on, as window batches, disconnected when it falls behind.
+    pub fn new(view: impl Into<String>) -> Self {
+        Self { view: view.into(), ..Self::default() }
+    }
+
+    fn to_proto(&self) -> proto::Subscribe {
+        let policy = match self.policy {
+            Policy::Disconnect => proto::Policy::Disconnect,
+            Policy::Conflate => proto::Policy::Conflate,
+            Policy::Block => proto::Policy::Block,
+        };
+        let format = match self.format {
+            Format::Windows => proto::Format::Windows,
+            Format::Arrow => proto::Format::Arrow,
+        };
+        proto::Subscribe {
+            view: self.view.clone(),
+            policy: policy as i32,
+            cursor: self.cursor,
+            format: format as i32,
+        }
+    }
+
+    fn from_proto(subscribe: proto::Subscribe) -> Result<Self, DecodeError> {
+        let policy = match proto::Policy::try_from(subscribe.policy) {
+            Ok(proto::Policy::Disconnect) => Policy::Disconnect,
+            Ok(proto::Policy::Conflate) => Policy::Conflate,
+            Ok(proto::Policy::Block) => Policy::Block,
+            Err(_) => return Err(DecodeError::Invalid { what: "a subscriber's policy" }),
+        };
+        let format = match proto::Format::try_from(subscribe.format) {
+            Ok(proto::Format::Windows) => Format::Windows,
+            Ok(proto::Format::Arrow) => Format::Arrow,
+            Err(_) => return Err(DecodeError::Invalid { what: "a subscriber's format" }),
+        };
+        Ok(Self { view: subscribe.view, policy, cursor: subscribe.cursor, format })
+    }
+}
+
+impl SubscribeReply {
+    fn to_proto(&self) -> proto::SubscribeReply {
+        let columns = self.schema.columns.iter().map(column_to_proto).collect();
+        proto::SubscribeReply { keys: self.schema.keys.clone(), columns, cursor: self.cursor }
+    }
+
+    fn from_proto(reply: proto::SubscribeReply) -> Result<Self, DecodeError> {
+        let columns = reply.columns.into_iter().map(column_from_proto);
+        let schema = ResultSchema { keys: reply.keys, columns: columns.collect::<Result<_, _>>()? };
+        Ok(Self { schema, cursor: reply.cursor })
     }
 }
 
@@ -342,6 +495,8 @@ impl Ack {
                 .iter()
                 .map(|(reason, rows)| proto::Rejections { reason: reason as u32, rows })
                 .collect(),
+            lost: self.lost,
+            missing: self.missing,
         }
     }
 
@@ -362,6 +517,8 @@ impl Ack {
             duplicate: ack.duplicate,
             conflicting: ack.conflicting,
             rejected,
+            lost: ack.lost,
+            missing: ack.missing,
         })
     }
 }
@@ -374,36 +531,30 @@ fn range_to_proto(range: &RangeInclusive<u64>) -> proto::Range {
     proto::Range { first: *range.start(), last: *range.end() }
 }
 
-fn schema_to_proto(schema: &ResultSchema) -> proto::SubscribeReply {
-    let columns = schema.columns.iter().map(|(name, output)| {
-        let (kind, scale) = match output {
-            OutputType::Count => (proto::ColumnKind::Count, 0),
-            OutputType::Scaled(scale) => (proto::ColumnKind::Scaled, scale.digits()),
-            OutputType::ScaledWide(scale) => (proto::ColumnKind::ScaledWide, scale.digits()),
-            OutputType::Float => (proto::ColumnKind::Float, 0),
-        };
-        proto::Column { name: name.clone(), kind: kind as i32, scale: u32::from(scale) }
-    });
-    proto::SubscribeReply { keys: schema.keys.clone(), columns: columns.collect() }
+fn column_to_proto((name, output): &(String, OutputType)) -> proto::Column {
+    let (kind, scale) = match output {
+        OutputType::Count => (proto::ColumnKind::Count, 0),
+        OutputType::Scaled(scale) => (proto::ColumnKind::Scaled, scale.digits()),
+        OutputType::ScaledWide(scale) => (proto::ColumnKind::ScaledWide, scale.digits()),
+        OutputType::Float => (proto::ColumnKind::Float, 0),
+    };
+    proto::Column { name: name.clone(), kind: kind as i32, scale: u32::from(scale) }
 }
 
-fn schema_from_proto(reply: proto::SubscribeReply) -> Result<ResultSchema, DecodeError> {
-    let columns = reply.columns.into_iter().map(|column| {
-        let kind = column.kind();
-        let scale = u8::try_from(column.scale).ok().and_then(Scale::new);
-        let scale = scale.ok_or(DecodeError::Invalid { what: "a column's scale" })?;
-        let output = match kind {
-            proto::ColumnKind::Count => OutputType::Count,
-            proto::ColumnKind::Scaled => OutputType::Scaled(scale),
-            proto::ColumnKind::ScaledWide => OutputType::ScaledWide(scale),
-            proto::ColumnKind::Float => OutputType::Float,
-            proto::ColumnKind::Unspecified => {
-                return Err(DecodeError::Invalid { what: "a column's kind" });
-            }
-        };
-        Ok((column.name, output))
-    });
-    Ok(ResultSchema { keys: reply.keys, columns: columns.collect::<Result<_, _>>()? })
+fn column_from_proto(column: proto::Column) -> Result<(String, OutputType), DecodeError> {
+    let kind = column.kind();
+    let scale = u8::try_from(column.scale).ok().and_then(Scale::new);
+    let scale = scale.ok_or(DecodeError::Invalid { what: "a column's scale" })?;
+    let output = match kind {
+        proto::ColumnKind::Count => OutputType::Count,
+        proto::ColumnKind::Scaled => OutputType::Scaled(scale),
+        proto::ColumnKind::ScaledWide => OutputType::ScaledWide(scale),
+        proto::ColumnKind::Float => OutputType::Float,
+        proto::ColumnKind::Unspecified => {
+            return Err(DecodeError::Invalid { what: "a column's kind" });
+        }
+    };
+    Ok((column.name, output))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod control;
+pub mod datagram;
 pub mod error;
 pub mod frame;
 pub mod message;
@@ -8,7 +9,10 @@ mod pack;
 mod proto;
 pub mod windows;
 
-pub use control::{Ack, Code, Control, Hello, HelloReply, Refusal, Rejections, Role};
+pub use control::{
+    Ack, Code, Control, Format, Hello, HelloReply, Policy, Refusal, Rejections, Role, Subscribe,
+    SubscribeReply, Token,
+};
 pub use error::{DecodeError, EncodeError};
 pub use frame::Frame;
 pub use message::{Assembler, Kind, Message};

@@ -17,6 +17,8 @@ pub enum Kind {
     Ticks = 2,
     /// A batch of windows ([`crate::windows`]).
     Windows = 3,
+    /// An Arrow IPC stream: ticks from a publisher, windows to a subscriber.
+    Arrow = 4,
 }
 
 /// One message.
@@ -97,6 +99,7 @@ impl Assembler {
             1 => Kind::Control,
             2 => Kind::Ticks,
             3 => Kind::Windows,
+            4 => Kind::Arrow,
             other => return Err(DecodeError::UnknownKind(other)),
         };
         if self.bytes.len() < HEADER_BYTES + bytes {

@@ -31,6 +31,11 @@ impl<'a> Cursor<'a> {
         Ok(self.take(N, what)?.try_into().expect("as many bytes as were taken"))
     }
 
+    /// Everything that is left.
+    pub(crate) fn rest(self) -> &'a [u8] {
+        self.rest
+    }
+
     pub(crate) fn byte(&mut self, what: &'static str) -> Result<u8, DecodeError> {
         Ok(self.array::<1>(what)?[0])
     }

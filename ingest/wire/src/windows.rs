@@ -57,6 +57,9 @@ pub struct PublishedWindow {
 pub struct WindowBatch {
     /// The windows.
     pub windows: Vec<PublishedWindow>,
+    /// Where to resume after this batch: the number of windows that the view had published, from
+    /// its beginning, when the last one of the batch was.
+    pub next_cursor: u64,
 }
 
 /// Appends the payload of one message. Equal input gives equal bytes.
@@ -68,6 +71,7 @@ pub struct WindowBatch {
 /// then nothing is appended.
 pub fn encode(
     windows: &[PublishedWindow],
+    next_cursor: u64,
     columns: usize,
     out: &mut Vec<u8>,
 ) -> Result<(), EncodeError> {
@@ -93,6 +97,7 @@ pub fn encode(
     for count in [windows.len(), keys.len()] {
         out.extend_from_slice(&(count as u32).to_le_bytes());
     }
+    out.extend_from_slice(&next_cursor.to_le_bytes());
     for key in &keys {
         out.extend_from_slice(&(key.as_bytes().len() as u16).to_le_bytes());
         out.extend_from_slice(key.as_bytes());
@@ -157,6 +162,7 @@ pub fn decode(bytes: &[u8], columns: usize) -> Result<WindowBatch, DecodeError> 
     }
     let found = usize::from(cursor.u16(what)?);
     let (rows, keys) = (cursor.u32(what)? as usize, cursor.u32(what)? as usize);
+    let next_cursor = u64::from_le_bytes(cursor.array(what)?);
     if rows > ROWS_MAX || !fits(rows, found) {
         return Err(DecodeError::TooManyRows { rows, columns: found });
     }
@@ -180,7 +186,7 @@ pub fn decode(bytes: &[u8], columns: usize) -> Result<WindowBatch, DecodeError> 
         windows.push(window);
     }
     cursor.end()?;
-    Ok(WindowBatch { windows })
+    Ok(WindowBatch { windows, next_cursor })
 }
 
 fn read_window(

@@ -16,33 +16,49 @@ fn every_message() -> Vec<Control> {
         duplicate: 6,
         conflicting: 7,
         rejected,
+        lost: 8,
+        missing: 9,
     };
     let refusal = Refusal::new(Code::UnknownStream, "there is no stream `x`");
     let scale = Scale::new(18).unwrap();
     let publisher = PublisherId::new("p").unwrap();
     vec![
-        Control::Hello(Hello { role: Role::Publish { stream: "trades".into(), publisher } }),
-        Control::Hello(Hello { role: Role::Subscribe { view: "bars_1s".into() } }),
-        Control::Hello(Hello { role: Role::Status }),
-        Control::Hello(Hello { role: Role::Definitions }),
+        Control::Hello(Hello {
+            role: Role::Publish { stream: "trades".into(), publisher, datagrams: true },
+            token: Token::new("secret"),
+        }),
+        Control::Hello(Hello::new(Role::Subscribe(Subscribe::new("bars_1s")))),
+        Control::Hello(Hello::new(Role::Subscribe(Subscribe {
+            view: "bars_1s".into(),
+            policy: Policy::Block,
+            cursor: Some(0),
+            format: Format::Arrow,
+        }))),
+        Control::Hello(Hello::new(Role::Status)),
+        Control::Hello(Hello::new(Role::Definitions)),
         Control::HelloReply(HelloReply {
             next_sequence: 12,
             held: vec![14..=20, 30..=u64::MAX],
             definitions: "[stream.trades]".into(),
             ack,
+            session: 3,
         }),
         Control::Refusal(refusal.clone()),
         Control::Ack(ack),
-        Control::Finish,
+        Control::Finish(None),
+        Control::Finish(Some(0)),
         Control::FinishReply(ack),
-        Control::SubscribeReply(ResultSchema {
-            keys: vec!["symbol".into()],
-            columns: vec![
-                ("trades".into(), OutputType::Count),
-                ("high".into(), OutputType::Scaled(scale)),
-                ("volume".into(), OutputType::ScaledWide(scale)),
-                ("vwap".into(), OutputType::Float),
-            ],
+        Control::SubscribeReply(SubscribeReply {
+            schema: ResultSchema {
+                keys: vec!["symbol".into()],
+                columns: vec![
+                    ("trades".into(), OutputType::Count),
+                    ("high".into(), OutputType::Scaled(scale)),
+                    ("volume".into(), OutputType::ScaledWide(scale)),
+                    ("vwap".into(), OutputType::Float),
+                ],
+            },
+            cursor: 12,
         }),
         Control::StatusReply("{}".into()),
         Control::DefinitionsReply("# nothing".into()),
@@ -117,4 +133,10 @@ proptest! {
         }
         let _ = Control::decode(payload);
     }
+}
+
+#[test]
+fn a_token_is_never_printed() {
+    let hello = Hello { role: Role::Status, token: Token::new("secret") };
+    assert!(!format!("{hello:?}").contains("secret"), "{hello:?}");
 }

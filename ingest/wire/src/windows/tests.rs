@@ -36,8 +36,9 @@ proptest! {
     #[test]
     fn batches_come_back(windows in prop::collection::vec(window(3), 0..50)) {
         let mut bytes = Vec::new();
-        encode(&windows, 3, &mut bytes).unwrap();
-        prop_assert_eq!(decode(&bytes, 3).unwrap().windows, windows);
+        encode(&windows, 7, 3, &mut bytes).unwrap();
+        let batch = WindowBatch { windows, next_cursor: 7 };
+        prop_assert_eq!(decode(&bytes, 3).unwrap(), batch);
     }
 
     #[test]
@@ -47,7 +48,7 @@ proptest! {
         bit in 0..8u32,
     ) {
         let mut bytes = Vec::new();
-        encode(&windows, 2, &mut bytes).unwrap();
+        encode(&windows, 7, 2, &mut bytes).unwrap();
         let at = at.index(bytes.len());
         prop_assert!(decode(&bytes[..at], 2).is_err());
         bytes[at] ^= 1 << bit;
@@ -60,7 +61,7 @@ proptest! {
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
     ) {
         let mut bytes = Vec::new();
-        encode(&windows, 2, &mut bytes).unwrap();
+        encode(&windows, 7, 2, &mut bytes).unwrap();
         let body = bytes.len() - 4;
         for (at, to) in changes {
             bytes[at.index(body)] = to;
@@ -82,8 +83,8 @@ fn too_many_windows_are_refused_by_both_sides() {
     };
     let windows = vec![PublishedWindow { row, reason: VersionReason::Closed }; ROWS_MAX + 1];
     let mut bytes = Vec::new();
-    assert!(matches!(encode(&windows, 0, &mut bytes), Err(EncodeError::TooLarge { .. })));
+    assert!(matches!(encode(&windows, 7, 0, &mut bytes), Err(EncodeError::TooLarge { .. })));
     assert!(bytes.is_empty());
-    encode(&windows[1..], 0, &mut bytes).unwrap();
+    encode(&windows[1..], 7, 0, &mut bytes).unwrap();
     assert_eq!(decode(&bytes, 0).unwrap().windows.len(), ROWS_MAX);
 }
