@@ -1,6 +1,7 @@
 //! The command line: what can be asked and how it is explained.
 
 mod history;
+mod ingest;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::history::{CompactArgs, ExplainArgs, ImportArgs, InputArgs, ScanArgs, VerifyArgs};
+pub use self::ingest::{DEFAULT_MEMORY, IngestArgs};
 
 /// Market and sensor analytics, live over QUIC and over Parquet history, equal bit for bit.
 ///
@@ -123,6 +125,8 @@ pub struct ServeArgs {
     pub idle_after: DurationNs,
     #[command(flatten)]
     pub definitions: DefinitionArgs,
+    #[command(flatten)]
+    pub ingest: IngestArgs,
 }
 
 /// `isotick status`.

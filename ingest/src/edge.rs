@@ -1,194 +1,240 @@
-//! The server on quinn: listens, lets clients in, and moves bytes between streams and sessions.
+//! The server: pinned ingest threads that let clients in and move bytes between streams and
+//! sessions.
 
-mod connection;
-mod socket;
+mod counters;
+mod ids;
+mod io;
+mod mailbox;
+mod plan;
+mod session;
+mod thread;
+mod tls;
 
-use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use isotick_wire::{ALPN, Code};
-use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{Endpoint, EndpointConfig, ServerConfig, TokioRuntime, TransportConfig, VarInt};
-use tokio::runtime::Runtime;
-use tokio::sync::{mpsc, watch};
+use isotick_wire::{Hello, Refusal};
+use quinn_proto::Endpoint;
+use rustls::pki_types::CertificateDer;
 
 use crate::certificates::Certificates;
 use crate::error::EdgeError;
-use crate::input::Input;
+use crate::intake::Intake;
+use crate::stages::Stages;
+use counters::SharedCounters;
+pub use counters::{CounterReader, Counters};
+use ids::ConnectionIds;
+pub use io::IoChoice;
+pub use mailbox::Mailbox;
+#[cfg(test)]
+pub(crate) use mailbox::mailbox;
+pub use plan::CorePlan;
+use thread::{IngestThread, Shared};
 
-/// The longest datagram accepted; loopback and jumbo frames use it, other paths find their own.
-const UDP_PAYLOAD_BYTES_MAX: u16 = 6_500;
-/// What the socket's receive buffer is asked to hold.
-const SOCKET_BUFFER_BYTES: usize = 4 << 20;
-/// What a client may have in flight on one stream, and on one connection, before it is read.
-const STREAM_WINDOW_BYTES: u32 = 1 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 2 << 20;
+/// What clients are told at the end.
+const STOPS: &str = "the service stops";
+/// What a connection may have unread, whatever the load.
+const CONNECTION_WINDOW_BYTES_MIN: usize = 64 << 10;
+/// And when the memory would allow more.
+const CONNECTION_WINDOW_BYTES_MAX: usize = 2 << 20;
 
 /// How the edge listens.
 #[derive(Clone, Debug)]
 pub struct EdgeConfig {
     /// The UDP address; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Threads of the edge's own runtime, at least 1.
+    /// Ingest threads, at least 1.
     pub threads: usize,
+    /// Whether each is pinned to a core of its own.
+    pub pin: bool,
+    /// Whether they never sleep: only for cores that nothing else needs.
+    pub spin: bool,
+    /// Which way datagrams go.
+    pub io: IoChoice,
     /// Open connections; further ones are refused and counted.
     pub connections_max: usize,
     /// Streams, that is sessions, open per connection; further ones wait.
     pub sessions_per_connection_max: u32,
     /// A connection without a sign of life for this long is closed.
     pub idle_timeout: Duration,
+    /// How long a stream may take to say hello.
+    pub hello_timeout: Duration,
+    /// How long a message may take from its first byte to its last, and a connection may have no
+    /// stream.
+    pub message_timeout: Duration,
+    /// Bytes that clients may have sent and the service not have read, of all connections
+    /// together; half of it again for messages that are not whole.
+    pub unread_bytes_max: usize,
 }
 
 impl EdgeConfig {
-    /// One thread, 1,024 connections of 4 sessions, 10 s.
+    /// One pinned thread, 4,096 connections of 4 sessions, 10 s, 256 MiB unread.
     pub fn new(listen: SocketAddr) -> Self {
         Self {
             listen,
             threads: 1,
-            connections_max: 1024,
+            pin: true,
+            spin: false,
+            io: IoChoice::Auto,
+            connections_max: 4_096,
             sessions_per_connection_max: 4,
             idle_timeout: Duration::from_secs(10),
+            hello_timeout: Duration::from_secs(5),
+            message_timeout: Duration::from_secs(10),
+            unread_bytes_max: 256 << 20,
         }
     }
-}
 
-/// What the edge has met since it started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Connections open now.
-    pub connections_open: u64,
-    /// Connections whose handshake succeeded.
-    pub connections_accepted: u64,
-    /// Connections refused because too many are open.
-    pub connections_refused: u64,
-    /// Handshakes that failed: another protocol, a fingerprint the client refused, silence.
-    pub handshakes_failed: u64,
-    /// Datagrams that belong to no connection and cannot begin one.
-    pub datagrams_refused: u64,
-    /// Sessions open now.
-    pub sessions_open: u64,
-    /// Sessions refused by the service, e.g. for an unknown stream.
-    pub sessions_refused: u64,
-    /// Sessions ended because the client broke the protocol.
-    pub protocol_errors: u64,
-    /// Subscribers disconnected because they fell behind.
-    pub subscribers_lagged: u64,
-}
+    /// What each of `open` connections may have unread: less in steps, the more there are.
+    fn connection_window(&self, open: usize) -> u32 {
+        let share = self.unread_bytes_max / open.max(1).next_power_of_two();
+        let window = share.clamp(CONNECTION_WINDOW_BYTES_MIN, CONNECTION_WINDOW_BYTES_MAX);
+        window as u32
+    }
 
-impl Counters {
-    /// Every counter with its name, for status and metrics.
-    pub fn named(&self) -> [(&'static str, u64); 9] {
-        [
-            ("connections_open", self.connections_open),
-            ("connections_accepted", self.connections_accepted),
-            ("connections_refused", self.connections_refused),
-            ("handshakes_failed", self.handshakes_failed),
-            ("datagrams_refused", self.datagrams_refused),
-            ("sessions_open", self.sessions_open),
-            ("sessions_refused", self.sessions_refused),
-            ("protocol_errors", self.protocol_errors),
-            ("subscribers_lagged", self.subscribers_lagged),
-        ]
+    /// Bytes of messages that are not whole yet, of all threads.
+    fn partial_bytes_max(&self) -> usize {
+        self.unread_bytes_max / 2
     }
 }
 
-/// Reads the edge's counters from any thread.
-#[derive(Clone, Debug, Default)]
-pub struct CounterReader(Arc<SharedCounters>);
+/// Whether who connected, with a token or a certificate, may do what it asks.
+pub type Admit =
+    dyn Fn(&Hello, Option<&CertificateDer<'static>>) -> Result<(), Refusal> + Send + Sync;
 
-impl CounterReader {
-    /// The counters now.
-    pub fn read(&self) -> Counters {
-        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Counters {
-            connections_open: get(&self.0.connections_open),
-            connections_accepted: get(&self.0.connections_accepted),
-            connections_refused: get(&self.0.connections_refused),
-            handshakes_failed: get(&self.0.handshakes_failed),
-            datagrams_refused: get(&self.0.datagrams_refused),
-            sessions_open: get(&self.0.sessions_open),
-            sessions_refused: get(&self.0.sessions_refused),
-            protocol_errors: get(&self.0.protocol_errors),
-            subscribers_lagged: get(&self.0.subscribers_lagged),
-        }
+/// What the edge asks of others.
+#[derive(Clone)]
+pub struct Hooks {
+    /// Asked for every session, on the ingest thread.
+    pub admit: Arc<Admit>,
+}
+
+impl Default for Hooks {
+    /// Everyone may do everything.
+    fn default() -> Self {
+        Self { admit: Arc::new(|_, _| Ok(())) }
     }
 }
 
-#[derive(Debug, Default)]
-struct SharedCounters {
-    connections_open: AtomicU64,
-    connections_accepted: AtomicU64,
-    connections_refused: AtomicU64,
-    handshakes_failed: AtomicU64,
-    datagrams_refused: AtomicU64,
-    sessions_open: AtomicU64,
-    sessions_refused: AtomicU64,
-    protocol_errors: AtomicU64,
-    subscribers_lagged: AtomicU64,
+impl std::fmt::Debug for Hooks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hooks").finish_non_exhaustive()
+    }
 }
 
-/// A running edge. It owns its runtime's threads and stops when dropped, without farewells;
+/// A running edge. It owns its threads and stops when dropped, without farewells;
 /// [`shutdown`](Self::shutdown) takes leave of the clients.
 #[derive(Debug)]
 pub struct Edge {
     local_addr: SocketAddr,
-    endpoint: Endpoint,
-    stop: watch::Sender<bool>,
+    config: EdgeConfig,
+    mailboxes: Vec<Arc<Mailbox>>,
+    intake: Intake,
     counters: Arc<SharedCounters>,
-    runtime: Option<Runtime>,
+    notices: Vec<String>,
+    io: &'static str,
+    plan: CorePlan,
+    threads: Vec<JoinHandle<()>>,
 }
 
-/// What every connection of an edge shares.
-struct Shared {
-    inputs: mpsc::Sender<Input>,
-    stop: watch::Receiver<bool>,
-    counters: Arc<SharedCounters>,
-    sessions: AtomicU64,
+/// What a thread reports before its first turn.
+struct Started {
+    io: &'static str,
+    notice: Option<String>,
 }
 
 impl Edge {
-    /// Listens, and hands what clients do to `inputs`. While `inputs` is full the streams are not
-    /// read. When its receiver is dropped, every session ends.
-    ///
-    /// Makes its own tokio runtime; can be called on any thread, also inside another runtime.
+    /// Listens, and hands what clients do to `intake`. While there is no room the streams are not
+    /// read. When the service's end of it is dropped, every session ends.
     ///
     /// # Errors
     ///
-    /// An address that cannot be listened on, or a certificate that does not go with its key.
+    /// An address that cannot be listened on, a certificate that does not go with its key, or a
+    /// way of IO that this system does not offer.
     pub fn start(
         config: &EdgeConfig,
         certificates: &Certificates,
-        inputs: mpsc::Sender<Input>,
+        intake: Intake,
+        stages: Arc<Stages>,
+        hooks: Hooks,
     ) -> Result<Self, EdgeError> {
         let server =
-            server_config(config, certificates).map_err(|source| EdgeError::Tls { source })?;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(config.threads.max(1))
-            .thread_name("isotick-edge")
-            .enable_all()
-            .build()
-            .map_err(|source| EdgeError::Threads { source })?;
-        let _context = runtime.enter();
-        let address = config.listen;
+            tls::server_config(config, certificates).map_err(|source| EdgeError::Tls { source })?;
+        let plan = CorePlan::of_this_machine(config.threads, config.pin);
+        let threads = plan.cores.len();
+        let sockets = listen(config.listen, threads)?;
+        let local_addr = sockets[0]
+            .local_addr()
+            .map_err(|source| EdgeError::Listen { address: config.listen, source })?;
+        let system = |source| EdgeError::Threads { source };
+        let (mailboxes, wakes): (Vec<_>, Vec<_>) = (0..threads)
+            .map(|_| mailbox::mailbox())
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(system)?
+            .into_iter()
+            .unzip();
         let counters = Arc::<SharedCounters>::default();
-        let endpoint = listen(address, server, certificates, &counters)
-            .map_err(|source| listen_error(address, source))?;
-        let local_addr =
-            endpoint.local_addr().map_err(|source| EdgeError::Listen { address, source })?;
-        let (stop, stopped) = watch::channel(false);
         let shared = Arc::new(Shared {
-            inputs,
-            stop: stopped,
+            config: config.clone(),
+            ids: ConnectionIds::default(),
+            mailboxes: mailboxes.clone(),
+            intake: intake.clone(),
             counters: counters.clone(),
+            stages,
+            hooks,
             sessions: AtomicU64::new(0),
+            connections: AtomicUsize::new(0),
         });
-        runtime.spawn(connection::accept(endpoint.clone(), shared, config.connections_max));
+        let mut edge = Self {
+            local_addr,
+            config: config.clone(),
+            mailboxes,
+            intake,
+            counters,
+            notices: plan.notice.clone().into_iter().collect(),
+            io: "",
+            threads: Vec::new(),
+            plan,
+        };
+        for (index, (socket, wake)) in sockets.into_iter().zip(wakes).enumerate() {
+            let ids_of = u8::try_from(index).expect("the plan bounds the threads");
+            let endpoint = tls::endpoint_config(certificates, &shared.ids, ids_of);
+            let (server, shared) = (server.clone(), shared.clone());
+            let (core, choice) = (edge.plan.cores[index], config.io);
+            let (report, started) = mpsc::sync_channel(1);
+            let run = move || {
+                let unpinned = core.filter(|core| !plan::pin(*core));
+                // The ring belongs to the thread that makes it.
+                let (io, notice) = match io::open(choice, socket, wake) {
+                    Ok(opened) => opened,
+                    Err(error) => return drop(report.send(Err(error))),
+                };
+                let unpinned = unpinned.map(|core| {
+                    format!("this system does not let an ingest thread be pinned to core {core}")
+                });
+                let _ = report.send(Ok(Started { io: io.name(), notice: notice.or(unpinned) }));
+                let endpoint = Endpoint::new(endpoint, Some(server), true, None);
+                if let Err(error) = IngestThread::new(index, shared, endpoint, io).run() {
+                    tracing::error!(%error, "an ingest thread cannot go on: restart the service");
+                }
+            };
+            let thread = std::thread::Builder::new()
+                .name(format!("isotick-edge-{index}"))
+                .spawn(run)
+                .map_err(system)?;
+            edge.threads.push(thread);
+            let started = started.recv().map_err(|_| system(std::io::ErrorKind::Other.into()))?;
+            let Started { io, notice } =
+                started.map_err(|source| EdgeError::Io { choice: choice.to_string(), source })?;
+            edge.io = io;
+            edge.notices.extend(notice.filter(|_| index == 0));
+        }
         tracing::info!(%local_addr, "the edge listens");
-        drop(_context);
-        Ok(Self { local_addr, endpoint, stop, counters, runtime: Some(runtime) })
+        Ok(edge)
     }
 
     /// Where it listens.
@@ -196,9 +242,20 @@ impl Edge {
         self.local_addr
     }
 
+    /// How it runs, for people: threads, cores, the way of IO.
+    pub fn description(&self) -> String {
+        let spins = if self.config.spin { ", spinning" } else { "" };
+        format!("{}, {}{spins}", self.plan, self.io)
+    }
+
+    /// What is not as it was asked for.
+    pub fn notices(&self) -> &[String] {
+        &self.notices
+    }
+
     /// The counters now.
     pub fn counters(&self) -> Counters {
-        self.counter_reader().read()
+        self.counters.read()
     }
 
     /// Reads the counters from another thread.
@@ -206,104 +263,67 @@ impl Edge {
         CounterReader(self.counters.clone())
     }
 
+    /// New connections are let in with these certificates from now on.
+    ///
+    /// # Errors
+    ///
+    /// A certificate that does not go with its key; nothing changes then.
+    pub fn reload(&self, certificates: &Certificates) -> Result<(), EdgeError> {
+        let server = tls::server_config(&self.config, certificates)
+            .map_err(|source| EdgeError::Tls { source })?;
+        self.mailboxes.iter().for_each(|mailbox| mailbox.post_server(server.clone()));
+        Ok(())
+    }
+
     /// Lets nobody in any more, tells every client that the service stops, and waits until they
     /// are gone, at most `patience`. Meanwhile the service must go on taking inputs, or have
-    /// dropped their receiver.
+    /// dropped its end.
     pub fn shutdown(mut self, patience: Duration) {
-        self.stop.send_replace(true);
-        let (endpoint, counters) = (self.endpoint.clone(), self.counters.clone());
-        let (done, gone) = std::sync::mpsc::channel();
-        let Some(runtime) = self.runtime.take() else { return };
-        runtime.spawn(async move {
-            let deadline = tokio::time::Instant::now() + patience;
-            while counters.sessions_open.load(Ordering::Relaxed) > 0
-                && tokio::time::Instant::now() < deadline
-            {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+        self.mailboxes.iter().for_each(|mailbox| mailbox.post_stop(patience));
+        let deadline = Instant::now() + patience + Duration::from_millis(100);
+        for thread in self.threads.drain(..) {
+            while !thread.is_finished() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(1));
             }
-            endpoint.close(code(Code::ShuttingDown), STOPS.as_bytes());
-            let _ = tokio::time::timeout_at(deadline, endpoint.wait_idle()).await;
-            let _ = done.send(());
-        });
-        let _ = gone.recv_timeout(patience + Duration::from_millis(100));
-        runtime.shutdown_background();
+        }
     }
 }
 
 impl Drop for Edge {
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            self.endpoint.close(code(Code::ShuttingDown), STOPS.as_bytes());
-            runtime.shutdown_background();
-        }
+        self.mailboxes.iter().for_each(|mailbox| mailbox.post_stop(Duration::ZERO));
+        self.intake.end();
     }
 }
 
-/// What clients are told at the end.
-const STOPS: &str = "the service stops";
-
-fn code(code: Code) -> VarInt {
-    VarInt::from_u32(code.number())
-}
-
-fn server_config(
-    config: &EdgeConfig,
-    certificates: &Certificates,
-) -> Result<ServerConfig, rustls::Error> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut tls = rustls::ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_no_client_auth()
-        .with_single_cert(certificates.chain.clone(), certificates.key.clone_key())?;
-    tls.alpn_protocols = vec![ALPN.to_vec()];
-    let tls = QuicServerConfig::try_from(tls)
-        .map_err(|error| rustls::Error::General(error.to_string()))?;
-    let mut transport = TransportConfig::default();
-    let idle = config.idle_timeout.try_into().unwrap_or(VarInt::from_u32(10_000).into());
-    transport
-        .max_concurrent_bidi_streams(config.sessions_per_connection_max.into())
-        .max_concurrent_uni_streams(0u32.into())
-        .datagram_receive_buffer_size(None)
-        .stream_receive_window(STREAM_WINDOW_BYTES.into())
-        .receive_window(CONNECTION_WINDOW_BYTES.into())
-        .max_idle_timeout(Some(idle));
-    let mut mtu = quinn::MtuDiscoveryConfig::default();
-    mtu.upper_bound(UDP_PAYLOAD_BYTES_MAX);
-    transport.mtu_discovery_config(Some(mtu));
-    let mut server = ServerConfig::with_crypto(Arc::new(tls));
-    server.transport_config(Arc::new(transport));
-    Ok(server)
-}
-
-fn listen(
-    address: SocketAddr,
-    server: ServerConfig,
-    certificates: &Certificates,
-    counters: &Arc<SharedCounters>,
-) -> io::Result<Endpoint> {
-    let socket = UdpSocket::bind(address)?;
-    if let Ok(state) = quinn::udp::UdpSocketState::new((&socket).into()) {
-        // A smaller buffer than asked for only costs throughput.
-        let _ = state.set_recv_buffer_size((&socket).into(), SOCKET_BUFFER_BYTES);
-    }
-    let ids = socket::ConnectionIds::default();
-    let mut config = EndpointConfig::new(Arc::new(socket::ResetKey::of(&certificates.key)));
-    config.max_udp_payload_size(UDP_PAYLOAD_BYTES_MAX).expect("the bound is a valid datagram size");
-    let for_endpoint = ids.clone();
-    config.cid_generator(move || Box::new(for_endpoint.clone()));
-    let runtime = Arc::new(TokioRuntime);
-    let socket = quinn::Runtime::wrap_udp_socket(&*runtime, socket)?;
-    let socket = Arc::new(socket::CountingSocket::new(socket, ids, counters.clone()));
-    Endpoint::new_with_abstract_socket(config, Some(server), socket, runtime)
-}
-
-fn listen_error(address: SocketAddr, source: io::Error) -> EdgeError {
-    match source.kind() {
-        io::ErrorKind::AddrInUse => EdgeError::AddressInUse { address },
-        io::ErrorKind::AddrNotAvailable => EdgeError::AddressNotAvailable { address },
-        io::ErrorKind::PermissionDenied => EdgeError::AddressForbidden { address },
+/// One socket per thread on the same address; the system spreads clients over them.
+fn listen(address: SocketAddr, threads: usize) -> Result<Vec<UdpSocket>, EdgeError> {
+    let error = |source: std::io::Error| match source.kind() {
+        std::io::ErrorKind::AddrInUse => EdgeError::AddressInUse { address },
+        std::io::ErrorKind::AddrNotAvailable => EdgeError::AddressNotAvailable { address },
+        std::io::ErrorKind::PermissionDenied => EdgeError::AddressForbidden { address },
         _ => EdgeError::Listen { address, source },
+    };
+    // Alone first: another service that shares its address would share its clients as well.
+    let alone = UdpSocket::bind(address).map_err(error)?;
+    if threads == 1 {
+        return Ok(vec![alone]);
     }
+    let address = alone.local_addr().map_err(error)?;
+    drop(alone);
+    (0..threads).map(|_| bind_shared(address).map_err(error)).collect()
+}
+
+fn bind_shared(address: SocketAddr) -> std::io::Result<UdpSocket> {
+    use rustix::net::{AddressFamily, SocketType, bind, socket, sockopt};
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let socket = socket(family, SocketType::DGRAM, None)?;
+    sockopt::set_socket_reuseport(&socket, true)?;
+    bind(&socket, &address)?;
+    Ok(socket.into())
 }
 
 #[cfg(test)]

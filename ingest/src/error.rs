@@ -49,6 +49,14 @@ pub enum EdgeError {
         /// What is wrong with them.
         source: rustls::Error,
     },
+    /// The way of IO that was asked for does not work here.
+    #[error("datagrams cannot go by `{choice}` on this system: take `--io auto` or `--io socket`")]
+    Io {
+        /// As asked for.
+        choice: String,
+        /// What the operating system says.
+        source: io::Error,
+    },
     /// No threads.
     #[error("cannot start the edge's threads")]
     Threads {

@@ -315,6 +315,47 @@ impl Sequencer {
         publisher.all_marks_at_received();
     }
 
+    /// Closes gaps of a publisher: rows below `through` that are not held are taken as lost, and
+    /// count as repeats if they still come. True when there were any: that is to be logged at
+    /// `position`.
+    pub fn close_gaps(&mut self, slot: Slot, through: u64, position: LogPosition) -> bool {
+        let publisher = &mut self.publishers[slot.0 as usize];
+        // A number that no session can have reached closes what is there, not what may come.
+        let through = through.min(publisher.held.next().saturating_add(held::AHEAD_MAX));
+        let lost = publisher.held.raise(through);
+        publisher.ack.lost += lost;
+        publisher.ack.missing = publisher.held.missing();
+        publisher.ack.received_through = publisher.held.next();
+        if lost > 0 {
+            let through = publisher.ack.received_through;
+            self.unwritten.push_back(Reached { position, slot, through });
+        }
+        lost > 0
+    }
+
+    /// Where the first gap of a publisher ends, if it must be closed before
+    /// [`accept`](Self::accept) takes these rows: more are held beyond it than are remembered.
+    pub fn gap_in_the_way(&self, slot: Slot, ticks: &Ticks, rejected: &[Rejected]) -> Option<u64> {
+        let Publisher { id, held, .. } = self.at(slot);
+        let rows = ticks.len() + rejected.len();
+        if !held.is_crowded(rows) {
+            return None;
+        }
+        let sequences =
+            || ticks.sequence.iter().copied().chain(rejected.iter().map(|row| row.sequence));
+        match held.check(id, rows, sequences) {
+            Err(SequencerError::TooManyGaps { .. }) => held.first_beyond(),
+            _ => None,
+        }
+    }
+
+    /// Closed gaps that the log holds.
+    pub fn replay_lost(&mut self, slot: Slot, through: u64) {
+        let publisher = self.at_mut(slot);
+        publisher.ack.lost += publisher.held.raise(through);
+        publisher.all_marks_at_received();
+    }
+
     /// The log's records up to and with `position` are handed to the operating system. Returns the
     /// publishers whose marks moved, each once.
     pub fn written(&mut self, position: LogPosition) -> Vec<Slot> {
@@ -413,6 +454,7 @@ impl Publisher {
     fn count(&mut self, accepted: &Accepted) {
         let ack = &mut self.ack;
         ack.received_through = self.held.next();
+        ack.missing = self.held.missing();
         ack.accepted += accepted.ticks.len() as u64;
         ack.late += accepted.late;
         ack.duplicate += accepted.duplicate;
@@ -425,6 +467,7 @@ impl Publisher {
         self.ack.received_through = through;
         self.ack.written_through = through;
         self.ack.durable_through = through;
+        self.ack.missing = self.held.missing();
     }
 }
 

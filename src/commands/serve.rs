@@ -21,7 +21,8 @@ pub fn run(args: ServeArgs) -> Result<ExitCode> {
     let mut stop = runtime.block_on(async { Signals::new() })?;
     let service = Service::start(Options {
         data: args.data.clone(),
-        listen: args.listen,
+        edge: args.ingest.config(args.listen),
+        memory_bytes_max: args.ingest.memory_max.0,
         engine: args.engine,
         definitions,
         idle_after: args.idle_after.to_std(),
@@ -31,6 +32,7 @@ pub fn run(args: ServeArgs) -> Result<ExitCode> {
         eprintln!("{notice}");
     }
     eprintln!("listening on {} (QUIC), data in {}", service.local_addr(), args.data.display());
+    eprintln!("ingest: {}", service.shared.ingest());
     eprintln!("engine: {}", service.shared.engine());
     eprintln!("certificate fingerprint: {}", service.fingerprint);
     let signal = runtime.block_on(stop.next());

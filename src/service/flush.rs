@@ -7,17 +7,16 @@ use anyhow::{Context, Result};
 use isotick_model::definitions::Definitions;
 use isotick_model::results::ResultSchema;
 use isotick_storage::Store;
-use tokio::sync::mpsc::UnboundedSender;
 
-use super::messages::{Event, FlushJob};
-use super::stats::ViewChannel;
+use super::channel::ViewChannel;
+use super::messages::{Event, Events, FlushJob};
 
 /// The thread's state.
 pub struct Flushing {
     pub store: Store,
     pub definitions: Arc<Definitions>,
     pub views: Vec<Arc<ViewChannel>>,
-    pub events: UnboundedSender<Event>,
+    pub events: Events,
 }
 
 impl Flushing {
@@ -27,9 +26,11 @@ impl Flushing {
         while let Ok(job) = jobs.recv() {
             let covered = job.covered;
             match self.commit(job) {
-                Ok(()) => drop(self.events.send(Event::Covered(covered))),
+                Ok(()) => {
+                    self.events.send(Event::Covered(covered));
+                }
                 Err(error) => {
-                    let _ = self.events.send(Event::Failed(format!("{error:#}")));
+                    self.events.send(Event::Failed(format!("{error:#}")));
                     return;
                 }
             }

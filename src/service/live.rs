@@ -5,23 +5,22 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
+use isotick_ingest::Stage;
 use isotick_kernels::{CpuEngine, Engine};
 use isotick_model::LogPosition;
 use isotick_model::results::WindowRow;
-use isotick_scheduler::{LiveView, Published, Reason};
+use isotick_scheduler::{LiveView, Published};
 use isotick_storage::RecordedWindow;
 use isotick_storage::log::LogRecord;
-use isotick_wire::{PublishedWindow, VersionReason, WindowBatch};
 
+use super::channel::ViewChannel;
 use super::messages::{FlushJob, LiveMessage, Logged};
-use super::stats::{Shared, ViewChannel};
+use super::stats::Shared;
 
 /// Ticks that are kept in memory before they go to history.
 const HOT_ROWS_MAX: usize = 1 << 20;
 /// The longest that ticks wait in memory for history while nothing else sends them there.
 const HOT_AGE_MAX: Duration = Duration::from_secs(10);
-/// Windows of one message to subscribers.
-const BATCH_WINDOWS_MAX: usize = 4096;
 
 /// The thread's state.
 pub struct Live {
@@ -87,6 +86,7 @@ impl Live {
         self.advance(&logged);
         for index in 0..self.views.len() {
             let published = self.views[index].poll_published();
+            self.channels[index].keep(&published);
             if !published.is_empty() && !is_recorded(&self.views[index].view().definition.0) {
                 self.keep(index, published);
             }
@@ -96,8 +96,13 @@ impl Live {
         }
     }
 
-    fn handle_record(&mut self, logged: Logged) {
+    fn handle_record(&mut self, mut logged: Logged) {
         self.advance(&logged);
+        if let Some(written) = logged.written {
+            self.shared.stages.record(Stage::Kernel, written.elapsed());
+        }
+        // The rows go to the bounded hot buffer.
+        logged.permit = None;
         for index in 0..self.views.len() {
             let published = self.views[index].poll_published();
             if published.is_empty() {
@@ -170,29 +175,5 @@ impl Live {
         let job = std::mem::replace(&mut self.hot, Hot { job: next, ..Hot::default() }).job;
         // When the flushing thread is gone it has said why; the log still holds everything.
         let _ = self.flush.send(job);
-    }
-}
-
-impl ViewChannel {
-    /// Tells subscribers. Nobody listening is no error.
-    fn publish(&self, published: &[Published]) {
-        self.set_newest(
-            published.iter().rev().take(8).map(|published| published.row.clone()).collect(),
-        );
-        if self.batches.receiver_count() == 0 {
-            return;
-        }
-        for chunk in published.chunks(BATCH_WINDOWS_MAX) {
-            let windows = chunk.iter().map(|published| PublishedWindow {
-                row: published.row.clone(),
-                reason: match published.reason {
-                    Reason::Closed => VersionReason::Closed,
-                    Reason::Late => VersionReason::Late,
-                },
-            });
-            let _ = self
-                .batches
-                .send(Arc::new(WindowBatch { windows: windows.collect(), next_cursor: 0 }));
-        }
     }
 }

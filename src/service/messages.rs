@@ -1,7 +1,10 @@
 //! What the service's threads say to each other.
 
 use std::collections::BTreeMap;
+use std::sync::mpsc;
+use std::time::Instant;
 
+use isotick_ingest::{Notifier, Permit};
 use isotick_model::{LogPosition, Ticks};
 use isotick_storage::RecordedWindow;
 use isotick_storage::log::LogRecord;
@@ -22,6 +25,26 @@ pub struct Logged {
     pub record: LogRecord,
     /// W of its stream after it.
     pub watermark: Option<i64>,
+    /// When it was written; `None` for what is replayed.
+    pub written: Option<Instant>,
+    /// The memory that its rows take, until the views have seen them.
+    pub permit: Option<Permit>,
+}
+
+/// Tells the sequencing thread of events, and wakes it.
+#[derive(Clone)]
+pub struct Events {
+    pub sender: mpsc::Sender<Event>,
+    pub notifier: Notifier,
+}
+
+impl Events {
+    /// False when the thread is gone.
+    pub fn send(&self, event: Event) -> bool {
+        let sent = self.sender.send(event).is_ok();
+        self.notifier.notify();
+        sent
+    }
 }
 
 /// What the live thread hands to the flushing thread: everything that the log records `from..covered` brought.

@@ -1,12 +1,13 @@
 //! The service: the edge's inputs through log, views and history, on one thread each.
 //!
 //! ```text
-//! edge (tokio) ─inputs─▶ sequence ─records─▶ live ─jobs─▶ flush
+//! ingest threads ─inputs─▶ sequence ─records─▶ live ─jobs─▶ flush
 //!                          ▲  │wake            (all bounded)  │
 //!                          │  └──▶ sync ─Durable─┐            │
 //!                          └────────events───────┴──Covered───┘
 //! ```
 
+mod channel;
 mod flush;
 mod live;
 mod messages;
@@ -17,12 +18,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{self, Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use isotick_ingest::{Edge, EdgeConfig, Sequencer, certificates};
+use isotick_ingest::{Edge, EdgeConfig, Hooks, Sequencer, Stages, certificates, intake};
 use isotick_kernels::{CpuEngine, Engine};
 use isotick_model::definitions::Definitions;
 use isotick_model::results::WindowRow;
@@ -30,19 +31,17 @@ use isotick_model::{LogPosition, PublisherId};
 use isotick_scheduler::{LiveView, OnFailure};
 use isotick_storage::Store;
 use isotick_storage::log::{LogRecord, LogSyncer, Recovery};
-use tokio::sync::mpsc;
 
-pub use stats::{Shared, Totals, ViewChannel, rejections_json};
+pub use channel::ViewChannel;
+pub use stats::{Shared, Totals, rejections_json};
 
 use crate::cli::EngineChoice;
 use crate::engines;
 use flush::Flushing;
 use live::Live;
-use messages::{Event, LiveMessage, Logged};
+use messages::{Event, Events, LiveMessage, Logged};
 use sequence::Sequencing;
 
-/// Inputs between the edge and the sequencing thread.
-const INPUTS_MAX: usize = 256;
 /// Records between the sequencing and the live thread.
 const RECORDS_MAX: usize = 256;
 /// Flushes between the live and the flushing thread, besides the one under way.
@@ -53,7 +52,9 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 /// How to run a service.
 pub struct Options {
     pub data: PathBuf,
-    pub listen: SocketAddr,
+    pub edge: EdgeConfig,
+    /// Bytes that clients can make the service hold: unread, in flight, and for subscribers.
+    pub memory_bytes_max: usize,
     pub engine: EngineChoice,
     pub definitions: Definitions,
     pub idle_after: Duration,
@@ -86,19 +87,26 @@ impl Service {
         let certificates = certificates::load_or_create(&options.data)?;
         let (engine, fall_back, described) = live_engine(options.engine)?;
 
+        let shares = Shares::of(options.memory_bytes_max, definitions.views.len());
         let channels: Vec<_> = definitions
             .views
             .iter()
-            .map(|view| Arc::new(ViewChannel::new(Arc::new(view.clone()))))
+            .map(|view| Arc::new(ViewChannel::new(Arc::new(view.clone()), shares.view_bytes)))
             .collect();
         let (log, recovery) = store.open_log()?;
         notices.extend(recovery_notice(&recovery));
 
-        let (inputs, inputs_taken) = mpsc::channel(INPUTS_MAX);
-        let edge = Edge::start(&EdgeConfig::new(options.listen), &certificates, inputs)?;
-        let counters = edge.counter_reader();
-        let shared = Arc::new(Shared::new(text, channels, counters, engine.kind(), described));
-        let (events, events_taken) = mpsc::unbounded_channel();
+        let (intake, inputs) = intake(shares.in_flight_bytes);
+        let stages = Arc::<Stages>::default();
+        let config = EdgeConfig { unread_bytes_max: shares.unread_bytes, ..options.edge };
+        let hooks = Hooks::default();
+        let edge = Edge::start(&config, &certificates, intake.clone(), stages.clone(), hooks)?;
+        notices.extend_from_slice(edge.notices());
+        let kind = engine.kind();
+        let shared = Shared::new(text, channels, &edge, stages, intake, kind, described);
+        let shared = Arc::new(shared);
+        let (sender, events_taken) = mpsc::channel();
+        let events = Events { sender, notifier: inputs.notifier() };
         let (live, records) = sync_channel(RECORDS_MAX);
         let (jobs, jobs_taken) = sync_channel(FLUSHES_MAX);
         let (wake_sync, woken) = sync_channel(1);
@@ -135,13 +143,7 @@ impl Service {
             shared,
             notices,
             live,
-            sequencing: spawn("isotick-sequence", move || {
-                tokio::runtime::Builder::new_current_thread()
-                    .enable_time()
-                    .build()
-                    .expect("a runtime without IO needs nothing of the system")
-                    .block_on(sequencing.run(inputs_taken, events_taken));
-            })?,
+            sequencing: spawn("isotick-sequence", move || sequencing.run(inputs, &events_taken))?,
             living: spawn("isotick-live", move || living.run(&records))?,
             flushing: spawn("isotick-flush", move || flushing.run(&jobs_taken))?,
             syncing: spawn("isotick-sync", move || sync(&syncer, &woken, &events))?,
@@ -167,6 +169,25 @@ impl Service {
             Some(reason) => bail!("{reason}"),
             None => Ok(open),
         }
+    }
+}
+
+/// How the memory that clients can make the service hold is shared out.
+struct Shares {
+    /// What clients have sent and the edge has not read; half of it again for unfinished messages.
+    unread_bytes: usize,
+    /// Rows between the edge and the views.
+    in_flight_bytes: usize,
+    /// Per view, windows on their way to subscribers and kept for resuming.
+    view_bytes: usize,
+}
+
+impl Shares {
+    fn of(memory_bytes_max: usize, views: usize) -> Self {
+        let eighth = memory_bytes_max / 8;
+        // A view's windows are shared by the queues of all its subscribers.
+        let view_bytes = (eighth / views.max(1)).clamp(64 << 10, 16 << 20);
+        Self { unread_bytes: 2 * eighth, in_flight_bytes: eighth, view_bytes }
     }
 }
 
@@ -198,7 +219,8 @@ fn replay(store: &Store, definitions: &Definitions, living: &mut Live) -> Result
     for record in records {
         let (position, record) = record?;
         let watermark = replay_record(&mut sequencer, &record)?;
-        living.replay(Logged { position, record, watermark }, |definition| {
+        let logged = Logged { position, record, watermark, written: None, permit: None };
+        living.replay(logged, |definition| {
             manifest.records.get(definition).is_some_and(|record| position.0 < record.covered)
         });
         bar.inc(1);
@@ -223,6 +245,10 @@ pub fn replay_record(sequencer: &mut Sequencer, record: &LogRecord) -> Result<Op
             let slot = sequencer.slot(stream, publisher)?;
             sequencer.idle(slot);
         }
+        LogRecord::Lost { publisher, through, .. } => {
+            let slot = sequencer.slot(stream, publisher)?;
+            sequencer.replay_lost(slot, *through);
+        }
     }
     Ok(sequencer.watermark(stream))
 }
@@ -239,13 +265,13 @@ fn recovery_notice(recovery: &Recovery) -> Option<String> {
 }
 
 /// The syncing thread: one sync for everything written since the last one.
-fn sync(syncer: &LogSyncer, woken: &Receiver<()>, events: &mpsc::UnboundedSender<Event>) {
+fn sync(syncer: &LogSyncer, woken: &Receiver<()>, events: &Events) {
     while let Ok(()) = woken.recv() {
         let event = match syncer.sync() {
             Ok(before) => Event::Durable(before),
             Err(error) => Event::Failed(error.to_string()),
         };
-        if events.send(event).is_err() {
+        if !events.send(event) {
             break;
         }
     }

@@ -6,15 +6,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
 use isotick_ingest::sequencer::{Sequencer, Slot};
-use isotick_ingest::{Input, SessionId, Subscription, Welcome};
+use isotick_ingest::{
+    Input, Inputs, Outlet, Permit, Reply, SessionId, Stage, Stamps, Subscription, Welcome,
+};
 use isotick_model::{LogPosition, PublisherId, Rejected, Ticks};
 use isotick_storage::log::{LogRecord, LogWriter};
-use isotick_wire::{Ack, Code, Refusal};
-use tokio::sync::{mpsc, oneshot, watch};
+use isotick_wire::{Ack, Code, Refusal, Subscribe};
 
 use super::messages::{Event, LiveMessage, Logged};
 use super::now_ns;
@@ -22,6 +23,11 @@ use super::stats::{Shared, StreamRates};
 
 /// Inputs that are logged with one write, at most.
 const BATCH_INPUTS_MAX: usize = 256;
+/// Sessions of one publisher of one stream, at most.
+const PUBLISHER_SESSIONS_MAX: usize = 16;
+
+/// How often silent publishers are looked for.
+const SECOND: Duration = Duration::from_secs(1);
 
 /// The thread's state.
 pub struct Sequencing {
@@ -39,8 +45,8 @@ pub struct Sequencing {
     heard: BTreeMap<Slot, Instant>,
     /// Records of the batch in hand.
     batch: Vec<LogRecord>,
-    /// W after each of them.
-    watermarks: Vec<Option<i64>>,
+    /// What goes with each of them.
+    beside: Vec<Beside>,
     /// Publishers whose acknowledgement changed in the batch in hand.
     moved: Vec<Slot>,
     finishing: Vec<Finishing>,
@@ -55,8 +61,25 @@ pub struct Sequencing {
 struct Session {
     slot: Slot,
     stream: String,
-    acks: watch::Sender<Ack>,
-    refuse: Option<oneshot::Sender<Refusal>>,
+    outlet: Outlet,
+    /// Whether it was told that it ends.
+    is_ended: bool,
+}
+
+/// What goes with a record of the batch in hand.
+struct Beside {
+    /// W after it.
+    watermark: Option<i64>,
+    /// When its rows were taken, and the memory they are in.
+    rows: Option<(Instant, Permit)>,
+}
+
+impl Session {
+    fn end(&mut self, refusal: Refusal) {
+        if !std::mem::replace(&mut self.is_ended, true) {
+            self.outlet.end(refusal);
+        }
+    }
 }
 
 /// A publisher that waits for everything it sent to be stored.
@@ -64,7 +87,7 @@ struct Finishing {
     slot: Slot,
     /// The position that must be durable and covered.
     through: LogPosition,
-    reply: oneshot::Sender<Ack>,
+    reply: Reply<Ack>,
 }
 
 impl Sequencing {
@@ -93,7 +116,7 @@ impl Sequencing {
             by_slot: HashMap::new(),
             heard,
             batch: Vec::new(),
-            watermarks: Vec::new(),
+            beside: Vec::new(),
             moved: Vec::new(),
             finishing: Vec::new(),
             flush_wanted: false,
@@ -105,29 +128,25 @@ impl Sequencing {
     }
 
     /// Runs until the edge has hung up.
-    pub async fn run(
-        mut self,
-        mut inputs: mpsc::Receiver<Input>,
-        mut events: mpsc::UnboundedReceiver<Event>,
-    ) {
-        let mut second = tokio::time::interval(Duration::from_secs(1));
+    pub fn run(mut self, mut inputs: Inputs, events: &Receiver<Event>) {
+        let mut taken = Vec::new();
+        let mut second = Instant::now();
         loop {
-            tokio::select! {
-                biased;
-                Some(event) = events.recv() => self.handle_event(event),
-                input = inputs.recv() => {
-                    let Some(input) = input else { break };
-                    self.handle_input(input);
-                    for _ in 1..BATCH_INPUTS_MAX {
-                        let Ok(input) = inputs.try_recv() else { break };
-                        self.handle_input(input);
-                    }
-                    self.commit();
-                }
-                _ = second.tick() => {
-                    self.handle_second();
-                    self.commit();
-                }
+            let until_next = SECOND.saturating_sub(second.elapsed());
+            let is_open = inputs.take(&mut taken, until_next);
+            events.try_iter().for_each(|event| self.handle_event(event));
+            let mut taken = taken.drain(..).peekable();
+            while taken.peek().is_some() {
+                taken.by_ref().take(BATCH_INPUTS_MAX).for_each(|input| self.handle_input(input));
+                self.commit();
+            }
+            if second.elapsed() >= SECOND {
+                second = Instant::now();
+                self.handle_second();
+                self.commit();
+            }
+            if !is_open {
+                break;
             }
         }
         // A clean end: whoever was still active is gone now.
@@ -151,30 +170,28 @@ impl Sequencing {
         }
         let (durable, covered) = (self.durable, self.covered);
         for done in self.finishing.extract_if(.., |f| f.through < durable && f.through < covered) {
-            let _ = done.reply.send(self.sequencer.ack(done.slot));
+            done.reply.send(Ok(self.sequencer.ack(done.slot)));
         }
         self.publish_marks();
     }
 
     fn handle_input(&mut self, input: Input) {
         match input {
-            Input::PublisherHello { session, stream, publisher, reply } => {
-                let _ = reply.send(self.welcome(session, stream, &publisher));
+            Input::PublisherHello { session, stream, publisher, outlet, reply } => {
+                reply.send(self.welcome(session, stream, &publisher, outlet));
             }
-            Input::Frame { session, ticks, rejected, ts_recv_ns } => {
-                self.handle_frame(session, ticks, rejected, ts_recv_ns);
+            Input::Frame { session, ticks, rejected, stamps, permit } => {
+                self.handle_frame(session, ticks, rejected, stamps, permit);
             }
-            Input::Finish { session, reply } => self.handle_finish(session, reply),
+            // The edge has counted it and ends the session.
+            Input::Undecodable { .. } => {}
+            Input::Finish { session, rows, reply } => self.handle_finish(session, rows, reply),
             Input::Left { session } => self.handle_left(session),
-            Input::Subscribe { view, reply } => {
-                let _ = reply.send(self.subscribe(&view));
+            Input::Subscribe { request, outlet, reply } => {
+                reply.send(self.subscribe(&request, outlet));
             }
-            Input::Status { reply } => {
-                let _ = reply.send(self.status());
-            }
-            Input::Definitions { reply } => {
-                let _ = reply.send(self.shared.definitions_text.clone());
-            }
+            Input::Status { reply } => reply.send(Ok(self.status())),
+            Input::Definitions { reply } => reply.send(Ok(self.shared.definitions_text.clone())),
         }
     }
 
@@ -183,6 +200,7 @@ impl Sequencing {
         session: SessionId,
         stream: String,
         publisher: &PublisherId,
+        outlet: Outlet,
     ) -> Result<Welcome, Refusal> {
         if let Some(reason) = &self.failure {
             return Err(Refusal::new(Code::Unavailable, reason.clone()));
@@ -191,24 +209,28 @@ impl Sequencing {
             Ok(slot) => slot,
             Err(error) => return Err(error.to_refusal()),
         };
+        if self.by_slot.get(&slot).is_some_and(|open| open.len() >= PUBLISHER_SESSIONS_MAX) {
+            let text = format!(
+                "publisher {publisher} has {PUBLISHER_SESSIONS_MAX} sessions open already, as many \
+                 as are allowed: end one of them"
+            );
+            return Err(Refusal::new(Code::Busy, text));
+        }
         if self.sequencer.join(slot) {
             let (stream, publisher) = (stream.clone(), publisher.clone());
             self.push(LogRecord::Joined { stream, publisher, ts_recv_ns: now_ns() });
         }
         self.heard.insert(slot, Instant::now());
-        let (acks, acks_seen) = watch::channel(self.sequencer.ack(slot));
-        let (refuse, refused) = oneshot::channel();
         let marks = self.sequencer.marks(slot);
         let columns = self.sequencer.schema(slot).columns.len();
         self.by_slot.entry(slot).or_default().push(session);
-        self.sessions.insert(session, Session { slot, stream, acks, refuse: Some(refuse) });
+        self.sessions.insert(session, Session { slot, stream, outlet, is_ended: false });
         Ok(Welcome {
             next_sequence: marks.next_sequence,
             held: marks.held,
             definitions: self.shared.definitions_text.clone(),
             columns,
-            acks: acks_seen,
-            refuse: refused,
+            ack: self.sequencer.ack(slot),
         })
     }
 
@@ -217,42 +239,63 @@ impl Sequencing {
         session: SessionId,
         ticks: Ticks,
         rejected: Vec<Rejected>,
-        ts_recv_ns: i64,
+        stamps: Stamps,
+        permit: Permit,
     ) {
         let Some(known) = self.sessions.get(&session) else { return };
         if self.failure.is_some() {
             return;
         }
+        let taken = Instant::now();
+        self.shared.stages.record(Stage::Queue, taken.saturating_duration_since(stamps.queued));
         let (slot, stream) = (known.slot, known.stream.clone());
-        self.heard.insert(slot, Instant::now());
-        let position = self.next_position();
+        self.heard.insert(slot, taken);
+        while let Some(end) = self.sequencer.gap_in_the_way(slot, &ticks, &rejected) {
+            self.close_gaps(slot, end);
+        }
+        let (position, ts_recv_ns) = (self.next_position(), stamps.ts_recv_ns);
         match self.sequencer.accept(slot, ticks, rejected, ts_recv_ns, position) {
             Ok(accepted) => {
                 if !accepted.is_empty() {
                     let (ticks, rejected) = (accepted.ticks, accepted.rejected);
                     self.push(LogRecord::Ticks { stream, ticks, rejected, ts_recv_ns });
+                    if let Some(beside) = self.beside.last_mut() {
+                        beside.rows = Some((taken, permit));
+                    }
                 }
                 self.moved.push(slot);
             }
             Err(error) => {
-                let known = self.sessions.get_mut(&session);
-                if let Some(refuse) = known.and_then(|known| known.refuse.take()) {
-                    let _ = refuse.send(error.to_refusal());
+                if let Some(known) = self.sessions.get_mut(&session) {
+                    known.end(error.to_refusal());
                 }
             }
         }
     }
 
-    fn handle_finish(&mut self, session: SessionId, reply: oneshot::Sender<Ack>) {
+    /// Takes the rows below `through` that are not held as lost.
+    fn close_gaps(&mut self, slot: Slot, through: u64) {
+        let position = self.next_position();
+        if self.sequencer.close_gaps(slot, through, position) {
+            let stream = self.sequencer.schema(slot).name.clone();
+            let publisher = self.sequencer.publisher(slot).clone();
+            self.push(LogRecord::Lost { stream, publisher, through, ts_recv_ns: now_ns() });
+            self.moved.push(slot);
+        }
+    }
+
+    fn handle_finish(&mut self, session: SessionId, rows: Option<u64>, reply: Reply<Ack>) {
         let Some(known) = self.sessions.get(&session) else { return };
         let slot = known.slot;
+        if let Some(rows) = rows {
+            self.close_gaps(slot, rows);
+        }
         self.make_idle(slot);
         let Some(through) = self.next_position().0.checked_sub(1).map(LogPosition) else {
-            let _ = reply.send(self.sequencer.ack(slot));
-            return;
+            return reply.send(Ok(self.sequencer.ack(slot)));
         };
         if through < self.durable && through < self.covered {
-            let _ = reply.send(self.sequencer.ack(slot));
+            reply.send(Ok(self.sequencer.ack(slot)));
         } else if self.failure.is_none() {
             self.finishing.push(Finishing { slot, through, reply });
             self.flush_wanted = true;
@@ -296,7 +339,8 @@ impl Sequencing {
 
     /// Adds a record to the batch in hand, with W after it.
     fn push(&mut self, record: LogRecord) {
-        self.watermarks.push(self.sequencer.watermark(record.stream()));
+        let watermark = self.sequencer.watermark(record.stream());
+        self.beside.push(Beside { watermark, rows: None });
         self.batch.push(record);
     }
 
@@ -309,10 +353,17 @@ impl Sequencing {
                     let last = LogPosition(first.0 + self.batch.len() as u64 - 1);
                     self.moved.extend(self.sequencer.written(last));
                     let _ = self.wake_sync.try_send(());
-                    let records = self.batch.drain(..).zip(self.watermarks.drain(..));
-                    for ((record, watermark), position) in records.zip(first.0..) {
+                    let written = Instant::now();
+                    let records = self.batch.drain(..).zip(self.beside.drain(..));
+                    for ((record, Beside { watermark, rows }), position) in records.zip(first.0..) {
                         let position = LogPosition(position);
-                        let logged = Logged { position, record, watermark };
+                        let permit = rows.map(|(taken, permit)| {
+                            let took = written.saturating_duration_since(taken);
+                            self.shared.stages.record(Stage::Log, took);
+                            permit
+                        });
+                        let written = Some(written);
+                        let logged = Logged { position, record, watermark, written, permit };
                         // Bounded: waits while the live thread is behind.
                         if self.live.send(LiveMessage::Record(Box::new(logged))).is_err() {
                             stopped = true;
@@ -327,7 +378,7 @@ impl Sequencing {
             self.fail("the live thread has stopped".into());
         }
         self.batch.clear();
-        self.watermarks.clear();
+        self.beside.clear();
         if std::mem::take(&mut self.flush_wanted) {
             let _ = self.live.send(LiveMessage::Flush);
         }
@@ -338,7 +389,7 @@ impl Sequencing {
     fn acknowledge(&self, moved: Vec<Slot>) {
         for slot in moved {
             for session in self.by_slot.get(&slot).into_iter().flatten() {
-                self.sessions[session].acks.send_replace(self.sequencer.ack(slot));
+                self.sessions[session].outlet.ack(self.sequencer.ack(slot));
             }
         }
     }
@@ -352,18 +403,17 @@ impl Sequencing {
             "{reason}; nothing more is accepted: mend the cause and restart the service"
         );
         for session in self.sessions.values_mut() {
-            if let Some(refuse) = session.refuse.take() {
-                let _ = refuse.send(Refusal::new(Code::Unavailable, reason.clone()));
-            }
+            session.end(Refusal::new(Code::Unavailable, reason.clone()));
         }
         self.finishing.clear();
         self.shared.fail(&reason);
         self.failure = Some(reason);
     }
 
-    fn subscribe(&self, view: &str) -> Result<Subscription, Refusal> {
-        match self.shared.views.iter().find(|known| known.view.name == view) {
-            Some(known) => Ok(known.subscribe()),
+    fn subscribe(&self, request: &Subscribe, outlet: Outlet) -> Result<Subscription, Refusal> {
+        let view = &request.view;
+        match self.shared.views.iter().find(|known| known.view.name == *view) {
+            Some(known) => known.subscribe(request, outlet, self.shared.edge.subscribers()),
             None => {
                 let names: Vec<_> =
                     self.shared.views.iter().map(|known| known.view.name.as_str()).collect();

@@ -4,26 +4,25 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use isotick_ingest::Subscription;
 use isotick_ingest::edge::CounterReader;
 use isotick_ingest::sequencer::{StreamStatus, total_rejections};
+use isotick_ingest::{Edge, Intake, Stage, Stages};
 use isotick_kernels::EngineKind;
-use isotick_model::results::{ResultSchema, WindowRow};
-use isotick_model::view::{LatenessPolicy, View};
 use isotick_model::{LogPosition, time};
-use isotick_scheduler::LiveCounters;
-use isotick_wire::{Ack, Rejections, WindowBatch};
+use isotick_wire::{Ack, Rejections};
 use serde_json::{Value, json};
-use tokio::sync::broadcast;
 
-/// Batches a subscriber may fall behind before it is disconnected.
-const SUBSCRIBER_BATCHES_MAX: usize = 1024;
+use super::channel::ViewChannel;
 
 /// Shared by the service's threads and whoever asks for its status.
 pub struct Shared {
     pub definitions_text: String,
     pub views: Vec<Arc<ViewChannel>>,
     pub edge: CounterReader,
+    pub stages: Arc<Stages>,
+    intake: Intake,
+    /// How the edge runs, for people.
+    ingest: String,
     engine_kind: EngineKind,
     engine: String,
     started: Instant,
@@ -46,12 +45,29 @@ impl Shared {
     pub fn new(
         definitions_text: String,
         views: Vec<Arc<ViewChannel>>,
-        edge: CounterReader,
+        edge: &Edge,
+        stages: Arc<Stages>,
+        intake: Intake,
         engine_kind: EngineKind,
         engine: String,
     ) -> Self {
-        let (started, state) = (Instant::now(), Mutex::default());
-        Self { definitions_text, views, edge, engine_kind, engine, started, state }
+        Self {
+            definitions_text,
+            views,
+            edge: edge.counter_reader(),
+            stages,
+            intake,
+            ingest: edge.description(),
+            engine_kind,
+            engine,
+            started: Instant::now(),
+            state: Mutex::default(),
+        }
+    }
+
+    /// How the edge runs, for people.
+    pub fn ingest(&self) -> &str {
+        &self.ingest
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -115,9 +131,13 @@ impl Shared {
     pub fn to_json(&self) -> Value {
         let views: serde_json::Map<_, _> =
             self.views.iter().map(|view| (view.view.name.clone(), view.to_json())).collect();
-        let counters =
-            self.edge.read().named().map(|(name, count)| (name.to_owned(), count.into()));
-        let edge: serde_json::Map<_, _> = counters.into_iter().collect();
+        let counters = self.edge.read().named().into_iter();
+        let edge: serde_json::Map<_, _> =
+            counters.map(|(name, count)| (name.to_owned(), count.into())).collect();
+        let stages: serde_json::Map<_, _> = Stage::ALL
+            .into_iter()
+            .map(|stage| (stage.name().to_owned(), stage_json(&self.stages, stage)))
+            .collect();
         let state = self.state();
         let streams: serde_json::Map<_, _> = state
             .streams
@@ -145,9 +165,22 @@ impl Shared {
                 "durable_records": state.durable.0,
                 "records_in_history": state.covered.0,
             },
+            "ingest": self.ingest,
+            "in_flight_bytes": self.intake.held_bytes(),
+            "stages": stages,
             "edge": edge,
         })
     }
+}
+
+fn stage_json(stages: &Stages, stage: Stage) -> Value {
+    let times = stages.times(stage);
+    json!({
+        "count": times.count,
+        "p50_ns": times.p50_ns,
+        "p99_ns": times.p99_ns,
+        "max_ns": times.max_ns,
+    })
 }
 
 /// Counts over all publishers of all streams.
@@ -177,6 +210,8 @@ fn stream_json(stream: &StreamStatus, ticks_per_s: u64) -> Value {
                 "duplicate": ack.duplicate,
                 "conflicting": ack.conflicting,
                 "rejected": rejections_json(&ack.rejected),
+                "lost": ack.lost,
+                "missing": ack.missing,
                 "received_through": ack.received_through,
                 "written_through": ack.written_through,
                 "durable_through": ack.durable_through,
@@ -192,6 +227,8 @@ fn stream_json(stream: &StreamStatus, ticks_per_s: u64) -> Value {
         "duplicate": sum(|ack| ack.duplicate),
         "conflicting": sum(|ack| ack.conflicting),
         "rejected": rejections_json(&total_rejections(acks())),
+        "lost": sum(|ack| ack.lost),
+        "missing": sum(|ack| ack.missing),
         "publishers": publishers,
     })
 }
@@ -200,67 +237,6 @@ fn stream_json(stream: &StreamStatus, ticks_per_s: u64) -> Value {
 pub fn rejections_json(rejected: &Rejections) -> Value {
     let pairs = rejected.iter().map(|(reason, rows)| (reason.name().to_owned(), rows.into()));
     pairs.collect::<serde_json::Map<_, _>>().into()
-}
-
-/// One view's way to its subscribers.
-pub struct ViewChannel {
-    pub view: Arc<View>,
-    pub batches: broadcast::Sender<Arc<WindowBatch>>,
-    counts: Mutex<(LiveCounters, u64)>,
-    newest: Mutex<Vec<WindowRow>>,
-}
-
-impl ViewChannel {
-    pub fn new(view: Arc<View>) -> Self {
-        let (batches, _) = broadcast::channel(SUBSCRIBER_BATCHES_MAX);
-        Self { view, batches, counts: Mutex::default(), newest: Mutex::default() }
-    }
-
-    pub fn subscribe(&self) -> Subscription {
-        Subscription {
-            schema: ResultSchema::of(&self.view),
-            batches: self.batches.subscribe(),
-            capacity: SUBSCRIBER_BATCHES_MAX,
-        }
-    }
-
-    pub fn count(&self, counters: LiveCounters, open: u64) {
-        *self.counts.lock().unwrap_or_else(PoisonError::into_inner) = (counters, open);
-    }
-
-    pub fn set_newest(&self, rows: Vec<WindowRow>) {
-        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = rows;
-    }
-
-    /// The newest published windows, the last one first.
-    pub fn newest(&self) -> Vec<WindowRow> {
-        self.newest.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// What the view has done, and how many windows are open.
-    pub fn counts(&self) -> (LiveCounters, u64) {
-        *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn to_json(&self) -> Value {
-        let (counters, open) = self.counts();
-        let too_late = match self.view.lateness.policy {
-            LatenessPolicy::Correct => "beyond_allowance",
-            LatenessPolicy::Side => "set_aside",
-            LatenessPolicy::Drop => "dropped",
-        };
-        json!({
-            "stream": self.view.stream,
-            "definition": self.view.definition.0,
-            "ticks": counters.ticks,
-            "too_late": counters.too_late,
-            "too_late_are": too_late,
-            "windows": counters.windows,
-            "corrections": counters.corrections,
-            "open": open,
-            "subscribers": self.batches.receiver_count(),
-        })
-    }
 }
 
 /// Accepted ticks a second, per stream, over the last whole second.

@@ -25,6 +25,11 @@ impl Held {
         self.next
     }
 
+    /// Whether so many rows more might be too many.
+    pub(super) fn is_crowded(&self, rows: usize) -> bool {
+        self.beyond.len() + rows as u64 > BEYOND_MAX
+    }
+
     /// Whether these rows can be inserted within the bounds.
     pub(super) fn check<I: Iterator<Item = u64>>(
         &self,
@@ -38,7 +43,7 @@ impl Held {
             let publisher = publisher();
             return Err(SequencerError::TooFarAhead { publisher, next_sequence, sequence });
         }
-        if self.beyond.len() + rows as u64 <= BEYOND_MAX {
+        if !self.is_crowded(rows) {
             return Ok(());
         }
         // Close to the bound: the rows may fill the gap, so try.
@@ -64,13 +69,27 @@ impl Held {
         true
     }
 
-    /// Holds every row below `rows`.
-    pub(super) fn raise(&mut self, rows: u64) {
+    /// Rows below the greatest held one that are not held.
+    pub(super) fn missing(&self) -> u64 {
+        self.beyond.max().map_or(0, |greatest| greatest + 1 - self.next - self.beyond.len())
+    }
+
+    /// Where the first gap ends: the least row that is held beyond it.
+    pub(super) fn first_beyond(&self) -> Option<u64> {
+        self.beyond.min()
+    }
+
+    /// Holds every row below `rows`. Returns how many were not held before.
+    pub(super) fn raise(&mut self, rows: u64) -> u64 {
+        let before = self.next;
         if rows > self.next {
+            let held = self.beyond.rank(rows - 1);
             self.next = rows;
             self.beyond.remove_range(..rows);
             self.close_gap();
+            return rows - before - held;
         }
+        0
     }
 
     fn close_gap(&mut self) {

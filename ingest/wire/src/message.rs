@@ -109,6 +109,11 @@ impl Assembler {
         Ok(Some(Message { kind, payload: self.bytes.split_to(bytes).freeze() }))
     }
 
+    /// Bytes fed and not yet taken.
+    pub fn held_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Whether a message has begun that is not whole yet.
     pub fn is_inside_message(&self) -> bool {
         !self.bytes.is_empty()

@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use hdrhistogram::Histogram;
 use isotick_client::{Ack, Options as ClientOptions, Publisher};
+use isotick_ingest::EdgeConfig;
 use isotick_model::definitions::{Definitions, template};
 
 use self::live_view::{Progress, Screen, Stop, Watching, listen};
 use super::init;
-use crate::cli::{AckLevel, DemoArgs, EngineChoice, Order, Speed};
+use crate::cli::{AckLevel, DEFAULT_MEMORY, DemoArgs, EngineChoice, Order, Speed};
 use crate::definitions;
 use crate::files::Rejections;
 use crate::market::Market;
@@ -32,7 +33,8 @@ pub fn run(mut args: DemoArgs) -> Result<ExitCode> {
     let (definitions, stream) = definitions_of(&mut args)?;
     let service = Service::start(Options {
         data: folder.path.clone(),
-        listen: ([127, 0, 0, 1], 0).into(),
+        edge: EdgeConfig::new(([127, 0, 0, 1], 0).into()),
+        memory_bytes_max: DEFAULT_MEMORY.0,
         engine: EngineChoice::Auto,
         definitions: definitions.clone(),
         idle_after: Duration::from_secs(10),

@@ -12,6 +12,7 @@ use super::pack::{pack, unpack};
 const TICKS: u8 = 1;
 const JOINED: u8 = 2;
 const IDLE: u8 = 3;
+const LOST: u8 = 4;
 
 /// The most rows, keys or anything else of a record: what a reader is willing to make room for.
 const COUNT_MAX: usize = 1 << 24;
@@ -49,6 +50,12 @@ pub(super) fn encode(record: &LogRecord, out: &mut Vec<u8>) {
             put_head(stream, *ts_recv_ns, out);
             put_text(publisher.as_str(), out);
         }
+        LogRecord::Lost { stream, publisher, through, ts_recv_ns } => {
+            out.push(LOST);
+            put_head(stream, *ts_recv_ns, out);
+            put_text(publisher.as_str(), out);
+            out.extend_from_slice(&through.to_le_bytes());
+        }
     }
 }
 
@@ -74,6 +81,11 @@ pub(super) fn decode(bytes: &[u8]) -> Result<LogRecord, Malformed> {
         }
         JOINED => LogRecord::Joined { stream, publisher: input.publisher()?, ts_recv_ns },
         IDLE => LogRecord::Idle { stream, publisher: input.publisher()?, ts_recv_ns },
+        LOST => {
+            let publisher = input.publisher()?;
+            let through = input.i64()?.cast_unsigned();
+            LogRecord::Lost { stream, publisher, through, ts_recv_ns }
+        }
         _ => return Err(Malformed("a record is of an unknown kind")),
     };
     if !input.0.is_empty() {

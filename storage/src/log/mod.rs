@@ -48,6 +48,17 @@ pub enum LogRecord {
         /// The service's clock, nanoseconds UTC.
         ts_recv_ns: i64,
     },
+    /// The gaps of a publisher were closed.
+    Lost {
+        /// The stream's name.
+        stream: String,
+        /// Who.
+        publisher: PublisherId,
+        /// Rows below this sequence that were not held are taken as lost.
+        through: u64,
+        /// The service's clock, nanoseconds UTC.
+        ts_recv_ns: i64,
+    },
 }
 
 impl LogRecord {
@@ -56,7 +67,8 @@ impl LogRecord {
         match self {
             Self::Ticks { stream, .. }
             | Self::Joined { stream, .. }
-            | Self::Idle { stream, .. } => stream,
+            | Self::Idle { stream, .. }
+            | Self::Lost { stream, .. } => stream,
         }
     }
 }

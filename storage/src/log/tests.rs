@@ -23,9 +23,10 @@ fn folder() -> (TempDir, DataFolder) {
 /// A record of some kind, different for each ordinal.
 fn record(ordinal: u64) -> LogRecord {
     let (stream, ts_recv_ns) = (format!("stream {}", ordinal % 3), -(ordinal as i64));
-    match ordinal % 5 {
+    match ordinal % 6 {
         3 => LogRecord::Joined { stream, publisher: publisher("joined"), ts_recv_ns },
         4 => LogRecord::Idle { stream, publisher: publisher("idle"), ts_recv_ns },
+        5 => LogRecord::Lost { stream, publisher: publisher("lost"), through: ordinal, ts_recv_ns },
         _ => LogRecord::Ticks {
             stream,
             ticks: fixtures::ticks(&schema(&["symbol"]), "p", ordinal, ordinal % 20, ordinal),

@@ -1,0 +1,668 @@
+//! One session on one QUIC stream: requests in, answers and windows out.
+//!
+//! Driven by its thread: [`Driver::drive`] whenever the stream may be read or written, something
+//! was answered, or a deadline passed. Never waits.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use isotick_model::{PublisherId, Ticks};
+use isotick_wire::{
+    Code, Control, EncodeError, Frame, Hello, HelloReply, Refusal, Role, SubscribeReply,
+};
+use quinn_proto::{Connection, ReadError, ReadableError, StreamId, VarInt, WriteError};
+
+use super::thread::Context;
+use crate::input::{Answer, Input, Outlet, Reply, SessionId, Stamps, unavailable};
+use crate::intake::Permit;
+use crate::session::{Broken, Request, Session};
+use crate::stages::Stage;
+use crate::subscriber::{Next, SubscriberQueue};
+
+/// What a session reads at most before others get their turn.
+const READ_BYTES_PER_TURN: usize = 256 << 10;
+/// What waits to be written at most before no more windows are taken from the queue.
+const OUTBOX_BYTES: usize = 256 << 10;
+/// How long a client may take for the last message.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// What became of a session after it was driven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Driven {
+    /// It waits: for the client, the service, or room.
+    Waits,
+    /// There is more to do at once; others first.
+    Busy,
+    /// It is over.
+    Over,
+}
+
+/// A session and its stream.
+pub(super) struct Driver {
+    pub(super) id: SessionId,
+    pub(super) stream: StreamId,
+    requests: Session,
+    phase: Phase,
+    outbox: Outbox,
+    /// The client's side may have bytes for us.
+    is_readable: bool,
+    /// Bytes of unfinished messages that the thread knows of.
+    held_bytes: usize,
+    /// When the message in hand began, and when the clock of its deadline did.
+    began: Option<Began>,
+}
+
+#[derive(Clone, Copy)]
+struct Began {
+    first_byte: Instant,
+    deadline: Instant,
+}
+
+enum Phase {
+    /// Nothing was said yet.
+    New,
+    /// The service was asked.
+    Asked {
+        publisher: Option<(PublisherId, bool)>,
+        outlet: Outlet,
+    },
+    Publishing(Publishing),
+    /// The publisher is done, the service answers when everything is stored.
+    Finishing {
+        outlet: Outlet,
+    },
+    Subscribed {
+        queue: Arc<SubscriberQueue>,
+    },
+    /// The last message is on its way.
+    Closing {
+        until: Instant,
+        goodbye: Option<Refusal>,
+    },
+}
+
+struct Publishing {
+    outlet: Outlet,
+    takes_datagrams: bool,
+    /// Rows that found no room in memory: nothing is read until they do.
+    pending: Option<Pending>,
+}
+
+struct Pending {
+    frame: Frame,
+    ts_recv_ns: i64,
+    received: Instant,
+}
+
+impl Driver {
+    pub(super) fn new(id: SessionId, stream: StreamId, now: Instant, patience: Duration) -> Self {
+        Self {
+            id,
+            stream,
+            requests: Session::default(),
+            phase: Phase::New,
+            outbox: Outbox::default(),
+            is_readable: true,
+            held_bytes: 0,
+            began: Some(Began { first_byte: now, deadline: now + patience }),
+        }
+    }
+
+    /// The client sent something, or ended its side.
+    pub(super) fn readable(&mut self) {
+        self.is_readable = true;
+    }
+
+    /// Whether rows wait for room in memory.
+    pub(super) fn is_blocked(&self) -> bool {
+        matches!(self.phase, Phase::Publishing(Publishing { pending: Some(_), .. }))
+    }
+
+    /// The session is over: its stream and its share of memory are given back.
+    pub(super) fn forget(&mut self, connection: &mut Connection, cx: &mut Context<'_>) {
+        let _ = connection.recv_stream(self.stream).stop(VarInt::from_u32(0));
+        // Without effect when the last message was taken.
+        let _ = connection.send_stream(self.stream).reset(VarInt::from_u32(0));
+        cx.holding.changed(self.id, self.held_bytes, 0);
+        self.held_bytes = 0;
+    }
+
+    /// When the session wants to be driven even if nothing happens.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match &self.phase {
+            Phase::Closing { until, .. } => Some(*until),
+            Phase::New | Phase::Publishing(Publishing { pending: None, .. }) => {
+                self.began.map(|began| began.deadline)
+            }
+            _ => None,
+        }
+    }
+
+    /// Moves everything that can be moved.
+    pub(super) fn drive(
+        &mut self,
+        connection: &mut Connection,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) -> Driven {
+        let mut busy = false;
+        let mut read = 0;
+        loop {
+            let end = match &mut self.phase {
+                Phase::Publishing(publishing) if publishing.pending.is_some() => {
+                    match Self::hand_over(self.id, publishing, cx) {
+                        Ok(true) => {
+                            self.began = self.requests.is_inside_message().then(|| Began {
+                                first_byte: now,
+                                deadline: now + cx.message_timeout,
+                            });
+                            continue;
+                        }
+                        Ok(false) => break,
+                        Err(refusal) => End::Goodbye(refusal),
+                    }
+                }
+                Phase::New | Phase::Publishing(_) => match self.poll(cx) {
+                    Ok(Some(request)) => match self.handle(request, connection, cx) {
+                        Ok(()) => continue,
+                        Err(end) => end,
+                    },
+                    Ok(None) if read >= READ_BYTES_PER_TURN => {
+                        busy = true;
+                        break;
+                    }
+                    Ok(None) => match self.read(connection, cx, now) {
+                        Ok(0) => break,
+                        Ok(bytes) => {
+                            read += bytes;
+                            continue;
+                        }
+                        Err(end) => end,
+                    },
+                    Err(broken) => {
+                        if let Some(bytes) = broken.payload {
+                            self.undecodable(bytes, &broken.refusal, cx);
+                        }
+                        match self.phase {
+                            Phase::New => End::Refused(broken.refusal),
+                            _ => End::Goodbye(broken.refusal),
+                        }
+                    }
+                },
+                Phase::Subscribed { .. } => match self.watch_subscriber(connection) {
+                    Ok(()) => break,
+                    Err(end) => end,
+                },
+                Phase::Asked { .. } | Phase::Finishing { .. } | Phase::Closing { .. } => break,
+            };
+            self.end(end, connection, cx, now);
+            if matches!(self.phase, Phase::New) {
+                return Driven::Over;
+            }
+        }
+        let held_bytes = self.requests.held_bytes();
+        cx.holding.changed(self.id, self.held_bytes, held_bytes);
+        self.held_bytes = held_bytes;
+        if let Some(end) = self.overdue(now) {
+            self.end(end, connection, cx, now);
+        }
+        match self.write(connection, cx, now) {
+            Driven::Waits if busy => Driven::Busy,
+            driven => driven,
+        }
+    }
+
+    /// The service answered.
+    pub(super) fn answer(
+        &mut self,
+        answer: Answer,
+        connection: &mut Connection,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) {
+        let end = match answer {
+            Answer::Welcome(answer) => {
+                let Phase::Asked { publisher, outlet } = &mut self.phase else { return };
+                let outlet = outlet.clone();
+                match (answer, publisher.take()) {
+                    (Ok(welcome), Some((publisher, takes_datagrams))) => {
+                        self.requests.welcome(publisher, welcome.columns);
+                        let reply = HelloReply {
+                            next_sequence: welcome.next_sequence,
+                            held: welcome.held,
+                            definitions: welcome.definitions,
+                            ack: welcome.ack,
+                            session: self.id.0,
+                        };
+                        self.phase = Phase::Publishing(Publishing {
+                            outlet,
+                            takes_datagrams,
+                            pending: None,
+                        });
+                        match self.outbox.put(&Control::HelloReply(reply)) {
+                            Ok(()) => return,
+                            Err(_) => End::Goodbye(Refusal::new(
+                                Code::Unavailable,
+                                "the service's definitions are longer than a message may be",
+                            )),
+                        }
+                    }
+                    (Ok(_), None) => return,
+                    (Err(refusal), _) => End::Refused(refusal),
+                }
+            }
+            Answer::Subscription(answer) => {
+                let Phase::Asked { .. } = &self.phase else { return };
+                match answer {
+                    Ok(subscription) => {
+                        let reply = SubscribeReply {
+                            schema: subscription.schema,
+                            cursor: subscription.cursor,
+                        };
+                        self.phase = Phase::Subscribed { queue: subscription.queue };
+                        match self.outbox.put(&Control::SubscribeReply(reply)) {
+                            Ok(()) => return,
+                            Err(_) => End::Goodbye(unavailable()),
+                        }
+                    }
+                    Err(refusal) => End::Refused(refusal),
+                }
+            }
+            Answer::Status(Ok(json)) => End::Answered(Control::StatusReply(json)),
+            Answer::Definitions(Ok(text)) => End::Answered(Control::DefinitionsReply(text)),
+            Answer::Status(Err(refusal)) | Answer::Definitions(Err(refusal)) => {
+                End::Refused(refusal)
+            }
+            Answer::Finished(Ok(ack)) => End::Answered(Control::FinishReply(ack)),
+            Answer::Finished(Err(refusal)) | Answer::Ended(refusal) => End::Goodbye(refusal),
+            // Written when there is room: only the newest one counts.
+            Answer::Acked | Answer::Windows => return,
+        };
+        if !matches!(self.phase, Phase::Closing { .. }) {
+            self.end(end, connection, cx, now);
+        }
+    }
+
+    /// The session is to end, whatever it does: the service stops.
+    pub(super) fn dismiss(
+        &mut self,
+        refusal: Refusal,
+        connection: &mut Connection,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) {
+        if !matches!(self.phase, Phase::Closing { .. }) {
+            self.end(End::Goodbye(refusal), connection, cx, now);
+        }
+    }
+
+    /// The connection, or the client's interest, is gone.
+    pub(super) fn leave(&mut self, cx: &mut Context<'_>) {
+        match std::mem::replace(&mut self.phase, Phase::New) {
+            Phase::Publishing(_) | Phase::Finishing { .. } => {
+                // A service that is gone does not listen any more.
+                let _ = cx.intake.push(Input::Left { session: self.id });
+            }
+            Phase::Asked { publisher: Some(_), .. } => {
+                // The service may have let the publisher in; if not it knows of no such session.
+                let _ = cx.intake.push(Input::Left { session: self.id });
+            }
+            Phase::Subscribed { queue } => queue.close(),
+            Phase::New | Phase::Asked { .. } | Phase::Closing { .. } => {}
+        }
+    }
+
+    /// Rows that came as a datagram of this session.
+    pub(super) fn datagram(&mut self, payload: &[u8], cx: &mut Context<'_>, now: Instant) {
+        let refused = &cx.counters.tick_datagrams_refused;
+        let takes = matches!(&self.phase, Phase::Publishing(Publishing { takes_datagrams, .. }) if *takes_datagrams);
+        if !takes {
+            return super::SharedCounters::add(refused);
+        }
+        let Ok(Some(frame)) = self.requests.datagram(payload) else {
+            return super::SharedCounters::add(refused);
+        };
+        match cx.intake.reserve(frame_bytes(&frame.ticks, frame.rejected.len()), cx.mailbox) {
+            None => super::SharedCounters::add(&cx.counters.tick_datagrams_dropped),
+            Some(permit) => {
+                let stamps = Stamps { ts_recv_ns: cx.now_ns(), received: now, queued: now };
+                let _ = cx.intake.push(frame_input(self.id, frame, stamps, permit));
+            }
+        }
+    }
+
+    fn handle(
+        &mut self,
+        request: Request,
+        connection: &Connection,
+        cx: &mut Context<'_>,
+    ) -> Result<(), End> {
+        match request {
+            Request::Hello(hello) => self.ask(hello, connection, cx),
+            Request::Frame(frame) => {
+                let Phase::Publishing(publishing) = &mut self.phase else { return Ok(()) };
+                publishing.pending =
+                    Some(Pending { frame, ts_recv_ns: cx.now_ns(), received: Instant::now() });
+                Ok(())
+            }
+            Request::Arrow(_) => Err(End::Goodbye(Refusal::new(
+                Code::Protocol,
+                "this service does not take Arrow: send tick frames",
+            ))),
+            Request::Finish(rows) => {
+                let Phase::Publishing(publishing) = &self.phase else { return Ok(()) };
+                let outlet = publishing.outlet.clone();
+                self.phase = Phase::Finishing { outlet };
+                self.began = None;
+                let reply = Reply::new(self.id, cx.mailbox, Answer::Finished);
+                let finish = Input::Finish { session: self.id, rows, reply };
+                cx.intake.push(finish).map_err(|_| End::Goodbye(unavailable()))
+            }
+        }
+    }
+
+    /// The next request, with the time that its frame took.
+    fn poll(&mut self, cx: &Context<'_>) -> Result<Option<Request>, Broken> {
+        let start = Instant::now();
+        let polled = self.requests.poll();
+        if let (Ok(Some(Request::Frame(_))), Some(began)) = (&polled, self.began) {
+            cx.stages.record(Stage::Receive, start.saturating_duration_since(began.first_byte));
+            cx.stages.record(Stage::Decode, start.elapsed());
+        }
+        polled
+    }
+
+    fn ask(
+        &mut self,
+        hello: Hello,
+        connection: &Connection,
+        cx: &mut Context<'_>,
+    ) -> Result<(), End> {
+        self.began = None;
+        cx.admit(&hello, connection).map_err(End::Refused)?;
+        let outlet = Outlet::new(self.id, cx.mailbox);
+        let session = self.id;
+        let mut asked = None;
+        let input = match hello.role {
+            Role::Publish { stream, publisher, datagrams } => {
+                asked = Some((publisher.clone(), datagrams));
+                let reply = Reply::new(session, cx.mailbox, Answer::Welcome);
+                let outlet = outlet.clone();
+                Input::PublisherHello { session, stream, publisher, outlet, reply }
+            }
+            Role::Subscribe(request) => {
+                let reply = Reply::new(session, cx.mailbox, Answer::Subscription);
+                Input::Subscribe { request, outlet: outlet.clone(), reply }
+            }
+            Role::Status => {
+                Input::Status { reply: Reply::new(session, cx.mailbox, Answer::Status) }
+            }
+            Role::Definitions => {
+                Input::Definitions { reply: Reply::new(session, cx.mailbox, Answer::Definitions) }
+            }
+        };
+        self.phase = Phase::Asked { publisher: asked, outlet };
+        cx.intake.push(input).map_err(|_| End::Refused(unavailable()))
+    }
+
+    /// Hands the rows in hand to the service. False when there is no room for them yet.
+    fn hand_over(
+        session: SessionId,
+        publishing: &mut Publishing,
+        cx: &mut Context<'_>,
+    ) -> Result<bool, Refusal> {
+        let Some(Pending { frame, ts_recv_ns, received }) = publishing.pending.take() else {
+            return Ok(true);
+        };
+        let bytes = frame_bytes(&frame.ticks, frame.rejected.len());
+        let Some(permit) = cx.intake.reserve(bytes, cx.mailbox) else {
+            publishing.pending = Some(Pending { frame, ts_recv_ns, received });
+            return Ok(false);
+        };
+        cx.stages.record(Stage::Batch, received.elapsed());
+        let stamps = Stamps { ts_recv_ns, received, queued: Instant::now() };
+        match cx.intake.push(frame_input(session, frame, stamps, permit)) {
+            Ok(()) => Ok(true),
+            Err(_) => Err(unavailable()),
+        }
+    }
+
+    fn undecodable(&self, bytes: Bytes, refusal: &Refusal, cx: &mut Context<'_>) {
+        let (session, reason, ts_recv_ns) = (self.id, refusal.text.clone(), cx.now_ns());
+        let _ = cx.intake.push(Input::Undecodable { session, bytes, reason, ts_recv_ns });
+    }
+
+    /// Feeds what the stream has, up to one chunk. Zero when there is nothing now.
+    fn read(
+        &mut self,
+        connection: &mut Connection,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) -> Result<usize, End> {
+        if !self.is_readable || !cx.holding.may_read(self.id) {
+            return Ok(0);
+        }
+        let before = self.requests.held_bytes();
+        let mut stream = connection.recv_stream(self.stream);
+        let mut chunks = match stream.read(true) {
+            Ok(chunks) => chunks,
+            Err(ReadableError::ClosedStream | ReadableError::IllegalOrderedRead) => {
+                self.is_readable = false;
+                return Err(End::Gone);
+            }
+        };
+        let mut fed = 0;
+        let read = chunks.next(READ_BYTES_PER_TURN);
+        if let Ok(Some(chunk)) = &read {
+            fed = chunk.bytes.len();
+            self.requests.feed(&chunk.bytes);
+        }
+        // More of the flow control window is announced with the next packet.
+        let _ = chunks.finalize().should_transmit();
+        match read {
+            Ok(Some(_)) => {
+                if before == 0 {
+                    self.began =
+                        Some(Began { first_byte: now, deadline: now + cx.message_timeout });
+                }
+                Ok(fed)
+            }
+            Err(ReadError::Blocked) => {
+                self.is_readable = false;
+                // Between messages a publisher may be silent for as long as it likes.
+                if before == 0 && !matches!(self.phase, Phase::New) {
+                    self.began = None;
+                }
+                Ok(0)
+            }
+            Ok(None) | Err(ReadError::Reset(_)) => Err(End::Gone),
+        }
+    }
+
+    /// A subscriber says nothing more, but may end its side.
+    fn watch_subscriber(&mut self, connection: &mut Connection) -> Result<(), End> {
+        if !std::mem::take(&mut self.is_readable) {
+            return Ok(());
+        }
+        let mut stream = connection.recv_stream(self.stream);
+        let Ok(mut chunks) = stream.read(true) else { return Ok(()) };
+        let read = chunks.next(1);
+        let _ = chunks.finalize().should_transmit();
+        match read {
+            Ok(Some(_)) => Err(End::Goodbye(Refusal::new(
+                Code::Protocol,
+                "a message out of order: a subscriber sends nothing more",
+            ))),
+            Err(ReadError::Reset(_)) => Err(End::Gone),
+            Ok(None) | Err(ReadError::Blocked) => Ok(()),
+        }
+    }
+
+    fn overdue(&self, now: Instant) -> Option<End> {
+        if matches!(self.phase, Phase::Closing { .. }) || self.deadline()? > now {
+            return None;
+        }
+        let text = match self.phase {
+            Phase::New => "no hello came in time",
+            _ => "a message was begun and not ended in time",
+        };
+        Some(match self.phase {
+            Phase::New => End::Refused(Refusal::new(Code::TooSlow, text)),
+            _ => End::Goodbye(Refusal::new(Code::TooSlow, text)),
+        })
+    }
+
+    /// Ends the session: says the last message and lets go of everything else.
+    fn end(&mut self, end: End, connection: &mut Connection, cx: &mut Context<'_>, now: Instant) {
+        self.leave(cx);
+        self.began = None;
+        // What the client still sends is of no use.
+        let _ = connection.recv_stream(self.stream).stop(VarInt::from_u32(0));
+        let (farewell, goodbye) = match end {
+            End::Gone => return,
+            End::Answered(control) => (control, None),
+            End::Refused(refusal) => {
+                cx.count_refusal(&refusal, true);
+                (Control::Refusal(refusal), None)
+            }
+            End::Goodbye(refusal) => {
+                cx.count_refusal(&refusal, false);
+                (Control::Goodbye(refusal.clone()), Some(refusal))
+            }
+        };
+        // A text that fits no message is the service's own mistake; the code still says why.
+        let _ = self.outbox.put(&farewell);
+        self.outbox.is_last = true;
+        self.phase = Phase::Closing { until: now + FAREWELL, goodbye };
+    }
+
+    /// Writes what is to be written and there is room for.
+    fn write(&mut self, connection: &mut Connection, cx: &mut Context<'_>, now: Instant) -> Driven {
+        loop {
+            match self.outbox.flush(connection, self.stream) {
+                Ok(true) => {}
+                Ok(false) => return self.wait_for_room(connection, now),
+                Err(()) => {
+                    self.leave(cx);
+                    return Driven::Over;
+                }
+            }
+            match &mut self.phase {
+                Phase::Publishing(Publishing { outlet, .. }) | Phase::Finishing { outlet } => {
+                    let Some(ack) = outlet.take_ack() else { return Driven::Waits };
+                    self.outbox.put(&Control::Ack(ack)).expect("an ack is short");
+                }
+                Phase::Subscribed { queue } => {
+                    let queue = queue.clone();
+                    while self.outbox.bytes < OUTBOX_BYTES {
+                        match queue.next() {
+                            Next::Wait => break,
+                            Next::Send(batch) => match batch.messages() {
+                                Ok(messages) => {
+                                    messages.iter().for_each(|m| self.outbox.push(m.clone()));
+                                    cx.stages.record(Stage::Publish, batch.age(now));
+                                }
+                                Err(_) => {
+                                    let text = "a window is longer than a message may be";
+                                    let end = End::Goodbye(Refusal::new(Code::Unavailable, text));
+                                    self.end(end, connection, cx, now);
+                                    break;
+                                }
+                            },
+                            Next::End(refusal) => {
+                                self.end(End::Goodbye(refusal), connection, cx, now);
+                                break;
+                            }
+                        }
+                    }
+                    if self.outbox.bytes == 0 {
+                        return Driven::Waits;
+                    }
+                }
+                Phase::Closing { .. } => return self.wait_for_room(connection, now),
+                Phase::New | Phase::Asked { .. } => return Driven::Waits,
+            }
+        }
+    }
+
+    /// The client's window is full, or the last message is on its way.
+    fn wait_for_room(&mut self, connection: &mut Connection, now: Instant) -> Driven {
+        let Phase::Closing { until, goodbye } = &mut self.phase else { return Driven::Waits };
+        if *until > now {
+            return Driven::Waits;
+        }
+        if let Some(refusal) = goodbye.take() {
+            // The client does not read: a connection's last frame needs no room on the stream.
+            let code = VarInt::from_u32(refusal.code.number());
+            connection.close(now, code, refusal.text.into_bytes().into());
+        }
+        Driven::Over
+    }
+}
+
+/// How a session ends.
+enum End {
+    /// The client went away, or the connection did.
+    Gone,
+    /// What was asked for is answered.
+    Answered(Control),
+    /// Refused before anything was established.
+    Refused(Refusal),
+    /// Ended by the service or for a broken rule.
+    Goodbye(Refusal),
+}
+
+/// What rows take in memory.
+fn frame_bytes(ticks: &Ticks, rejected: usize) -> usize {
+    (ticks.len() + rejected) * (ticks.values.len() + 3) * 8
+}
+
+fn frame_input(session: SessionId, frame: Frame, stamps: Stamps, permit: Permit) -> Input {
+    Input::Frame { session, ticks: frame.ticks, rejected: frame.rejected, stamps, permit }
+}
+
+/// The writing side of a session.
+#[derive(Default)]
+struct Outbox {
+    chunks: Vec<Bytes>,
+    /// Chunks that are written.
+    done: usize,
+    bytes: usize,
+    is_last: bool,
+}
+
+impl Outbox {
+    fn put(&mut self, control: &Control) -> Result<(), EncodeError> {
+        let mut bytes = Vec::new();
+        control.put(&mut bytes)?;
+        self.push(bytes.into());
+        Ok(())
+    }
+
+    fn push(&mut self, bytes: Bytes) {
+        self.bytes += bytes.len();
+        self.chunks.push(bytes);
+    }
+
+    /// Writes as much as there is room for. True when everything is written, an error when the
+    /// client wants nothing more.
+    fn flush(&mut self, connection: &mut Connection, stream: StreamId) -> Result<bool, ()> {
+        while self.bytes > 0 {
+            match connection.send_stream(stream).write_chunks(&mut self.chunks[self.done..]) {
+                Ok(written) => {
+                    self.done += written.chunks;
+                    self.bytes -= written.bytes;
+                }
+                Err(WriteError::Blocked) => return Ok(false),
+                Err(WriteError::Stopped(_) | WriteError::ClosedStream) => return Err(()),
+            }
+        }
+        self.chunks.clear();
+        self.done = 0;
+        if std::mem::take(&mut self.is_last) {
+            connection.send_stream(stream).finish().map_err(|_| ())?;
+        }
+        Ok(true)
+    }
+}

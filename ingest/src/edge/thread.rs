@@ -1,0 +1,697 @@
+//! One ingest thread: its socket, its QUIC endpoint, its connections, in one loop.
+//!
+//! A turn: take what arrived and what other threads posted; drive the connections that this
+//! concerns and those whose time has come; send; sleep until there is something to do.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use isotick_wire::{Code, Hello, Refusal, datagram};
+use quinn_proto::{
+    ConnectionHandle, DatagramEvent, Dir, Endpoint, Event, Incoming, StreamEvent, StreamId,
+    Transmit, VarInt,
+};
+use rustc_hash::FxHashMap;
+use rustls::pki_types::CertificateDer;
+
+use super::ids::{ConnectionIds, Owner};
+use super::io::{Io, Received};
+use super::mailbox::{Forwarded, Mailbox};
+use super::session::{Driven, Driver};
+use super::{EdgeConfig, Hooks, STOPS, SharedCounters};
+use crate::input::SessionId;
+use crate::intake::Intake;
+use crate::stages::Stages;
+
+/// Handshakes under way on one thread above which clients must prove their address first.
+const HANDSHAKES_UNPROVEN_MAX: usize = 64;
+/// Sends of one connection before others get their turn.
+const SENDS_PER_TURN: usize = 16;
+/// The longest sleep.
+const SLEEP_MAX: Duration = Duration::from_millis(500);
+
+/// What the threads of an edge share.
+pub(super) struct Shared {
+    pub(super) config: EdgeConfig,
+    pub(super) ids: ConnectionIds,
+    pub(super) mailboxes: Vec<Arc<Mailbox>>,
+    pub(super) intake: Intake,
+    pub(super) counters: Arc<SharedCounters>,
+    pub(super) stages: Arc<Stages>,
+    pub(super) hooks: Hooks,
+    pub(super) sessions: AtomicU64,
+    /// Connections of all threads, handshakes included.
+    pub(super) connections: AtomicUsize,
+}
+
+/// What a session's driver may use of its thread.
+pub(super) struct Context<'a> {
+    pub(super) intake: &'a Intake,
+    pub(super) mailbox: &'a Arc<Mailbox>,
+    pub(super) counters: &'a SharedCounters,
+    pub(super) stages: &'a Stages,
+    pub(super) message_timeout: Duration,
+    pub(super) holding: &'a mut Holding,
+    hooks: &'a Hooks,
+}
+
+impl Context<'_> {
+    /// The clock of `ts_recv`: read here, at the edge, and an argument everywhere behind it.
+    #[allow(clippy::disallowed_methods, reason = "this is where the clock is read")]
+    pub(super) fn now_ns(&self) -> i64 {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        since.map_or(0, |since| i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+    }
+
+    /// Whether who connected may do what it asks.
+    pub(super) fn admit(
+        &self,
+        hello: &Hello,
+        connection: &quinn_proto::Connection,
+    ) -> Result<(), Refusal> {
+        let identity = connection.crypto_session().peer_identity();
+        let chain = identity.and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
+        let certificate = chain.as_deref().and_then(|chain| chain.first());
+        (self.hooks.admit)(hello, certificate)
+    }
+
+    pub(super) fn count_refusal(&self, refusal: &Refusal, before_welcome: bool) {
+        let counters = self.counters;
+        SharedCounters::add(match refusal.code {
+            Code::Protocol | Code::Version => &counters.protocol_errors,
+            Code::TooSlow => &counters.too_slow,
+            Code::Unauthenticated | Code::Forbidden => &counters.sessions_forbidden,
+            _ if before_welcome => &counters.sessions_refused,
+            _ => return,
+        });
+    }
+}
+
+/// Bytes of messages that are not whole yet, of all sessions of a thread. Above the bound only one
+/// session goes on reading, so that memory is bounded and somebody always gets to an end.
+pub(super) struct Holding {
+    bytes: usize,
+    bytes_max: usize,
+    favourite: Option<SessionId>,
+    starved: Vec<SessionId>,
+}
+
+impl Holding {
+    fn new(bytes_max: usize) -> Self {
+        Self { bytes: 0, bytes_max, favourite: None, starved: Vec::new() }
+    }
+
+    /// Whether a session may read on.
+    pub(super) fn may_read(&mut self, session: SessionId) -> bool {
+        if self.bytes <= self.bytes_max {
+            return true;
+        }
+        if *self.favourite.get_or_insert(session) == session {
+            return true;
+        }
+        if !self.starved.contains(&session) {
+            self.starved.push(session);
+        }
+        false
+    }
+
+    /// What a session holds changed.
+    pub(super) fn changed(&mut self, session: SessionId, from: usize, to: usize) {
+        self.bytes = self.bytes + to - from;
+        if to == 0 && self.favourite == Some(session) {
+            self.favourite = None;
+        }
+    }
+
+    /// Sessions that may try again.
+    fn relieved(&mut self) -> Vec<SessionId> {
+        match self.bytes <= self.bytes_max || self.favourite.is_none() {
+            true => std::mem::take(&mut self.starved),
+            false => Vec::new(),
+        }
+    }
+}
+
+struct Connection {
+    proto: quinn_proto::Connection,
+    drivers: Vec<Driver>,
+    is_established: bool,
+    /// When its last session ended, or it was established.
+    unused_since: Instant,
+    deadline: Option<Instant>,
+    is_due: bool,
+}
+
+pub(super) struct IngestThread {
+    index: usize,
+    shared: Arc<Shared>,
+    mailbox: Arc<Mailbox>,
+    endpoint: Endpoint,
+    io: Box<dyn Io>,
+    connections: FxHashMap<ConnectionHandle, Connection>,
+    sessions: FxHashMap<SessionId, ConnectionHandle>,
+    /// Deadlines of connections, each at most once.
+    timers: BTreeSet<(Instant, usize)>,
+    /// Connections to be driven in this turn, each at most once.
+    due: Vec<ConnectionHandle>,
+    /// Connections whose rows wait for room in memory.
+    blocked: Vec<ConnectionHandle>,
+    handshakes: usize,
+    window_bytes: u32,
+    holding: Holding,
+    stopping: Option<Instant>,
+    /// Kept for its memory.
+    arrived: Vec<Forwarded>,
+}
+
+impl IngestThread {
+    pub(super) fn new(
+        index: usize,
+        shared: Arc<Shared>,
+        endpoint: Endpoint,
+        io: Box<dyn Io>,
+    ) -> Self {
+        let threads = shared.mailboxes.len();
+        let window_bytes = shared.config.connection_window(0);
+        Self {
+            index,
+            mailbox: shared.mailboxes[index].clone(),
+            holding: Holding::new(shared.config.partial_bytes_max() / threads),
+            shared,
+            endpoint,
+            io,
+            connections: FxHashMap::default(),
+            sessions: FxHashMap::default(),
+            timers: BTreeSet::new(),
+            due: Vec::new(),
+            blocked: Vec::new(),
+            handshakes: 0,
+            window_bytes,
+            stopping: None,
+            arrived: Vec::new(),
+        }
+    }
+
+    /// Runs until the edge stops.
+    ///
+    /// # Errors
+    ///
+    /// The socket, or the ring, does not work any more.
+    pub(super) fn run(mut self) -> io::Result<()> {
+        loop {
+            let mut now = Instant::now();
+            let arrived = self.receive(now)?;
+            self.open_mail(now);
+            self.expire(now);
+            let busy = self.drive_due(now);
+            self.follow_load();
+            if let Some(until) = self.stopping {
+                now = Instant::now();
+                if self.connections.is_empty() || now >= until {
+                    return self.say_goodbye(now);
+                }
+            }
+            let idle = !arrived && !busy && self.due.is_empty();
+            let sleep = match idle && !self.shared.config.spin {
+                true => self.sleep(),
+                false => Duration::ZERO,
+            };
+            match !sleep.is_zero() && self.mailbox.fall_asleep() {
+                true => {
+                    let waited = self.io.wait(sleep);
+                    self.mailbox.wake_up();
+                    waited?;
+                }
+                false => self.io.wait(Duration::ZERO)?,
+            }
+        }
+    }
+
+    fn sleep(&self) -> Duration {
+        let until = self.timers.first().map(|(deadline, _)| *deadline);
+        let until = until.into_iter().chain(self.stopping).min();
+        until.map_or(SLEEP_MAX, |until| {
+            until
+                .saturating_duration_since(Instant::now())
+                .clamp(Duration::from_micros(1), SLEEP_MAX)
+        })
+    }
+
+    fn receive(&mut self, now: Instant) -> io::Result<bool> {
+        let mut arrived = std::mem::take(&mut self.arrived);
+        let some = self.io.receive(&mut |received| {
+            let Received { remote, local_ip, ecn, stride, data } = received;
+            let mut all = BytesMut::from(data);
+            while !all.is_empty() {
+                let data = all.split_to(stride.min(all.len()));
+                arrived.push(Forwarded { remote, local_ip, ecn, data });
+            }
+        })?;
+        arrived.drain(..).for_each(|datagram| self.route(datagram, now));
+        self.arrived = arrived;
+        Ok(some)
+    }
+
+    /// Sees to whom a datagram belongs.
+    fn route(&mut self, datagram: Forwarded, now: Instant) {
+        let counters = &self.shared.counters;
+        match self.shared.ids.owner(&datagram.data) {
+            Owner::Thread(owner) if usize::from(owner) != self.index => {
+                let mailbox = self.shared.mailboxes.get(usize::from(owner));
+                return SharedCounters::add(
+                    match mailbox.is_some_and(|mailbox| mailbox.forward(datagram)) {
+                        true => &counters.datagrams_forwarded,
+                        false => &counters.datagrams_not_forwarded,
+                    },
+                );
+            }
+            Owner::Nobody => SharedCounters::add(&counters.datagrams_refused),
+            Owner::Anyone | Owner::Thread(_) => {}
+        }
+        self.handle(datagram, now);
+    }
+
+    fn handle(&mut self, datagram: Forwarded, now: Instant) {
+        let Forwarded { remote, local_ip, ecn, data } = datagram;
+        let mut response = Vec::new();
+        match self.endpoint.handle(now, remote, local_ip, ecn, data, &mut response) {
+            Some(DatagramEvent::ConnectionEvent(handle, event)) => {
+                if let Some(connection) = self.connections.get_mut(&handle) {
+                    connection.proto.handle_event(event);
+                    self.make_due(handle);
+                }
+            }
+            Some(DatagramEvent::NewConnection(incoming)) => {
+                if let Some(transmit) = self.let_in(incoming, now, &mut response) {
+                    self.respond(transmit, &response);
+                }
+            }
+            Some(DatagramEvent::Response(transmit)) => self.respond(transmit, &response),
+            None => {}
+        }
+    }
+
+    /// Sends a datagram that belongs to no connection. Nobody waits for it: without room it is
+    /// dropped.
+    fn respond(&mut self, transmit: Transmit, bytes: &[u8]) {
+        if self.io.has_room() {
+            let mut transmit = Some(transmit);
+            self.io.send(&mut |out| {
+                out.extend_from_slice(bytes);
+                transmit.take()
+            });
+        }
+    }
+
+    /// Lets a client in, asks it to prove its address, or refuses it.
+    fn let_in(
+        &mut self,
+        incoming: Incoming,
+        now: Instant,
+        response: &mut Vec<u8>,
+    ) -> Option<Transmit> {
+        let counters = &self.shared.counters;
+        let open = self.shared.connections.load(Ordering::Relaxed);
+        if self.stopping.is_some() || open >= self.shared.config.connections_max {
+            SharedCounters::add(&counters.connections_refused);
+            return Some(self.endpoint.refuse(incoming, response));
+        }
+        if self.handshakes >= HANDSHAKES_UNPROVEN_MAX && !incoming.remote_address_validated() {
+            SharedCounters::add(&counters.addresses_challenged);
+            return self.endpoint.retry(incoming, response).ok();
+        }
+        match self.endpoint.accept(incoming, now, response, None) {
+            Ok((handle, proto)) => {
+                self.shared.connections.fetch_add(1, Ordering::Relaxed);
+                self.handshakes += 1;
+                let connection = Connection {
+                    proto,
+                    drivers: Vec::new(),
+                    is_established: false,
+                    unused_since: now,
+                    deadline: None,
+                    is_due: false,
+                };
+                self.connections.insert(handle, connection);
+                self.make_due(handle);
+                None
+            }
+            Err(error) => {
+                SharedCounters::add(&counters.handshakes_failed);
+                error.response
+            }
+        }
+    }
+
+    fn make_due(&mut self, handle: ConnectionHandle) {
+        if let Some(connection) = self.connections.get_mut(&handle)
+            && !std::mem::replace(&mut connection.is_due, true)
+        {
+            self.due.push(handle);
+        }
+    }
+
+    fn open_mail(&mut self, now: Instant) {
+        let mail = self.mailbox.take();
+        for datagram in mail.forwarded {
+            self.handle(datagram, now);
+        }
+        for (session, answer) in mail.answers {
+            let Some(&handle) = self.sessions.get(&session) else { continue };
+            self.make_due(handle);
+            let Some(connection) = self.connections.get_mut(&handle) else { continue };
+            let Connection { proto, drivers, .. } = connection;
+            if let Some(driver) = drivers.iter_mut().find(|driver| driver.id == session) {
+                let mut cx = context(&self.shared, &self.mailbox, &mut self.holding);
+                driver.answer(answer, proto, &mut cx, now);
+            }
+        }
+        if mail.room {
+            for handle in std::mem::take(&mut self.blocked) {
+                self.make_due(handle);
+            }
+        }
+        if let Some(server) = mail.server {
+            self.endpoint.set_server_config(Some(server));
+        }
+        if let Some(patience) = mail.stop {
+            self.stop(now, patience);
+        }
+    }
+
+    fn stop(&mut self, now: Instant, patience: Duration) {
+        self.stopping = Some(now + patience);
+        let handles: Vec<_> = self.connections.keys().copied().collect();
+        for handle in handles {
+            self.make_due(handle);
+            let Some(Connection { proto, drivers, .. }) = self.connections.get_mut(&handle) else {
+                continue;
+            };
+            let mut cx = context(&self.shared, &self.mailbox, &mut self.holding);
+            for driver in drivers {
+                let refusal = Refusal::new(Code::ShuttingDown, STOPS);
+                driver.dismiss(refusal, proto, &mut cx, now);
+            }
+        }
+    }
+
+    /// Connections whose time has come are due.
+    fn expire(&mut self, now: Instant) {
+        while let Some(&(deadline, handle)) = self.timers.first() {
+            if deadline > now {
+                break;
+            }
+            self.timers.pop_first();
+            let handle = ConnectionHandle(handle);
+            if let Some(connection) = self.connections.get_mut(&handle) {
+                connection.deadline = None;
+            }
+            self.make_due(handle);
+        }
+        for session in self.holding.relieved() {
+            if let Some(&handle) = self.sessions.get(&session) {
+                self.make_due(handle);
+            }
+        }
+    }
+
+    /// Drives every connection that is due once. True when one of them has more to do.
+    fn drive_due(&mut self, now: Instant) -> bool {
+        let due = std::mem::take(&mut self.due);
+        let mut busy = false;
+        for handle in due {
+            if let Some(mut connection) = self.connections.remove(&handle) {
+                connection.is_due = false;
+                let more = self.drive(handle, &mut connection, now);
+                match connection.proto.is_drained() {
+                    true => self.remove(handle, connection),
+                    false => {
+                        self.connections.insert(handle, connection);
+                        if more {
+                            busy = true;
+                            self.make_due(handle);
+                        }
+                    }
+                }
+            }
+        }
+        busy
+    }
+
+    fn drive(
+        &mut self,
+        handle: ConnectionHandle,
+        connection: &mut Connection,
+        now: Instant,
+    ) -> bool {
+        if connection.proto.poll_timeout().is_some_and(|timeout| timeout <= now) {
+            connection.proto.handle_timeout(now);
+        }
+        self.take_events(handle, connection, now);
+        let mut more = false;
+        let Connection { proto, drivers, .. } = connection;
+        let had = drivers.len();
+        let mut cx = context(&self.shared, &self.mailbox, &mut self.holding);
+        let mut is_blocked = false;
+        drivers.retain_mut(|driver| {
+            let driven = driver.drive(proto, &mut cx, now);
+            more |= driven == Driven::Busy;
+            is_blocked |= driver.is_blocked();
+            if driven == Driven::Over {
+                driver.forget(proto, &mut cx);
+                self.sessions.remove(&driver.id);
+                SharedCounters::sub(&cx.counters.sessions_open);
+            }
+            driven != Driven::Over
+        });
+        if is_blocked && !self.blocked.contains(&handle) {
+            self.blocked.push(handle);
+        }
+        if drivers.is_empty() {
+            if had > 0 {
+                connection.unused_since = now;
+            }
+            self.close_unused(connection, now);
+        }
+        while let Some(event) = connection.proto.poll_endpoint_events() {
+            if let Some(event) = self.endpoint.handle_event(handle, event) {
+                connection.proto.handle_event(event);
+            }
+        }
+        more |= self.transmit(connection, now);
+        self.set_timer(handle, connection);
+        more
+    }
+
+    /// A connection that is held open for nothing makes room for others.
+    fn close_unused(&mut self, connection: &mut Connection, now: Instant) {
+        let closes = connection.unused_since + self.shared.config.message_timeout;
+        if connection.is_established && !connection.proto.is_closed() {
+            if self.stopping.is_some() {
+                connection.proto.close(now, code(Code::ShuttingDown), STOPS.as_bytes().into());
+            } else if now >= closes {
+                SharedCounters::add(&self.shared.counters.too_slow);
+                let text = Bytes::from_static(b"the connection was not used");
+                connection.proto.close(now, code(Code::TooSlow), text);
+            }
+        }
+    }
+
+    fn take_events(&mut self, handle: ConnectionHandle, connection: &mut Connection, now: Instant) {
+        while let Some(event) = connection.proto.poll() {
+            match event {
+                Event::Connected => {
+                    connection.is_established = true;
+                    connection.unused_since = now;
+                    self.handshakes -= 1;
+                    SharedCounters::add(&self.shared.counters.connections_accepted);
+                    SharedCounters::add(&self.shared.counters.connections_open);
+                    connection.proto.set_receive_window(self.window_bytes.into());
+                }
+                Event::ConnectionLost { reason } => {
+                    if !connection.is_established {
+                        tracing::debug!(%reason, "a handshake failed");
+                    }
+                    self.lose(connection);
+                }
+                Event::Stream(StreamEvent::Opened { dir: Dir::Bi }) => {
+                    while let Some(stream) = connection.proto.streams().accept(Dir::Bi) {
+                        self.open_session(handle, connection, stream, now);
+                    }
+                }
+                Event::Stream(StreamEvent::Readable { id }) => {
+                    if let Some(driver) = connection.drivers.iter_mut().find(|d| d.stream == id) {
+                        driver.readable();
+                    }
+                }
+                Event::Stream(StreamEvent::Finished { id } | StreamEvent::Stopped { id, .. }) => {
+                    self.end_session(connection, id)
+                }
+                Event::DatagramReceived => self.take_datagrams(connection, now),
+                Event::HandshakeDataReady
+                | Event::DatagramsUnblocked
+                | Event::Stream(
+                    StreamEvent::Opened { dir: Dir::Uni }
+                    | StreamEvent::Writable { .. }
+                    | StreamEvent::Available { .. },
+                ) => {}
+            }
+        }
+    }
+
+    fn open_session(
+        &mut self,
+        handle: ConnectionHandle,
+        connection: &mut Connection,
+        stream: StreamId,
+        now: Instant,
+    ) {
+        let id = SessionId(self.shared.sessions.fetch_add(1, Ordering::Relaxed));
+        SharedCounters::add(&self.shared.counters.sessions_open);
+        self.sessions.insert(id, handle);
+        let patience = self.shared.config.hello_timeout;
+        let mut driver = Driver::new(id, stream, now, patience);
+        if self.stopping.is_some() {
+            let mut cx = context(&self.shared, &self.mailbox, &mut self.holding);
+            let refusal = Refusal::new(Code::ShuttingDown, STOPS);
+            driver.dismiss(refusal, &mut connection.proto, &mut cx, now);
+        }
+        connection.drivers.push(driver);
+    }
+
+    fn end_session(&mut self, connection: &mut Connection, stream: StreamId) {
+        let Connection { proto, drivers, .. } = connection;
+        if let Some(place) = drivers.iter().position(|driver| driver.stream == stream) {
+            let mut driver = drivers.swap_remove(place);
+            let mut cx = context(&self.shared, &self.mailbox, &mut self.holding);
+            driver.leave(&mut cx);
+            driver.forget(proto, &mut cx);
+            self.sessions.remove(&driver.id);
+            SharedCounters::sub(&self.shared.counters.sessions_open);
+        }
+    }
+
+    fn take_datagrams(&mut self, connection: &mut Connection, now: Instant) {
+        let mut cx = context(&self.shared, &self.mailbox, &mut self.holding);
+        while let Some(bytes) = connection.proto.datagrams().recv() {
+            let split = datagram::split(&bytes).ok();
+            let driver = split.and_then(|(session, payload)| {
+                let driver = connection.drivers.iter_mut().find(|d| d.id.0 == session)?;
+                Some((driver, payload))
+            });
+            match driver {
+                Some((driver, payload)) => driver.datagram(payload, &mut cx, now),
+                None => SharedCounters::add(&cx.counters.tick_datagrams_refused),
+            }
+        }
+    }
+
+    /// Sends what the connection has. True when it has more.
+    fn transmit(&mut self, connection: &mut Connection, now: Instant) -> bool {
+        for _ in 0..SENDS_PER_TURN {
+            if !self.io.has_room() {
+                return true;
+            }
+            let segments = self.io.segments_max(connection.proto.current_mtu());
+            let proto = &mut connection.proto;
+            if !self.io.send(&mut |bytes| proto.poll_transmit(now, segments, bytes)) {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn set_timer(&mut self, handle: ConnectionHandle, connection: &mut Connection) {
+        let unused = (connection.is_established && connection.drivers.is_empty())
+            .then(|| connection.unused_since + self.shared.config.message_timeout)
+            .filter(|_| !connection.proto.is_closed());
+        let sessions = connection.drivers.iter().filter_map(Driver::deadline);
+        let deadline = sessions.chain(unused).chain(connection.proto.poll_timeout()).min();
+        if deadline != connection.deadline {
+            if let Some(before) = connection.deadline {
+                self.timers.remove(&(before, handle.0));
+            }
+            if let Some(deadline) = deadline {
+                self.timers.insert((deadline, handle.0));
+            }
+            connection.deadline = deadline;
+        }
+    }
+
+    /// The client is gone; the connection remains for a moment, for packets that are under way.
+    fn lose(&mut self, connection: &mut Connection) {
+        let Connection { proto, drivers, .. } = connection;
+        let mut cx = context(&self.shared, &self.mailbox, &mut self.holding);
+        for mut driver in drivers.drain(..) {
+            driver.leave(&mut cx);
+            driver.forget(proto, &mut cx);
+            self.sessions.remove(&driver.id);
+            SharedCounters::sub(&self.shared.counters.sessions_open);
+        }
+    }
+
+    fn remove(&mut self, handle: ConnectionHandle, mut connection: Connection) {
+        self.lose(&mut connection);
+        if let Some(deadline) = connection.deadline {
+            self.timers.remove(&(deadline, handle.0));
+        }
+        self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        match connection.is_established {
+            true => SharedCounters::sub(&self.shared.counters.connections_open),
+            false => {
+                self.handshakes -= 1;
+                SharedCounters::add(&self.shared.counters.handshakes_failed);
+            }
+        }
+    }
+
+    /// The more connections share the memory for what is not read yet, the less each may have.
+    fn follow_load(&mut self) {
+        let open = self.shared.connections.load(Ordering::Relaxed);
+        let window = self.shared.config.connection_window(open);
+        if window != self.window_bytes {
+            self.window_bytes = window;
+            for connection in self.connections.values_mut() {
+                connection.proto.set_receive_window(window.into());
+            }
+        }
+    }
+
+    /// The end: every client is told, as far as one packet does.
+    fn say_goodbye(mut self, now: Instant) -> io::Result<()> {
+        let handles: Vec<_> = self.connections.keys().copied().collect();
+        for handle in handles {
+            let Some(mut connection) = self.connections.remove(&handle) else { continue };
+            if !connection.proto.is_closed() {
+                connection.proto.close(now, code(Code::ShuttingDown), STOPS.as_bytes().into());
+            }
+            self.transmit(&mut connection, now);
+            self.remove(handle, connection);
+        }
+        self.io.wait(Duration::from_millis(1))
+    }
+}
+
+fn context<'a>(
+    shared: &'a Shared,
+    mailbox: &'a Arc<Mailbox>,
+    holding: &'a mut Holding,
+) -> Context<'a> {
+    Context {
+        intake: &shared.intake,
+        mailbox,
+        counters: &shared.counters,
+        stages: &shared.stages,
+        message_timeout: shared.config.message_timeout,
+        holding,
+        hooks: &shared.hooks,
+    }
+}
+
+fn code(code: Code) -> VarInt {
+    VarInt::from_u32(code.number())
+}

@@ -1,0 +1,71 @@
+//! What connections are let in with: certificates, and QUIC's own limits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use isotick_wire::ALPN;
+use quinn_proto::crypto::rustls::QuicServerConfig;
+use quinn_proto::{EndpointConfig, MtuDiscoveryConfig, ServerConfig, TransportConfig, VarInt};
+
+use super::EdgeConfig;
+use super::ids::{ConnectionIds, ResetKey};
+use super::io::UDP_PAYLOAD_BYTES_MAX;
+use crate::certificates::Certificates;
+
+/// What a client may have in flight on one stream before it is read.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+/// What one connection has under way to its client at most.
+const SEND_WINDOW_BYTES: u64 = 1 << 20;
+/// Tick datagrams of one connection that wait to be read.
+const DATAGRAM_BYTES: usize = 1 << 20;
+
+/// The configuration for new connections.
+pub(super) fn server_config(
+    config: &EdgeConfig,
+    certificates: &Certificates,
+) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_no_client_auth()
+        .with_single_cert(certificates.chain.clone(), certificates.key.clone_key())?;
+    tls.alpn_protocols = vec![ALPN.to_vec()];
+    let tls = QuicServerConfig::try_from(tls)
+        .map_err(|error| rustls::Error::General(error.to_string()))?;
+    let mut server = ServerConfig::with_crypto(Arc::new(tls));
+    server.transport_config(Arc::new(transport(config)));
+    Ok(Arc::new(server))
+}
+
+fn transport(config: &EdgeConfig) -> TransportConfig {
+    let mut transport = TransportConfig::default();
+    let idle = config.idle_timeout.try_into().unwrap_or(VarInt::from_u32(10_000).into());
+    let mut mtu = MtuDiscoveryConfig::default();
+    mtu.upper_bound(UDP_PAYLOAD_BYTES_MAX);
+    transport
+        .max_concurrent_bidi_streams(config.sessions_per_connection_max.into())
+        .max_concurrent_uni_streams(0u32.into())
+        .datagram_receive_buffer_size(Some(DATAGRAM_BYTES))
+        .stream_receive_window(STREAM_WINDOW_BYTES.into())
+        .receive_window(config.connection_window(0).into())
+        .send_window(SEND_WINDOW_BYTES)
+        .max_idle_timeout(Some(idle))
+        .mtu_discovery_config(Some(mtu))
+        // Loopback and local networks: the default of a third of a second waits too long for the
+        // first lost packet.
+        .initial_rtt(Duration::from_millis(100));
+    transport
+}
+
+/// The configuration of one thread's endpoint.
+pub(super) fn endpoint_config(
+    certificates: &Certificates,
+    ids: &ConnectionIds,
+    thread: u8,
+) -> Arc<EndpointConfig> {
+    let mut config = EndpointConfig::new(Arc::new(ResetKey::of(&certificates.key)));
+    config.max_udp_payload_size(UDP_PAYLOAD_BYTES_MAX).expect("the bound is a valid datagram size");
+    let ids = ids.of_thread(thread);
+    config.cid_generator(move || Box::new(ids.clone()));
+    Arc::new(config)
+}

@@ -1,0 +1,157 @@
+//! One view's way to its subscribers.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use isotick_ingest::{
+    Batch, Outlet, QueueLimits, SubscriberCounters, SubscriberQueue, Subscription,
+};
+use isotick_model::results::{ResultSchema, WindowRow};
+use isotick_model::view::{LatenessPolicy, View};
+use isotick_scheduler::{LiveCounters, Published, Reason};
+use isotick_wire::{Code, PublishedWindow, Refusal, Subscribe, VersionReason};
+use serde_json::{Value, json};
+
+/// Windows of one batch at most.
+const BATCH_WINDOWS_MAX: usize = 4_096;
+/// How long the service waits for a subscriber that chose to block.
+const BLOCK_MAX: Duration = Duration::from_secs(10);
+/// The newest windows that are shown to whoever asks.
+const NEWEST: usize = 8;
+
+/// Tells subscribers of a view's windows, in the order published, and keeps the last ones for
+/// those that resume.
+pub struct ViewChannel {
+    pub view: Arc<View>,
+    columns: usize,
+    /// Bytes that a subscriber may fall behind, and that are kept for resuming.
+    bytes_max: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Windows published since the log began: the cursor of the next one.
+    published: u64,
+    kept: VecDeque<Arc<Batch>>,
+    kept_bytes: usize,
+    subscribers: Vec<Arc<SubscriberQueue>>,
+    counts: (LiveCounters, u64),
+    newest: Vec<WindowRow>,
+}
+
+impl ViewChannel {
+    pub fn new(view: Arc<View>, bytes_max: usize) -> Self {
+        let columns = ResultSchema::of(&view).columns.len();
+        Self { view, columns, bytes_max, state: Mutex::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets a subscriber in: from its cursor on, or from the next window published.
+    pub fn subscribe(
+        &self,
+        request: &Subscribe,
+        outlet: Outlet,
+        counters: Arc<SubscriberCounters>,
+    ) -> Result<Subscription, Refusal> {
+        let mut state = self.state();
+        let cursor = request.cursor.unwrap_or(state.published);
+        let oldest = state.kept.front().map_or(state.published, |batch| batch.first_cursor());
+        if cursor < oldest || cursor > state.published {
+            let text = format!(
+                "windows of {} from cursor {cursor} on are not kept: the service has {oldest} to \
+                 {}; subscribe from there, or without a cursor, and take what is before it from \
+                 a scan",
+                self.view.name, state.published
+            );
+            return Err(Refusal::new(Code::CursorGone, text));
+        }
+        let limits = QueueLimits { bytes_max: self.bytes_max, block_max: BLOCK_MAX };
+        let queue =
+            Arc::new(SubscriberQueue::new(outlet, request.policy, self.columns, limits, counters));
+        queue.fill(state.kept.iter().filter_map(|batch| batch.since(cursor)));
+        state.subscribers.retain(|known| !known.is_closed());
+        state.subscribers.push(queue.clone());
+        Ok(Subscription { schema: ResultSchema::of(&self.view), cursor, queue })
+    }
+
+    /// Tells subscribers. Nobody listening is no error. May wait for those that chose to block.
+    pub fn publish(&self, published: &[Published]) {
+        let batches = self.keep(published);
+        let subscribers = self.state().subscribers.clone();
+        for queue in subscribers {
+            batches.iter().all(|batch| queue.offer(batch));
+        }
+    }
+
+    /// Keeps windows for those that will resume, without telling anybody.
+    pub fn keep(&self, published: &[Published]) -> Vec<Arc<Batch>> {
+        let mut state = self.state();
+        state.newest =
+            published.iter().rev().take(NEWEST).map(|window| window.row.clone()).collect();
+        let now = Instant::now();
+        let mut batches = Vec::new();
+        for chunk in published.chunks(BATCH_WINDOWS_MAX) {
+            state.published += chunk.len() as u64;
+            let windows = chunk.iter().map(|published| PublishedWindow {
+                row: published.row.clone(),
+                reason: match published.reason {
+                    Reason::Closed => VersionReason::Closed,
+                    Reason::Late => VersionReason::Late,
+                },
+            });
+            let (windows, cursor) = (windows.collect(), state.published);
+            let batch = Arc::new(Batch::new(windows, cursor, self.columns, now));
+            state.kept_bytes += batch.bytes();
+            state.kept.push_back(batch.clone());
+            batches.push(batch);
+        }
+        while state.kept_bytes > self.bytes_max
+            && let Some(oldest) = state.kept.pop_front()
+        {
+            state.kept_bytes -= oldest.bytes();
+        }
+        batches
+    }
+
+    pub fn count(&self, counters: LiveCounters, open: u64) {
+        self.state().counts = (counters, open);
+    }
+
+    /// The newest published windows, the last one first.
+    pub fn newest(&self) -> Vec<WindowRow> {
+        self.state().newest.clone()
+    }
+
+    /// What the view has done, and how many windows are open.
+    pub fn counts(&self) -> (LiveCounters, u64) {
+        self.state().counts
+    }
+
+    pub fn to_json(&self) -> Value {
+        let too_late = match self.view.lateness.policy {
+            LatenessPolicy::Correct => "beyond_allowance",
+            LatenessPolicy::Side => "set_aside",
+            LatenessPolicy::Drop => "dropped",
+        };
+        let mut state = self.state();
+        state.subscribers.retain(|queue| !queue.is_closed());
+        let (counters, open) = state.counts;
+        json!({
+            "stream": self.view.stream,
+            "definition": self.view.definition.0,
+            "ticks": counters.ticks,
+            "too_late": counters.too_late,
+            "too_late_are": too_late,
+            "windows": counters.windows,
+            "corrections": counters.corrections,
+            "open": open,
+            "cursor": state.published,
+            "subscribers": state.subscribers.len(),
+        })
+    }
+}
