@@ -7,6 +7,7 @@ mod damage;
 mod demo;
 mod disk;
 mod lateness;
+mod network;
 mod refusals;
 mod round;
 mod several;

@@ -1,0 +1,5 @@
+//! What networks and bad peers do to a service, over real QUIC: after each of it the service
+//! answers, every row that was sent is counted once, and `verify` finds no difference.
+
+mod path;
+mod proxy;
