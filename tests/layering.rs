@@ -25,8 +25,8 @@ const EDGES: &[(&str, &[&str], &str)] = &[
     ),
 ];
 
-/// The composition root, and the tool beside it: they may see everything, nothing sees them.
-const ROOTS: [&str; 2] = ["isotick", "isotick-xtask"];
+/// The composition root, and the tools beside it: they may see everything, nothing sees them.
+const ROOTS: [&str; 3] = ["isotick", "isotick-fuzz", "isotick-xtask"];
 
 /// Crates with their families (`wgpu` stands for `wgpu-core` too), and the only crates of ours
 /// that may name them.

@@ -7,6 +7,7 @@ mod damage;
 mod demo;
 mod disk;
 mod lateness;
+mod network;
 mod refusals;
 mod round;
 mod several;
@@ -234,8 +235,12 @@ impl Running {
         self.child.try_wait().expect("it can be asked").is_none()
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn terminate(&self) {
-        let status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        let status = Command::new("kill").args(["-TERM", &self.id().to_string()]).status();
         assert!(status.expect("kill runs").success());
     }
 

@@ -1,6 +1,7 @@
-//! Daily work as one command each: `cargo xtask test | lint | ci | bundle`.
+//! Daily work as one command each: `cargo xtask test | lint | ci | fuzz | bundle`.
 
 mod bundle;
+mod fuzz;
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -14,6 +15,9 @@ usage: cargo xtask TASK
                 run every test of the workspace; ARGS go to the test binaries
   lint          formatting and clippy, warnings are errors
   ci            what a submission must pass: lint, then test
+  fuzz [--seconds N] [TARGET…]
+                libFuzzer over every target of tests/fuzz or those named, each for a minute or N
+                seconds; needs a C++ compiler
   bundle [DIR]  one folder for a host without a toolchain: the program, the exactness suite, the
                 benches and a script that runs them on every adapter
                 [default: bundle/isotick-VERSION-TARGET]";
@@ -27,6 +31,7 @@ fn main() -> ExitCode {
     let outcome = match task {
         "test" => test(rest),
         "lint" => lint(),
+        "fuzz" => fuzz::run_targets(rest),
         "bundle" => bundle::run(rest),
         "ci" => lint().and_then(|()| test(rest)),
         _ => {

@@ -4,6 +4,8 @@ pub mod control;
 pub mod datagram;
 pub mod error;
 pub mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod message;
 mod pack;
 mod proto;

@@ -17,6 +17,11 @@ const LOST: u8 = 4;
 /// The most rows, keys or anything else of a record: what a reader is willing to make room for.
 const COUNT_MAX: usize = 1 << 24;
 
+/// The most values of a record, in all columns together: columns of equal values take no bytes per
+/// row, so the bytes alone would not bound what a reader makes room for. A tick frame has an eighth
+/// of it at most.
+pub const VALUES_MAX: usize = 1 << 24;
+
 const ABSENT: u8 = 1;
 const HAS_NULLS: u8 = 2;
 
@@ -29,10 +34,12 @@ pub(super) struct Malformed(pub &'static str);
 /// # Panics
 ///
 /// If a tick record has not exactly one publisher, columns of different lengths, or more than
-/// 2^24 rows.
+/// [`VALUES_MAX`] values.
 pub(super) fn encode(record: &LogRecord, out: &mut Vec<u8>) {
     match record {
         LogRecord::Ticks { stream, ticks, rejected, ts_recv_ns } => {
+            let values = values_of(ticks) + rejected.len();
+            assert!(values <= VALUES_MAX, "{values} values, a log record holds {VALUES_MAX}");
             out.push(TICKS);
             put_head(stream, *ts_recv_ns, out);
             put_ticks(ticks, out);
@@ -61,7 +68,7 @@ pub(super) fn encode(record: &LogRecord, out: &mut Vec<u8>) {
 
 /// Reads a record that fills `bytes`.
 pub(super) fn decode(bytes: &[u8]) -> Result<LogRecord, Malformed> {
-    let mut input = Input(bytes);
+    let mut input = Input::new(bytes);
     let kind = input.u8()?;
     let ts_recv_ns = input.i64()?;
     let stream = input.text()?.to_owned();
@@ -88,10 +95,18 @@ pub(super) fn decode(bytes: &[u8]) -> Result<LogRecord, Malformed> {
         }
         _ => return Err(Malformed("a record is of an unknown kind")),
     };
-    if !input.0.is_empty() {
+    if !input.bytes.is_empty() {
         return Err(Malformed("a record has bytes left over"));
     }
     Ok(record)
+}
+
+/// What room a reader makes: key, time and sequence of each row, its values, and for a late one
+/// which row it is and the watermark it met.
+fn values_of(ticks: &Ticks) -> usize {
+    let late = ticks.seen.iter().flatten().filter(|&&seen| seen != ON_TIME).count();
+    let values: usize = ticks.values.iter().map(|column| column.values.len()).sum();
+    3 * ticks.len() + values + 2 * late
 }
 
 fn put_ticks(ticks: &Ticks, out: &mut Vec<u8>) {
@@ -252,14 +267,30 @@ fn put_text(text: &str, out: &mut Vec<u8>) {
 }
 
 /// Bytes yet to be read.
-pub(super) struct Input<'a>(pub &'a [u8]);
+pub(super) struct Input<'a> {
+    bytes: &'a [u8],
+    /// How many more values room is made for.
+    values_left: usize,
+}
 
 impl<'a> Input<'a> {
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, values_left: VALUES_MAX }
+    }
+
     pub fn bytes(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
         let (bytes, rest) =
-            self.0.split_at_checked(count).ok_or(Malformed("a record ends too early"))?;
-        self.0 = rest;
+            self.bytes.split_at_checked(count).ok_or(Malformed("a record ends too early"))?;
+        self.bytes = rest;
         Ok(bytes)
+    }
+
+    /// Asks to make room for values.
+    pub fn make_room(&mut self, values: usize) -> Result<(), Malformed> {
+        let left = self.values_left.checked_sub(values);
+        self.values_left =
+            left.ok_or(Malformed("a record has more values than a record can have"))?;
+        Ok(())
     }
 
     pub fn bytes_of(&mut self, count: usize, width: usize) -> Result<&'a [u8], Malformed> {

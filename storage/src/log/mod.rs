@@ -3,6 +3,8 @@
 //! A segment is the file `log/<first position, 20 digits>.log`.
 
 mod codec;
+#[doc(hidden)]
+pub mod fuzzing;
 mod pack;
 mod reader;
 mod segment;

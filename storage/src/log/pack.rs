@@ -48,6 +48,7 @@ pub(super) fn unpack(input: &mut Input<'_>, count: usize) -> Result<Vec<i64>, Ma
     if count == 0 {
         return Ok(Vec::new());
     }
+    input.make_room(count)?;
     let mode = input.u8()?;
     let width = usize::from(mode & !DELTA);
     if width > 8 {

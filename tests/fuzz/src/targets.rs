@@ -1,0 +1,23 @@
+//! Every decoder that reads what others wrote, and the state machines behind them.
+
+mod frame;
+mod log;
+mod messages;
+mod sequencer;
+mod session;
+mod windows;
+
+use crate::Target;
+
+/// All targets.
+pub const TARGETS: &[Target] = &[
+    messages::MESSAGE,
+    messages::CONTROL,
+    messages::DATAGRAM,
+    frame::COLUMN,
+    frame::FRAME,
+    windows::WINDOWS,
+    session::SESSION,
+    sequencer::SEQUENCER,
+    log::RECORD,
+];

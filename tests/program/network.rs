@@ -1,0 +1,8 @@
+//! What networks and bad peers do to a service, over real QUIC: after each of it the service
+//! answers, every row that was sent is counted once, and `verify` finds no difference.
+
+mod crowd;
+mod path;
+mod peers;
+mod proxy;
+mod raw;
