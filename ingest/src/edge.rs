@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use isotick_wire::{ALPN, Code};
+use isotick_wire::Code;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Endpoint, EndpointConfig, ServerConfig, TokioRuntime, TransportConfig, VarInt};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 
-use crate::certificates::Certificates;
+use crate::access::{Access, Gate};
+use crate::certificates::{self, Certificates};
 use crate::error::EdgeError;
 use crate::input::Input;
 
@@ -40,10 +41,12 @@ pub struct EdgeConfig {
     pub sessions_per_connection_max: u32,
     /// A connection without a sign of life for this long is closed.
     pub idle_timeout: Duration,
+    /// Who may do what.
+    pub gate: Gate,
 }
 
 impl EdgeConfig {
-    /// One thread, 1,024 connections of 4 sessions, 10 s.
+    /// One thread, 1,024 connections of 4 sessions, 10 s, everything for everyone.
     pub fn new(listen: SocketAddr) -> Self {
         Self {
             listen,
@@ -51,6 +54,7 @@ impl EdgeConfig {
             connections_max: 1024,
             sessions_per_connection_max: 4,
             idle_timeout: Duration::from_secs(10),
+            gate: Gate::new(Access::open()),
         }
     }
 }
@@ -136,6 +140,7 @@ struct SharedCounters {
 pub struct Edge {
     local_addr: SocketAddr,
     endpoint: Endpoint,
+    config: EdgeConfig,
     stop: watch::Sender<bool>,
     counters: Arc<SharedCounters>,
     runtime: Option<Runtime>,
@@ -143,6 +148,7 @@ pub struct Edge {
 
 /// What every connection of an edge shares.
 struct Shared {
+    gate: Gate,
     inputs: mpsc::Sender<Input>,
     stop: watch::Receiver<bool>,
     counters: Arc<SharedCounters>,
@@ -180,6 +186,7 @@ impl Edge {
             endpoint.local_addr().map_err(|source| EdgeError::Listen { address, source })?;
         let (stop, stopped) = watch::channel(false);
         let shared = Arc::new(Shared {
+            gate: config.gate.clone(),
             inputs,
             stop: stopped,
             counters: counters.clone(),
@@ -188,7 +195,14 @@ impl Edge {
         runtime.spawn(connection::accept(endpoint.clone(), shared, config.connections_max));
         tracing::info!(%local_addr, "the edge listens");
         drop(_context);
-        Ok(Self { local_addr, endpoint, stop, counters, runtime: Some(runtime) })
+        Ok(Self {
+            local_addr,
+            endpoint,
+            config: config.clone(),
+            stop,
+            counters,
+            runtime: Some(runtime),
+        })
     }
 
     /// Where it listens.
@@ -204,6 +218,18 @@ impl Edge {
     /// Reads the counters from another thread.
     pub fn counter_reader(&self) -> CounterReader {
         CounterReader(self.counters.clone())
+    }
+
+    /// Connections made from now on get these certificates.
+    ///
+    /// # Errors
+    ///
+    /// A certificate that does not go with its key; the old ones stay then.
+    pub fn replace_certificates(&self, certificates: &Certificates) -> Result<(), EdgeError> {
+        let server = server_config(&self.config, certificates)
+            .map_err(|source| EdgeError::Tls { source })?;
+        self.endpoint.set_server_config(Some(server));
+        Ok(())
     }
 
     /// Lets nobody in any more, tells every client that the service stops, and waits until they
@@ -250,12 +276,7 @@ fn server_config(
     config: &EdgeConfig,
     certificates: &Certificates,
 ) -> Result<ServerConfig, rustls::Error> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut tls = rustls::ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_no_client_auth()
-        .with_single_cert(certificates.chain.clone(), certificates.key.clone_key())?;
-    tls.alpn_protocols = vec![ALPN.to_vec()];
+    let tls = certificates::server_tls(certificates)?;
     let tls = QuicServerConfig::try_from(tls)
         .map_err(|error| rustls::Error::General(error.to_string()))?;
     let mut transport = TransportConfig::default();

@@ -8,14 +8,13 @@ use isotick_model::PublisherId;
 use isotick_wire::frame::Decoder;
 use isotick_wire::{
     Assembler, Code, Control, DecodeError, Frame, Hello, Kind, Message, REQUEST_BYTES_MAX, Refusal,
-    Role,
 };
 
 /// What a client asks.
 #[derive(Debug)]
 pub enum Request {
-    /// The first message.
-    Hello(Role),
+    /// The first message: see [`Gate::check`](crate::Gate::check) before anything else.
+    Hello(Hello),
     /// Rows of a welcomed publisher.
     Frame(Frame),
     /// The publisher is done; nothing more is read.
@@ -74,9 +73,9 @@ impl Session {
     fn handle(&mut self, message: Message) -> Result<Request, Refusal> {
         match (&mut self.state, message.kind) {
             (State::New, Kind::Control) => match Control::decode(&message.payload) {
-                Ok(Control::Hello(Hello { role, .. })) => {
+                Ok(Control::Hello(hello)) => {
                     self.state = State::Greeted;
-                    Ok(Request::Hello(role))
+                    Ok(Request::Hello(hello))
                 }
                 Ok(_) => Err(order("the first message must be a hello")),
                 Err(error) => Err(refusal(error)),
@@ -113,6 +112,8 @@ fn order(rule: &str) -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use isotick_wire::Role;
+
     use super::*;
 
     fn put(session: &mut Session, control: Control) {
@@ -147,7 +148,11 @@ mod tests {
         let mut session = Session::default();
         assert!(session.poll().unwrap().is_none());
         put(&mut session, hello());
-        assert!(matches!(session.poll(), Ok(Some(Request::Hello(Role::Publish { .. })))));
+        let asked = session.poll();
+        assert!(matches!(
+            asked,
+            Ok(Some(Request::Hello(Hello { role: Role::Publish { .. }, .. })))
+        ));
         session.welcome(PublisherId::new("p").unwrap(), 2);
         put(&mut session, Control::Finish(None));
         put(&mut session, Control::Finish(None));

@@ -8,13 +8,15 @@ use std::time::{Duration, SystemTime};
 use bytes::{Buf, BytesMut};
 use isotick_wire::message::{self, Kind};
 use isotick_wire::{
-    Ack, Code, Control, EncodeError, HelloReply, PublishedWindow, Refusal, Role, windows,
+    Ack, Code, Control, EncodeError, Hello, HelloReply, PublishedWindow, Refusal, Role, windows,
 };
 use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream, WriteError};
+use rustls::pki_types::CertificateDer;
 use tokio::sync::{broadcast, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 use super::{STOPS, Shared, code};
+use crate::access::Granted;
 use crate::input::{Input, SessionId, Subscription, Welcome};
 use crate::session::{Request, Session};
 
@@ -99,10 +101,14 @@ async fn run(connection: Connection, send: SendStream, mut recv: RecvStream, sha
     let end = match hello {
         Err(_) => End::Refused(Refusal::new(Code::Protocol, "no hello came")),
         Ok(Err(end)) => end,
-        Ok(Ok(Request::Hello(role))) => {
-            let ask = Ask { id, shared, session, recv: &mut recv, outbox: &mut outbox };
-            ask.answer(role).await
-        }
+        Ok(Ok(Request::Hello(hello))) => match admit(shared, &connection, &hello) {
+            Ok(granted) => {
+                let recv = &mut recv;
+                let ask = Ask { id, shared, granted, session, recv, outbox: &mut outbox };
+                ask.answer(hello.role).await
+            }
+            Err(refusal) => End::Refused(refusal),
+        },
         Ok(Ok(_)) => unreachable!("a session's first request is a hello"),
     };
     let farewell = match end {
@@ -126,6 +132,14 @@ async fn run(connection: Connection, send: SendStream, mut recv: RecvStream, sha
         // The client does not read: a connection's last frame needs no room on the stream.
         connection.close(code(refusal.code), refusal.text.as_bytes());
     }
+}
+
+/// The one place where a hello is allowed or refused.
+fn admit(shared: &Shared, connection: &Connection, hello: &Hello) -> Result<Granted, Refusal> {
+    let identity = connection.peer_identity();
+    let chain = identity.and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
+    let certificate = chain.as_ref().and_then(|chain| chain.first());
+    shared.gate.check(&hello.token, certificate, &hello.role, now_ns() / 1_000_000_000)
 }
 
 fn count(shared: &Shared, refusal: &Refusal, otherwise: &AtomicU64) {
@@ -153,6 +167,7 @@ async fn next_request(session: &mut Session, recv: &mut RecvStream) -> Result<Re
 struct Ask<'a> {
     id: SessionId,
     shared: &'a Shared,
+    granted: Granted,
     session: Session,
     recv: &'a mut RecvStream,
     outbox: &'a mut Outbox,
@@ -176,7 +191,7 @@ impl Ask<'_> {
                         let _ = inputs.send(Input::Left { session }).await;
                         end
                     }
-                    Some(Err(refusal)) => End::Refused(refusal),
+                    Some(Err(refusal)) => End::Refused(self.granted.conceal(refusal)),
                     None => End::Refused(unavailable()),
                 }
             }
@@ -184,7 +199,7 @@ impl Ask<'_> {
                 let (reply, subscription) = oneshot::channel();
                 match self.ask(Input::Subscribe { view, reply }, subscription).await {
                     Some(Ok(subscription)) => self.subscribe(subscription).await,
-                    Some(Err(refusal)) => End::Refused(refusal),
+                    Some(Err(refusal)) => End::Refused(self.granted.conceal(refusal)),
                     None => End::Refused(unavailable()),
                 }
             }
@@ -201,7 +216,7 @@ impl Ask<'_> {
                 let text = self.ask(Input::Definitions { reply }, definitions).await;
                 text.map_or_else(
                     || End::Refused(unavailable()),
-                    |text| End::Answered(Control::DefinitionsReply(text)),
+                    |all| End::Answered(Control::DefinitionsReply(self.granted.definitions(all))),
                 )
             }
         }
@@ -215,6 +230,7 @@ impl Ask<'_> {
     async fn publish(&mut self, welcome: Welcome) -> End {
         let Welcome { next_sequence, held, definitions, columns: _, mut acks, refuse } = welcome;
         let ack = *acks.borrow_and_update();
+        let definitions = self.granted.definitions(definitions);
         let hello = HelloReply { next_sequence, held, definitions, ack, session: self.id.0 };
         if self.outbox.put(&Control::HelloReply(hello)).is_err() {
             return End::Refused(Refusal::new(

@@ -10,11 +10,10 @@ use isotick_model::view::OutputType;
 use isotick_model::{
     Key, LogPosition, PublisherId, RejectReason, Rejected, Scale, Ticks, ValueColumn,
 };
-use isotick_wire::{Ack, Code, PublishedWindow, Refusal, VersionReason, WindowBatch};
+use isotick_wire::{ALPN, Ack, Code, PublishedWindow, Refusal, VersionReason, WindowBatch};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::*;
-use crate::certificates::{self, Certificates};
 use crate::input::{SessionId, Subscription, Welcome};
 use crate::sequencer::{Sequencer, Slot};
 
@@ -404,7 +403,7 @@ fn batch(window_start: i64, windows: usize) -> WindowBatch {
         },
         reason: VersionReason::Closed,
     };
-    WindowBatch { windows: (0..windows).map(window).collect() }
+    WindowBatch { windows: (0..windows).map(window).collect(), next_cursor: 0 }
 }
 
 #[test]
