@@ -22,7 +22,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use isotick_ingest::{Edge, EdgeConfig, Sequencer, certificates};
+use isotick_ingest::{Edge, EdgeConfig, Gate, Sequencer};
 use isotick_kernels::{CpuEngine, Engine};
 use isotick_model::definitions::Definitions;
 use isotick_model::results::WindowRow;
@@ -36,6 +36,7 @@ pub use stats::{Shared, Totals, ViewChannel, rejections_json};
 
 use crate::cli::EngineChoice;
 use crate::engines;
+use crate::security::Security;
 use flush::Flushing;
 use live::Live;
 use messages::{Event, LiveMessage, Logged};
@@ -57,6 +58,7 @@ pub struct Options {
     pub engine: EngineChoice,
     pub definitions: Definitions,
     pub idle_after: Duration,
+    pub security: Security,
     /// The command's name, for the folder's lock.
     pub command: &'static str,
 }
@@ -64,6 +66,10 @@ pub struct Options {
 /// A running service.
 pub struct Service {
     edge: Edge,
+    security: Security,
+    gate: Gate,
+    /// What was said of rules and certificates at start.
+    described: Vec<String>,
     pub fingerprint: String,
     pub shared: Arc<Shared>,
     pub notices: Vec<String>,
@@ -83,7 +89,11 @@ impl Service {
         let definitions = Arc::new(options.definitions);
         let text = definitions.to_toml();
         store.folder().put_definitions(&text)?;
-        let certificates = certificates::load_or_create(&options.data)?;
+        let security = options.security;
+        let access = security.access(options.listen)?;
+        let certificates = security.certificates()?;
+        let said = security.describe(&access, &certificates);
+        let gate = Gate::new(access);
         let (engine, fall_back, described) = live_engine(options.engine)?;
 
         let channels: Vec<_> = definitions
@@ -95,9 +105,11 @@ impl Service {
         notices.extend(recovery_notice(&recovery));
 
         let (inputs, inputs_taken) = mpsc::channel(INPUTS_MAX);
-        let edge = Edge::start(&EdgeConfig::new(options.listen), &certificates, inputs)?;
+        let config = EdgeConfig { gate: gate.clone(), ..EdgeConfig::new(options.listen) };
+        let edge = Edge::start(&config, &certificates, inputs)?;
         let counters = edge.counter_reader();
-        let shared = Arc::new(Shared::new(text, channels, counters, engine.kind(), described));
+        let shared =
+            Arc::new(Shared::new(text, channels, counters, gate.clone(), engine.kind(), described));
         let (events, events_taken) = mpsc::unbounded_channel();
         let (live, records) = sync_channel(RECORDS_MAX);
         let (jobs, jobs_taken) = sync_channel(FLUSHES_MAX);
@@ -132,6 +144,9 @@ impl Service {
 
         Ok(Self {
             fingerprint: certificates.fingerprint,
+            security,
+            gate,
+            described: said,
             shared,
             notices,
             live,
@@ -152,6 +167,34 @@ impl Service {
     /// Where it listens.
     pub fn local_addr(&self) -> SocketAddr {
         self.edge.local_addr()
+    }
+
+    /// What rules and certificates it was started with, a line each.
+    pub fn describe_security(&self) -> &[String] {
+        &self.described
+    }
+
+    /// Reads access rules and certificates again; what is broken stays as it was. What came of
+    /// it, a line each. Sessions and connections that there are stay.
+    pub fn reload(&self) -> Vec<String> {
+        let access = self.security.access_again(&self.gate.access());
+        let certificates = self.security.certificates().and_then(|certificates| {
+            self.edge.replace_certificates(&certificates)?;
+            Ok(certificates)
+        });
+        let access = match access {
+            Ok(access) => {
+                let entries = access.entries().len();
+                self.gate.replace(access);
+                format!("the access rules were read again: {entries} entries")
+            }
+            Err(error) => format!("the access rules stay as they were: {error:#}"),
+        };
+        let certificates = match certificates {
+            Ok(found) => format!("the certificates were read again: {}", found.fingerprint),
+            Err(error) => format!("the certificates stay as they were: {error:#}"),
+        };
+        vec![access, certificates]
     }
 
     /// Stops cleanly: takes leave of the clients, brings everything to history, and gives back

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use isotick_ingest::Subscription;
 use isotick_ingest::edge::CounterReader;
 use isotick_ingest::sequencer::{StreamStatus, total_rejections};
+use isotick_ingest::{Gate, Subscription};
 use isotick_kernels::EngineKind;
 use isotick_model::results::{ResultSchema, WindowRow};
 use isotick_model::view::{LatenessPolicy, View};
@@ -24,6 +24,7 @@ pub struct Shared {
     pub definitions_text: String,
     pub views: Vec<Arc<ViewChannel>>,
     pub edge: CounterReader,
+    gate: Gate,
     engine_kind: EngineKind,
     engine: String,
     started: Instant,
@@ -47,11 +48,12 @@ impl Shared {
         definitions_text: String,
         views: Vec<Arc<ViewChannel>>,
         edge: CounterReader,
+        gate: Gate,
         engine_kind: EngineKind,
         engine: String,
     ) -> Self {
         let (started, state) = (Instant::now(), Mutex::default());
-        Self { definitions_text, views, edge, engine_kind, engine, started, state }
+        Self { definitions_text, views, edge, gate, engine_kind, engine, started, state }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -115,9 +117,9 @@ impl Shared {
     pub fn to_json(&self) -> Value {
         let views: serde_json::Map<_, _> =
             self.views.iter().map(|view| (view.view.name.clone(), view.to_json())).collect();
-        let counters =
-            self.edge.read().named().map(|(name, count)| (name.to_owned(), count.into()));
-        let edge: serde_json::Map<_, _> = counters.into_iter().collect();
+        let counters = self.edge.read().named().into_iter().chain(self.gate.refusals().named());
+        let edge: serde_json::Map<_, _> =
+            counters.map(|(name, count)| (name.to_owned(), count.into())).collect();
         let state = self.state();
         let streams: serde_json::Map<_, _> = state
             .streams
