@@ -17,10 +17,9 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use isotick_wire::{Hello, Refusal};
 use quinn_proto::Endpoint;
-use rustls::pki_types::CertificateDer;
 
+use crate::access::{Access, Gate};
 use crate::certificates::Certificates;
 use crate::error::EdgeError;
 use crate::intake::Intake;
@@ -69,10 +68,13 @@ pub struct EdgeConfig {
     /// Bytes that clients may have sent and the service not have read, of all connections
     /// together; half of it again for messages that are not whole.
     pub unread_bytes_max: usize,
+    /// Who may do what.
+    pub gate: Gate,
 }
 
 impl EdgeConfig {
-    /// One pinned thread, 4,096 connections of 4 sessions, 10 s, 256 MiB unread.
+    /// One pinned thread, 4,096 connections of 4 sessions, 10 s, 256 MiB unread,
+    /// everything for everyone.
     pub fn new(listen: SocketAddr) -> Self {
         Self {
             listen,
@@ -86,6 +88,7 @@ impl EdgeConfig {
             hello_timeout: Duration::from_secs(5),
             message_timeout: Duration::from_secs(10),
             unread_bytes_max: 256 << 20,
+            gate: Gate::new(Access::open()),
         }
     }
 
@@ -99,30 +102,6 @@ impl EdgeConfig {
     /// Bytes of messages that are not whole yet, of all threads.
     fn partial_bytes_max(&self) -> usize {
         self.unread_bytes_max / 2
-    }
-}
-
-/// Whether who connected, with a token or a certificate, may do what it asks.
-pub type Admit =
-    dyn Fn(&Hello, Option<&CertificateDer<'static>>) -> Result<(), Refusal> + Send + Sync;
-
-/// What the edge asks of others.
-#[derive(Clone)]
-pub struct Hooks {
-    /// Asked for every session, on the ingest thread.
-    pub admit: Arc<Admit>,
-}
-
-impl Default for Hooks {
-    /// Everyone may do everything.
-    fn default() -> Self {
-        Self { admit: Arc::new(|_, _| Ok(())) }
-    }
-}
-
-impl std::fmt::Debug for Hooks {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Hooks").finish_non_exhaustive()
     }
 }
 
@@ -160,7 +139,6 @@ impl Edge {
         certificates: &Certificates,
         intake: Intake,
         stages: Arc<Stages>,
-        hooks: Hooks,
     ) -> Result<Self, EdgeError> {
         let server =
             tls::server_config(config, certificates).map_err(|source| EdgeError::Tls { source })?;
@@ -185,7 +163,6 @@ impl Edge {
             intake: intake.clone(),
             counters: counters.clone(),
             stages,
-            hooks,
             sessions: AtomicU64::new(0),
             connections: AtomicUsize::new(0),
         });
@@ -268,7 +245,7 @@ impl Edge {
     /// # Errors
     ///
     /// A certificate that does not go with its key; nothing changes then.
-    pub fn reload(&self, certificates: &Certificates) -> Result<(), EdgeError> {
+    pub fn replace_certificates(&self, certificates: &Certificates) -> Result<(), EdgeError> {
         let server = tls::server_config(&self.config, certificates)
             .map_err(|source| EdgeError::Tls { source })?;
         self.mailboxes.iter().for_each(|mailbox| mailbox.post_server(server.clone()));

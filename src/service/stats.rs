@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use isotick_ingest::edge::CounterReader;
 use isotick_ingest::sequencer::{StreamStatus, total_rejections};
-use isotick_ingest::{Edge, Intake, Stage, Stages};
+use isotick_ingest::{Edge, Gate, Intake, Stage, Stages};
 use isotick_kernels::EngineKind;
 use isotick_model::{LogPosition, time};
 use isotick_wire::{Ack, Rejections};
@@ -20,6 +20,7 @@ pub struct Shared {
     pub views: Vec<Arc<ViewChannel>>,
     pub edge: CounterReader,
     pub stages: Arc<Stages>,
+    gate: Gate,
     intake: Intake,
     /// How the edge runs, for people.
     ingest: String,
@@ -46,6 +47,7 @@ impl Shared {
         definitions_text: String,
         views: Vec<Arc<ViewChannel>>,
         edge: &Edge,
+        gate: Gate,
         stages: Arc<Stages>,
         intake: Intake,
         engine_kind: EngineKind,
@@ -56,6 +58,7 @@ impl Shared {
             views,
             edge: edge.counter_reader(),
             stages,
+            gate,
             intake,
             ingest: edge.description(),
             engine_kind,
@@ -131,7 +134,7 @@ impl Shared {
     pub fn to_json(&self) -> Value {
         let views: serde_json::Map<_, _> =
             self.views.iter().map(|view| (view.view.name.clone(), view.to_json())).collect();
-        let counters = self.edge.read().named().into_iter();
+        let counters = self.edge.read().named().into_iter().chain(self.gate.refusals().named());
         let edge: serde_json::Map<_, _> =
             counters.map(|(name, count)| (name.to_owned(), count.into())).collect();
         let stages: serde_json::Map<_, _> = Stage::ALL

@@ -179,7 +179,7 @@ fn addresses_that_cannot_be_listened_on_are_named() {
     let start = |listen| {
         let (intake, _inputs) = intake(1);
         let (config, stages) = (EdgeConfig::new(listen), Arc::default());
-        Edge::start(&config, &world.certificates, intake, stages, Hooks::default()).unwrap_err()
+        Edge::start(&config, &world.certificates, intake, stages).unwrap_err()
     };
     let taken = world.edge.local_addr();
     let error = start(taken);
@@ -208,8 +208,7 @@ fn rows_without_room_stop_the_publisher_and_go_on_with_it() {
     let (intake, mut inputs) = intake(1 << 20);
     let config = EdgeConfig { pin: false, ..EdgeConfig::new((Ipv4Addr::LOCALHOST, 0).into()) };
     let held = intake.clone();
-    let edge =
-        Edge::start(&config, &certificates, intake, Arc::default(), Hooks::default()).unwrap();
+    let edge = Edge::start(&config, &certificates, intake, Arc::default()).unwrap();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let address = edge.local_addr().to_string();

@@ -22,7 +22,8 @@ use super::ids::{ConnectionIds, Owner};
 use super::io::{Io, Received};
 use super::mailbox::{Forwarded, Mailbox};
 use super::session::{Driven, Driver};
-use super::{EdgeConfig, Hooks, STOPS, SharedCounters};
+use super::{EdgeConfig, STOPS, SharedCounters};
+use crate::access::{Gate, Granted};
 use crate::input::SessionId;
 use crate::intake::Intake;
 use crate::stages::Stages;
@@ -42,7 +43,6 @@ pub(super) struct Shared {
     pub(super) intake: Intake,
     pub(super) counters: Arc<SharedCounters>,
     pub(super) stages: Arc<Stages>,
-    pub(super) hooks: Hooks,
     pub(super) sessions: AtomicU64,
     /// Connections of all threads, handshakes included.
     pub(super) connections: AtomicUsize,
@@ -56,7 +56,7 @@ pub(super) struct Context<'a> {
     pub(super) stages: &'a Stages,
     pub(super) message_timeout: Duration,
     pub(super) holding: &'a mut Holding,
-    hooks: &'a Hooks,
+    gate: &'a Gate,
 }
 
 impl Context<'_> {
@@ -72,11 +72,12 @@ impl Context<'_> {
         &self,
         hello: &Hello,
         connection: &quinn_proto::Connection,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Granted, Refusal> {
         let identity = connection.crypto_session().peer_identity();
         let chain = identity.and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
         let certificate = chain.as_deref().and_then(|chain| chain.first());
-        (self.hooks.admit)(hello, certificate)
+        let now_s = self.now_ns() / 1_000_000_000;
+        self.gate.check(&hello.token, certificate, &hello.role, now_s)
     }
 
     pub(super) fn count_refusal(&self, refusal: &Refusal, before_welcome: bool) {
@@ -688,7 +689,7 @@ fn context<'a>(
         stages: &shared.stages,
         message_timeout: shared.config.message_timeout,
         holding,
-        hooks: &shared.hooks,
+        gate: &shared.config.gate,
     }
 }
 

@@ -13,7 +13,7 @@ use isotick_model::{Key, LogPosition, PublisherId, Scale, Ticks, ValueColumn};
 use isotick_wire::{Code, PublishedWindow, Refusal, VersionReason};
 
 use crate::certificates::{self, Certificates};
-use crate::edge::{Edge, EdgeConfig, Hooks};
+use crate::edge::{Edge, EdgeConfig};
 use crate::input::{Input, Outlet, SessionId, Subscription, Welcome};
 use crate::intake::intake;
 use crate::sequencer::{Sequencer, Slot};
@@ -166,8 +166,7 @@ pub fn world_with(change: impl FnOnce(&mut EdgeConfig)) -> World {
     change(&mut config);
     let (intake, mut inputs) = intake(8 << 20);
     let stages = Arc::<Stages>::default();
-    let edge =
-        Edge::start(&config, &certificates, intake, stages.clone(), Hooks::default()).unwrap();
+    let edge = Edge::start(&config, &certificates, intake, stages.clone()).unwrap();
     let (events, seen) = std::sync::mpsc::channel();
     let windows = Arc::<Windows>::default();
     let mut sequencer = Sequencer::default();
