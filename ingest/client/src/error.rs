@@ -2,8 +2,9 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
-use isotick_wire::{DecodeError, EncodeError, Refusal};
+use isotick_wire::{Code, DecodeError, EncodeError, Refusal};
 
 /// Why a call failed. [`is_retryable`](Self::is_retryable) says whether connecting again may help.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +56,51 @@ pub enum ClientError {
         /// What the service showed.
         found: String,
     },
+    /// The service's certificate was checked against the authorities and failed.
+    #[error(
+        "the certificate of the service at {address} {problem} (its fingerprint is {found}); \
+         nothing was sent"
+    )]
+    Certificate {
+        /// Where.
+        address: SocketAddr,
+        /// The fingerprint of what the service showed.
+        found: String,
+        /// What is wrong with it.
+        problem: CertificateProblem,
+    },
+    /// The service does not accept this client's certificate.
+    #[error("the service at {address} refused this client's certificate: {reason}")]
+    IdentityRefused {
+        /// Where.
+        address: SocketAddr,
+        /// What the service said of it.
+        reason: &'static str,
+    },
+    /// The client's certificate and key, or the authorities, cannot be used.
+    #[error("the certificates given cannot be used: {reason}")]
+    Identity {
+        /// What is wrong.
+        reason: String,
+    },
+    /// A certificate's or key's file cannot be read.
+    #[error("cannot read {}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// A file that should hold a certificate or key holds none.
+    #[error("{} holds no {what} in PEM form: {reason}", path.display())]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// What was looked for.
+        what: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
     /// Something answers that is no service of ours, or of another version.
     #[error("{address} answers, but not as an Isotick service of this version: {reason}")]
     Handshake {
@@ -64,7 +110,7 @@ pub enum ClientError {
         reason: String,
     },
     /// The service refused what was asked.
-    #[error("refused: {0}")]
+    #[error("refused: {0}{hint}", hint = hint(.0))]
     Refused(Refusal),
     /// The service ended the session.
     #[error("the service ended the session: {0}")]
@@ -94,6 +140,47 @@ pub enum ClientError {
         /// What the operating system says.
         source: io::Error,
     },
+}
+
+/// What is wrong with a service's certificate.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CertificateProblem {
+    /// Its time is over.
+    #[error("has expired: the service needs a new one")]
+    Expired,
+    /// Its time has not begun.
+    #[error("is not valid yet: compare the clocks of both machines")]
+    NotYetValid,
+    /// None of the authorities has signed it.
+    #[error(
+        "is signed by none of the authorities given: pass the file of the one that signed it with \
+         `--ca`, or compare the fingerprint and pass that"
+    )]
+    UnknownAuthority,
+    /// It is for another name.
+    #[error("is not for the name `{name}`: connect by a name that is in it")]
+    OtherName {
+        /// The name that was connected to.
+        name: String,
+    },
+    /// Anything else.
+    #[error("is not accepted: {reason}")]
+    Other {
+        /// What TLS says.
+        reason: String,
+    },
+}
+
+/// What to do about a refusal, where the client knows more than the service.
+fn hint(refusal: &Refusal) -> &'static str {
+    match refusal.code {
+        Code::Unauthenticated => {
+            " (pass a token that the service knows with `--token @FILE` or in ISOTICK_TOKEN)"
+        }
+        Code::Forbidden => " (ask who runs the service for the right, or use another token)",
+        _ => "",
+    }
 }
 
 impl ClientError {
