@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use isotick_model::{Key, PublisherId};
 use isotick_wire::{Code, DecodeError, EncodeError, Refusal};
 
 /// Why a call failed. [`is_retryable`](Self::is_retryable) says whether connecting again may help.
@@ -130,6 +131,89 @@ pub enum ClientError {
         address: SocketAddr,
         /// What is wrong with them.
         source: DecodeError,
+    },
+    /// Rows have another number of values than the stream has columns.
+    #[error("stream `{stream}` has {expected} value columns, these rows have {found}")]
+    Columns {
+        /// The stream.
+        stream: String,
+        /// Its value columns.
+        expected: usize,
+        /// The values of the rows.
+        found: usize,
+    },
+    /// A key longer than any may be.
+    #[error("a key takes {bytes} bytes, at most {} are allowed", Key::LEN_MAX)]
+    KeyTooLong {
+        /// Its encoded bytes.
+        bytes: usize,
+    },
+    /// The service's definitions cannot be read, or lack the stream.
+    #[error(
+        "the service's definitions of stream `{stream}` are not understood: this program is older \
+         or newer than the service"
+    )]
+    Definitions {
+        /// The stream.
+        stream: String,
+    },
+    /// The service holds rows beyond missing ones, from an earlier session.
+    #[error(
+        "publisher `{publisher}` left out row {missing} and sent rows from {held} on: send the \
+         missing rows first, or publish under another name"
+    )]
+    Gap {
+        /// The publisher.
+        publisher: PublisherId,
+        /// The first missing row.
+        missing: u64,
+        /// The first row held beyond it.
+        held: u64,
+    },
+    /// The service lacks rows that it once acknowledged as durable.
+    #[error(
+        "the service holds {held} rows of publisher `{publisher}`, but once acknowledged \
+         {durable} as durable: it runs on another data folder now"
+    )]
+    Forgotten {
+        /// The publisher.
+        publisher: PublisherId,
+        /// Rows acknowledged as durable; they are not kept here any more.
+        durable: u64,
+        /// Rows that the service holds now.
+        held: u64,
+    },
+    /// Somebody else publishes under this publisher's name.
+    #[error(
+        "the service holds {held} rows of publisher `{publisher}`, of which {sent} come from \
+         here: somebody else publishes under this name"
+    )]
+    Overtaken {
+        /// The publisher.
+        publisher: PublisherId,
+        /// Rows sent from here, or held when this writer began.
+        sent: u64,
+        /// Rows that the service holds.
+        held: u64,
+    },
+    /// The windows that were asked for are no longer kept for subscribers.
+    #[error(
+        "windows of view `{view}` from cursor {cursor} on are no longer kept ({refusal}): take \
+         them from history with `isotick scan {view}`, and subscribe from now on"
+    )]
+    CursorGone {
+        /// The view.
+        view: String,
+        /// The cursor that was asked for.
+        cursor: u64,
+        /// What the service says.
+        refusal: Refusal,
+    },
+    /// A view has other columns than before the connection was lost.
+    #[error("view `{view}` was changed while the connection was lost: its columns are others now")]
+    ViewChanged {
+        /// The view.
+        view: String,
     },
     /// The ticks cannot be sent.
     #[error("these ticks cannot be sent")]

@@ -110,16 +110,16 @@ impl Fake {
 
     pub fn with(made: Made, clients: Option<RootCertStore>, manners: Manners) -> Self {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Self::at(any, made, clients, manners, Arc::default())
+        Self::at(any, made, clients, manners, Arc::default()).expect("any port will do")
     }
 
-    pub fn at(
+    fn at(
         address: SocketAddr,
         made: Made,
         clients: Option<RootCertStore>,
         manners: Manners,
         kept: Arc<Mutex<Kept>>,
-    ) -> Self {
+    ) -> Option<Self> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = rustls::ServerConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])
@@ -136,15 +136,7 @@ impl Fake {
         tls.alpn_protocols = vec![ALPN.to_vec()];
         let tls = QuicServerConfig::try_from(tls).unwrap();
         let config = quinn::ServerConfig::with_crypto(Arc::new(tls));
-        let endpoint = (0..50)
-            .find_map(|_| {
-                let bound = quinn::Endpoint::server(config.clone(), address);
-                if bound.is_err() {
-                    std::thread::sleep(Duration::from_millis(20));
-                }
-                bound.ok()
-            })
-            .expect("the address becomes free");
+        let endpoint = quinn::Endpoint::server(config, address).ok()?;
         let address = endpoint.local_addr().unwrap();
         let fake = Self { endpoint: endpoint.clone(), address, kept: kept.clone() };
         tokio::spawn(async move {
@@ -157,7 +149,7 @@ impl Fake {
                 });
             }
         });
-        fake
+        Some(fake)
     }
 
     /// Ends without a word to anybody, and starts again where it was with what it kept.
@@ -165,7 +157,13 @@ impl Fake {
         let (address, kept) = (self.address, self.kept.clone());
         self.kill();
         tokio::time::sleep(after).await;
-        Self::at(address, made(), None, manners, kept)
+        loop {
+            // The address becomes free when the connections have been forgotten.
+            match Self::at(address, made(), None, manners.clone(), kept.clone()) {
+                Some(fake) => return fake,
+                None => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
     }
 
     pub fn kill(self) {
@@ -243,6 +241,9 @@ async fn serve(
                     let kept = kept.lock().unwrap();
                     kept.windows.iter().skip(at as usize).take(3).cloned().collect()
                 };
+                if connection.close_reason().is_some() {
+                    return None;
+                }
                 if batch.is_empty() {
                     tokio::time::sleep(Duration::from_millis(2)).await;
                     continue;
@@ -250,6 +251,8 @@ async fn serve(
                 at += batch.len() as u64;
                 sent += 1;
                 if manners.cut_after == Some(sent) {
+                    // What was sent arrives before the connection ends.
+                    tokio::time::sleep(Duration::from_millis(20)).await;
                     connection.close(Code::Lagged.number().into(), b"fell behind");
                     return None;
                 }
