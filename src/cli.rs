@@ -1,6 +1,7 @@
 //! The command line: what can be asked and how it is explained.
 
 mod access;
+mod connect;
 mod history;
 mod ingest;
 
@@ -13,6 +14,7 @@ pub use self::access::{
     AccessAddArgs, AccessArgs, AccessCommand, AccessFileArgs, AccessListArgs, AccessRemoveArgs,
     ClientAuth, Expiry, SecurityArgs,
 };
+pub use self::connect::{ConnectArgs, ServiceArgs};
 pub use self::history::{CompactArgs, ExplainArgs, ImportArgs, InputArgs, ScanArgs, VerifyArgs};
 pub use self::ingest::{DEFAULT_MEMORY, IngestArgs};
 
@@ -195,15 +197,13 @@ pub struct PublishArgs {
     /// Fail at the first lost connection instead of resuming
     #[arg(long)]
     pub no_reconnect: bool,
-    /// The fingerprint of the service's certificate, printed by `isotick serve`; needed for
-    /// addresses other than loopback
-    #[arg(long, value_name = "F")]
-    pub fingerprint: Option<String>,
     /// Print the outcome as one JSON object
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
     pub fields: FieldArgs,
+    #[command(flatten)]
+    pub connect: ConnectArgs,
 }
 
 /// `isotick tail`.
@@ -307,17 +307,6 @@ pub struct DefinitionArgs {
     /// data folder remembers]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-}
-
-/// Which service to ask.
-#[derive(Clone, Debug, Args)]
-pub struct ServiceArgs {
-    /// The service's address
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7400")]
-    pub at: String,
-    /// The fingerprint of the service's certificate; needed for addresses other than loopback
-    #[arg(long, value_name = "F")]
-    pub fingerprint: Option<String>,
 }
 
 /// How a file's fields become columns.

@@ -3,6 +3,7 @@
 mod cli;
 mod commands;
 mod comparing;
+mod connecting;
 mod definitions;
 mod engines;
 mod files;

@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use indicatif::ProgressBar;
-use isotick_client::Options;
 use serde_json::{Value, json};
 
 use crate::cli::PublishArgs;
@@ -25,7 +24,7 @@ pub fn run(args: PublishArgs) -> Result<ExitCode> {
         files: args.files.clone(),
         stream: args.stream.clone(),
         address: args.to.clone(),
-        options: Options { fingerprint: args.fingerprint.clone(), ..Options::default() },
+        options: args.connect.options()?,
         publisher,
         order: args.order,
         pacer: Pacer::new(args.rate, args.speed),

@@ -5,12 +5,12 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::cli::{ServiceArgs, StatusArgs};
+use crate::cli::StatusArgs;
 
 pub fn run(args: StatusArgs) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let json =
-        runtime.block_on(isotick_client::status(&args.service.at, &args.service.options()))?;
+    let options = args.service.connect.options()?;
+    let json = runtime.block_on(isotick_client::status(&args.service.at, &options))?;
     let status: Value = serde_json::from_str(&json).context("the service's status is no JSON")?;
     if args.json {
         println!("{status}");
@@ -18,13 +18,6 @@ pub fn run(args: StatusArgs) -> Result<ExitCode> {
         print(&status);
     }
     Ok(ExitCode::SUCCESS)
-}
-
-impl ServiceArgs {
-    /// How to connect.
-    pub fn options(&self) -> isotick_client::Options {
-        isotick_client::Options { fingerprint: self.fingerprint.clone(), ..Default::default() }
-    }
 }
 
 fn print(status: &Value) {

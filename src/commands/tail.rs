@@ -15,8 +15,9 @@ pub fn run(args: TailArgs) -> Result<ExitCode> {
 }
 
 async fn follow(args: TailArgs) -> Result<ExitCode> {
-    let options = args.service.options();
-    let mut subscriber = Subscriber::connect(&args.service.at, &args.view, &options).await?;
+    let options = args.service.connect.options()?;
+    let mut subscriber =
+        Subscriber::connect(&args.service.at, args.view.as_str(), &options).await?;
     if let Some(notice) = subscriber.peer().notice() {
         eprintln!("{notice}");
     }

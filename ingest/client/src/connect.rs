@@ -1,22 +1,19 @@
 //! Reaching a service: address, handshake, and what is known of its certificate.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use isotick_wire::{ALPN, Assembler, Code, Control, Hello, Message, Refusal, Role};
+use isotick_wire::{Assembler, Code, Control, Hello, Message, Refusal, Role, Token};
+use quinn::congestion::CubicConfig;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{
     ClientConfig, Connection, ConnectionError, Endpoint, EndpointConfig, ReadError, RecvStream,
-    SendStream, TokioRuntime, TransportConfig,
+    SendStream, TokioRuntime, TransportConfig, VarInt,
 };
-use rustls::DigitallySignedStruct;
-use rustls::SignatureScheme;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 
 use crate::error::ClientError;
+use crate::tls::{Authorities, Identity, Trust, Verifier};
 
 /// The longest datagram accepted; loopback and jumbo frames use it, other paths find their own.
 const UDP_PAYLOAD_BYTES_MAX: u16 = 6_500;
@@ -26,15 +23,30 @@ const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 const READ_BYTES: usize = 64 << 10;
 /// Silence after which the connection is lost; while it is open, something is sent every third.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
-/// The name in the handshake. It is not checked: the fingerprint is.
-const SERVER_NAME: &str = "isotick";
+/// Bytes that are sent and not acknowledged, over all of a connection's streams: what a service on
+/// the same continent takes in flight.
+const SEND_WINDOW_BYTES: u64 = 16 << 20;
+/// Bytes that the service may send before they are read: the longest message, once and again.
+const RECEIVE_WINDOW_BYTES: u32 = 16 << 20;
+/// Bytes sent at once on a new connection, before anything of the path is known.
+const INITIAL_WINDOW_BYTES: u64 = 64 << 10;
+/// Bytes of datagrams that wait for the path; who sends more waits.
+const DATAGRAM_BUFFER_BYTES: usize = 256 << 10;
+/// The round trip that is assumed before one is measured.
+const INITIAL_ROUND_TRIP: Duration = Duration::from_millis(100);
 
 /// How to connect.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The service's fingerprint, 64 hex digits (colons and upper case allowed). Without one,
-    /// only services on loopback addresses are accepted.
+    /// The service's fingerprint, 64 hex digits (colons and upper case allowed). Without it and
+    /// without authorities, only services on loopback addresses are accepted.
     pub fingerprint: Option<String>,
+    /// Who may have signed the service's certificate; it must be for the host of the address.
+    pub authorities: Option<Authorities>,
+    /// The certificate to show to a service that asks for one.
+    pub identity: Option<Identity>,
+    /// The bearer token; empty for none.
+    pub token: Token,
     /// How long to wait for an answer when connecting.
     pub timeout: Duration,
     /// The most rows per tick frame, 1 to 32,768.
@@ -43,7 +55,14 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { fingerprint: None, timeout: Duration::from_secs(5), frame_rows: 8_192 }
+        Self {
+            fingerprint: None,
+            authorities: None,
+            identity: None,
+            token: Token::default(),
+            timeout: Duration::from_secs(5),
+            frame_rows: 8_192,
+        }
     }
 }
 
@@ -54,15 +73,15 @@ pub struct Peer {
     pub address: SocketAddr,
     /// The fingerprint of its certificate, 64 lowercase hex digits.
     pub fingerprint: String,
-    /// Whether the fingerprint was pinned; otherwise it was accepted because the address is
-    /// loopback.
-    pub pinned: bool,
+    /// Whether the certificate was checked, by its fingerprint or by who signed it; otherwise it
+    /// was accepted because the address is loopback.
+    pub checked: bool,
 }
 
 impl Peer {
     /// What the user should be told: a certificate was accepted unseen.
     pub fn notice(&self) -> Option<String> {
-        (!self.pinned).then(|| {
+        (!self.checked).then(|| {
             format!(
                 "note: the service at {} is on this machine, its certificate is accepted \
                  unchecked (fingerprint {})",
@@ -88,13 +107,14 @@ impl Link {
         role: Role,
         options: &Options,
     ) -> Result<Self, ClientError> {
-        let pinned = options.fingerprint.as_deref().map(normalise).transpose()?;
+        let trust = Trust::new(address, options)?;
+        let hello = Control::Hello(Hello { role, token: options.token.clone() });
+        let mut bytes = Vec::new();
+        hello.put(&mut bytes)?;
         let mut last = None;
         for address in resolve(address).await? {
-            match Self::open_at(address, pinned.clone(), options.timeout).await {
+            match Self::open_at(address, &trust, options.timeout).await {
                 Ok(mut link) => {
-                    let mut bytes = Vec::new();
-                    Control::Hello(Hello::new(role)).put(&mut bytes)?;
                     // When the service closes the stream at once, it says why on it.
                     let _ = link.send.write_all(&bytes).await;
                     return Ok(link);
@@ -108,21 +128,21 @@ impl Link {
 
     async fn open_at(
         address: SocketAddr,
-        pinned: Option<String>,
+        trust: &Trust,
         timeout: Duration,
     ) -> Result<Self, ClientError> {
-        let verifier = Arc::new(Verifier::new(pinned.clone(), address.ip().is_loopback()));
+        let (tls, verifier) = trust.config(address)?;
         let endpoint = endpoint(address).map_err(|source| ClientError::Socket { source })?;
         let connecting = endpoint
-            .connect_with(client_config(verifier.clone()), address, SERVER_NAME)
+            .connect_with(client_config(tls), address, trust.name())
             .map_err(|error| handshake(address, error))?;
         let connection = match tokio::time::timeout(timeout, connecting).await {
             Ok(Ok(connection)) => connection,
-            Ok(Err(error)) => return Err(connect_error(address, &verifier, pinned, error)),
+            Ok(Err(error)) => return Err(connect_error(address, &verifier, error)),
             Err(_) => return Err(ClientError::Unreachable { address }),
         };
-        let found = verifier.seen().unwrap_or_default();
-        let peer = Peer { address, fingerprint: found, pinned: pinned.is_some() };
+        let (fingerprint, checked) = (verifier.fingerprint(), verifier.checks());
+        let peer = Peer { address, fingerprint, checked };
         let (send, recv) =
             connection.open_bi().await.map_err(|error| connection_error(address, error))?;
         let recv = Inbox { recv, assembler: Assembler::default(), address };
@@ -205,14 +225,6 @@ async fn resolve(text: &str) -> Result<Vec<SocketAddr>, ClientError> {
     }
 }
 
-fn normalise(text: &str) -> Result<String, ClientError> {
-    let digits: String = text.chars().filter(|c| *c != ':' && !c.is_whitespace()).collect();
-    if digits.len() != 64 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Err(ClientError::FingerprintText { text: text.into() });
-    }
-    Ok(digits.to_ascii_lowercase())
-}
-
 fn endpoint(address: SocketAddr) -> std::io::Result<Endpoint> {
     let any = match address {
         SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
@@ -228,25 +240,25 @@ fn endpoint(address: SocketAddr) -> std::io::Result<Endpoint> {
     Endpoint::new(config, None, socket, Arc::new(TokioRuntime))
 }
 
-fn client_config(verifier: Arc<Verifier>) -> ClientConfig {
-    let mut tls = rustls::ClientConfig::builder_with_provider(verifier.provider.clone())
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .expect("the provider offers TLS 1.3")
-        .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth();
-    tls.alpn_protocols = vec![ALPN.to_vec()];
-    let tls = QuicClientConfig::try_from(tls).expect("the provider offers QUIC's first cipher");
+fn client_config(tls: QuicClientConfig) -> ClientConfig {
+    let mut congestion = CubicConfig::default();
+    congestion.initial_window(INITIAL_WINDOW_BYTES);
+    let mut mtu = quinn::MtuDiscoveryConfig::default();
+    mtu.upper_bound(UDP_PAYLOAD_BYTES_MAX);
     let mut transport = TransportConfig::default();
     transport
         .max_idle_timeout(Some(IDLE_TIMEOUT.try_into().expect("ten seconds fit")))
         .keep_alive_interval(Some(IDLE_TIMEOUT / 3))
-        .max_concurrent_bidi_streams(0u32.into())
-        .max_concurrent_uni_streams(0u32.into())
+        .max_concurrent_bidi_streams(VarInt::from_u32(0))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .send_window(SEND_WINDOW_BYTES)
+        .receive_window(VarInt::from_u32(RECEIVE_WINDOW_BYTES))
+        .stream_receive_window(VarInt::from_u32(RECEIVE_WINDOW_BYTES))
+        .initial_rtt(INITIAL_ROUND_TRIP)
+        .congestion_controller_factory(Arc::new(congestion))
+        .mtu_discovery_config(Some(mtu))
+        .datagram_send_buffer_size(DATAGRAM_BUFFER_BYTES)
         .datagram_receive_buffer_size(None);
-    let mut mtu = quinn::MtuDiscoveryConfig::default();
-    mtu.upper_bound(UDP_PAYLOAD_BYTES_MAX);
-    transport.mtu_discovery_config(Some(mtu));
     let mut config = ClientConfig::new(Arc::new(tls));
     config.transport_config(Arc::new(transport));
     config
@@ -257,17 +269,9 @@ const NO_APPLICATION_PROTOCOL: u64 = 0x178;
 /// QUIC's own refusal of a connection.
 const CONNECTION_REFUSED: u64 = 0x2;
 
-fn connect_error(
-    address: SocketAddr,
-    verifier: &Verifier,
-    pinned: Option<String>,
-    error: ConnectionError,
-) -> ClientError {
-    if let Some(found) = verifier.refused() {
-        return match pinned {
-            Some(expected) => ClientError::FingerprintMismatch { address, expected, found },
-            None => ClientError::FingerprintNeeded { address, found },
-        };
+fn connect_error(address: SocketAddr, verifier: &Verifier, error: ConnectionError) -> ClientError {
+    if let Some(refusal) = verifier.refusal() {
+        return refusal;
     }
     match error {
         ConnectionError::TimedOut => ClientError::Unreachable { address },
@@ -283,7 +287,10 @@ fn connect_error(
             handshake(address, "it does not speak the protocol isotick/1")
         }
         ConnectionError::ApplicationClosed(_) => connection_error(address, error),
-        other => handshake(address, other),
+        other => match identity_refusal(address, &other) {
+            Some(refusal) => refusal,
+            None => handshake(address, other),
+        },
     }
 }
 
@@ -294,6 +301,9 @@ fn handshake(address: SocketAddr, reason: impl ToString) -> ClientError {
 /// What the end of an established connection means.
 pub(crate) fn connection_error(address: SocketAddr, error: ConnectionError) -> ClientError {
     let lost = |reason: &str| ClientError::Lost { address, reason: reason.into() };
+    if let Some(refusal) = identity_refusal(address, &error) {
+        return refusal;
+    }
     match error {
         ConnectionError::ApplicationClosed(close) => {
             let code = Code::from_number(close.error_code.into_inner());
@@ -307,96 +317,23 @@ pub(crate) fn connection_error(address: SocketAddr, error: ConnectionError) -> C
     }
 }
 
-/// Accepts the pinned certificate, or any on loopback; keeps what it saw.
-#[derive(Debug)]
-struct Verifier {
-    pinned: Option<String>,
-    loopback: bool,
-    provider: Arc<CryptoProvider>,
-    /// The fingerprint seen, and whether it was accepted.
-    seen: Mutex<Option<(String, bool)>>,
-}
+/// What TLS alerts say of this client's certificate: RFC 8446, 6.2.
+const ALERTS: [(u8, &str); 8] = [
+    (42, "it is damaged"),
+    (43, "it is of a kind that the service does not take"),
+    (44, "it is revoked"),
+    (45, "it has expired"),
+    (46, "it is not valid for a client"),
+    (48, "the service does not know the authority that signed it"),
+    (51, "an authority of the same name, but with another key, has signed it"),
+    (116, "there is none: pass one with `--cert` and `--key`"),
+];
 
-impl Verifier {
-    fn new(pinned: Option<String>, loopback: bool) -> Self {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        Self { pinned, loopback, provider, seen: Mutex::new(None) }
-    }
-
-    fn seen(&self) -> Option<String> {
-        self.seen.lock().ok()?.as_ref().map(|(fingerprint, _)| fingerprint.clone())
-    }
-
-    fn refused(&self) -> Option<String> {
-        let seen = self.seen.lock().ok()?;
-        seen.as_ref().filter(|(_, accepted)| !accepted).map(|(found, _)| found.clone())
-    }
-}
-
-impl ServerCertVerifier for Verifier {
-    fn verify_server_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let found = fingerprint(certificate);
-        let accepted = self.pinned.as_ref().map_or(self.loopback, |pinned| *pinned == found);
-        if let Ok(mut seen) = self.seen.lock() {
-            *seen = Some((found, accepted));
-        }
-        match accepted {
-            true => Ok(ServerCertVerified::assertion()),
-            false => Err(rustls::CertificateError::ApplicationVerificationFailure.into()),
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::PeerIncompatible::Tls12NotOffered.into())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// SHA-256 over the certificate's DER bytes, as lowercase hex digits.
-fn fingerprint(certificate: &CertificateDer<'_>) -> String {
-    let suite = rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
-    let suite = suite.tls13().expect("the suite's name says TLS 1.3");
-    let digest = suite.common.hash_provider.hash(certificate);
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fingerprints_are_taken_as_people_paste_them() {
-        let digits = "0123456789abcdef".repeat(4);
-        let pairs: Vec<&str> = (0..32).map(|i| &digits[2 * i..2 * i + 2]).collect();
-        let pasted = format!(" {}\n", pairs.join(":").to_uppercase());
-        assert_eq!(normalise(&pasted).unwrap(), digits);
-        for text in ["", "12", &"g".repeat(64)] {
-            assert!(matches!(normalise(text), Err(ClientError::FingerprintText { .. })));
-        }
-    }
+/// The service looks at this client's certificate when the handshake is over for the client: its
+/// refusal ends the connection then.
+fn identity_refusal(address: SocketAddr, error: &ConnectionError) -> Option<ClientError> {
+    let ConnectionError::ConnectionClosed(close) = error else { return None };
+    let code = u64::from(close.error_code);
+    let (_, reason) = ALERTS.iter().find(|(alert, _)| code == 0x100 + u64::from(*alert))?;
+    Some(ClientError::IdentityRefused { address, reason })
 }

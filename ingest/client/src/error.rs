@@ -2,8 +2,10 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
-use isotick_wire::{DecodeError, EncodeError, Refusal};
+use isotick_model::{Key, PublisherId};
+use isotick_wire::{Code, DecodeError, EncodeError, Refusal};
 
 /// Why a call failed. [`is_retryable`](Self::is_retryable) says whether connecting again may help.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +57,51 @@ pub enum ClientError {
         /// What the service showed.
         found: String,
     },
+    /// The service's certificate was checked against the authorities and failed.
+    #[error(
+        "the certificate of the service at {address} {problem} (its fingerprint is {found}); \
+         nothing was sent"
+    )]
+    Certificate {
+        /// Where.
+        address: SocketAddr,
+        /// The fingerprint of what the service showed.
+        found: String,
+        /// What is wrong with it.
+        problem: CertificateProblem,
+    },
+    /// The service does not accept this client's certificate.
+    #[error("the service at {address} refused this client's certificate: {reason}")]
+    IdentityRefused {
+        /// Where.
+        address: SocketAddr,
+        /// What the service said of it.
+        reason: &'static str,
+    },
+    /// The client's certificate and key, or the authorities, cannot be used.
+    #[error("the certificates given cannot be used: {reason}")]
+    Identity {
+        /// What is wrong.
+        reason: String,
+    },
+    /// A certificate's or key's file cannot be read.
+    #[error("cannot read {}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// A file that should hold a certificate or key holds none.
+    #[error("{} holds no {what} in PEM form: {reason}", path.display())]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// What was looked for.
+        what: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
     /// Something answers that is no service of ours, or of another version.
     #[error("{address} answers, but not as an Isotick service of this version: {reason}")]
     Handshake {
@@ -64,7 +111,7 @@ pub enum ClientError {
         reason: String,
     },
     /// The service refused what was asked.
-    #[error("refused: {0}")]
+    #[error("refused: {0}{hint}", hint = hint(.0))]
     Refused(Refusal),
     /// The service ended the session.
     #[error("the service ended the session: {0}")]
@@ -85,6 +132,89 @@ pub enum ClientError {
         /// What is wrong with them.
         source: DecodeError,
     },
+    /// Rows have another number of values than the stream has columns.
+    #[error("stream `{stream}` has {expected} value columns, these rows have {found}")]
+    Columns {
+        /// The stream.
+        stream: String,
+        /// Its value columns.
+        expected: usize,
+        /// The values of the rows.
+        found: usize,
+    },
+    /// A key longer than any may be.
+    #[error("a key takes {bytes} bytes, at most {} are allowed", Key::LEN_MAX)]
+    KeyTooLong {
+        /// Its encoded bytes.
+        bytes: usize,
+    },
+    /// The service's definitions cannot be read, or lack the stream.
+    #[error(
+        "the service's definitions of stream `{stream}` are not understood: this program is older \
+         or newer than the service"
+    )]
+    Definitions {
+        /// The stream.
+        stream: String,
+    },
+    /// The service holds rows beyond missing ones, from an earlier session.
+    #[error(
+        "publisher `{publisher}` left out row {missing} and sent rows from {held} on: send the \
+         missing rows first, or publish under another name"
+    )]
+    Gap {
+        /// The publisher.
+        publisher: PublisherId,
+        /// The first missing row.
+        missing: u64,
+        /// The first row held beyond it.
+        held: u64,
+    },
+    /// The service lacks rows that it once acknowledged as durable.
+    #[error(
+        "the service holds {held} rows of publisher `{publisher}`, but once acknowledged \
+         {durable} as durable: it runs on another data folder now"
+    )]
+    Forgotten {
+        /// The publisher.
+        publisher: PublisherId,
+        /// Rows acknowledged as durable; they are not kept here any more.
+        durable: u64,
+        /// Rows that the service holds now.
+        held: u64,
+    },
+    /// Somebody else publishes under this publisher's name.
+    #[error(
+        "the service holds {held} rows of publisher `{publisher}`, of which {sent} come from \
+         here: somebody else publishes under this name"
+    )]
+    Overtaken {
+        /// The publisher.
+        publisher: PublisherId,
+        /// Rows sent from here, or held when this writer began.
+        sent: u64,
+        /// Rows that the service holds.
+        held: u64,
+    },
+    /// The windows that were asked for are no longer kept for subscribers.
+    #[error(
+        "windows of view `{view}` from cursor {cursor} on are no longer kept ({refusal}): take \
+         them from history with `isotick scan {view}`, and subscribe from now on"
+    )]
+    CursorGone {
+        /// The view.
+        view: String,
+        /// The cursor that was asked for.
+        cursor: u64,
+        /// What the service says.
+        refusal: Refusal,
+    },
+    /// A view has other columns than before the connection was lost.
+    #[error("view `{view}` was changed while the connection was lost: its columns are others now")]
+    ViewChanged {
+        /// The view.
+        view: String,
+    },
     /// The ticks cannot be sent.
     #[error("these ticks cannot be sent")]
     Encode(#[from] EncodeError),
@@ -94,6 +224,47 @@ pub enum ClientError {
         /// What the operating system says.
         source: io::Error,
     },
+}
+
+/// What is wrong with a service's certificate.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CertificateProblem {
+    /// Its time is over.
+    #[error("has expired: the service needs a new one")]
+    Expired,
+    /// Its time has not begun.
+    #[error("is not valid yet: compare the clocks of both machines")]
+    NotYetValid,
+    /// None of the authorities has signed it.
+    #[error(
+        "is signed by none of the authorities given: pass the file of the one that signed it with \
+         `--ca`, or compare the fingerprint and pass that"
+    )]
+    UnknownAuthority,
+    /// It is for another name.
+    #[error("is not for the name `{name}`: connect by a name that is in it")]
+    OtherName {
+        /// The name that was connected to.
+        name: String,
+    },
+    /// Anything else.
+    #[error("is not accepted: {reason}")]
+    Other {
+        /// What TLS says.
+        reason: String,
+    },
+}
+
+/// What to do about a refusal, where the client knows more than the service.
+fn hint(refusal: &Refusal) -> &'static str {
+    match refusal.code {
+        Code::Unauthenticated => {
+            " (pass a token that the service knows with `--token @FILE` or in ISOTICK_TOKEN)"
+        }
+        Code::Forbidden => " (ask who runs the service for the right, or use another token)",
+        _ => "",
+    }
 }
 
 impl ClientError {

@@ -2,13 +2,24 @@
 
 mod connect;
 pub mod error;
+#[cfg(test)]
+mod fake;
+mod held;
 mod publisher;
+mod reconnect;
 mod subscriber;
+mod tls;
+mod writer;
 
 pub use connect::{Options, Peer};
 pub use error::ClientError;
+pub use held::Held;
 pub use isotick_wire::{
-    Ack, Code, HelloReply, PublishedWindow, Refusal, VersionReason, WindowBatch,
+    Ack, Code, Format, HelloReply, Policy, PublishedWindow, Refusal, Subscribe, Token,
+    VersionReason, WindowBatch,
 };
 pub use publisher::{Level, Publisher};
-pub use subscriber::{Subscriber, definitions, status};
+pub use reconnect::Reconnect;
+pub use subscriber::{ResumingSubscriber, Subscriber, definitions, status};
+pub use tls::{Authorities, Identity};
+pub use writer::{TickWriter, WriterOptions};

@@ -112,12 +112,18 @@ impl Publisher {
             let (now, later) = rejected.split_at(between.min(self.frame_rows));
             let mut bytes = Vec::new();
             self.put(ticks, start..end, now, &mut bytes)?;
-            if self.link.send.write_chunk(Bytes::from(bytes)).await.is_err() {
-                return Err(self.ended().await);
-            }
+            self.send_message(bytes.into()).await?;
             (start, rejected) = (end, later);
         }
         Ok(())
+    }
+
+    /// Sends one whole message.
+    pub(crate) async fn send_message(&mut self, message: Bytes) -> Result<(), ClientError> {
+        match self.link.send.write_chunk(message).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(self.ended().await),
+        }
     }
 
     /// Appends one frame, or several where one message cannot hold the rows.
@@ -186,7 +192,7 @@ impl Publisher {
     }
 
     /// Why the session is over. What the service said about it is on its way or here.
-    async fn ended(&mut self) -> ClientError {
+    pub(crate) async fn ended(&mut self) -> ClientError {
         let Some(reader) = self.reader.take() else { return self.over() };
         match tokio::time::timeout(Duration::from_secs(2), reader).await {
             Ok(Ok(Err(error))) => error,
@@ -197,6 +203,14 @@ impl Publisher {
     fn over(&self) -> ClientError {
         let reason = String::from("the session is over");
         ClientError::Lost { address: self.peer.address, reason }
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        if let Some(reader) = &self.reader {
+            reader.abort();
+        }
     }
 }
 

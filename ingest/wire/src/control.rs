@@ -467,6 +467,12 @@ impl Subscribe {
     }
 }
 
+impl From<&str> for Subscribe {
+    fn from(view: &str) -> Self {
+        Self::new(view)
+    }
+}
+
 impl SubscribeReply {
     fn to_proto(&self) -> proto::SubscribeReply {
         let columns = self.schema.columns.iter().map(column_to_proto).collect();

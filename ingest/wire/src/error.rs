@@ -97,6 +97,12 @@ pub enum EncodeError {
         /// How many.
         publishers: usize,
     },
+    /// A key longer than any may be.
+    #[error("a key takes {bytes} bytes, at most {} are allowed", isotick_model::Key::LEN_MAX)]
+    KeyTooLong {
+        /// Its encoded bytes.
+        bytes: usize,
+    },
     /// A column has not one value per row.
     #[error("value column {column} has {values} values for {rows} rows")]
     ColumnLength {

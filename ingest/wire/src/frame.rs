@@ -68,6 +68,10 @@ impl Encoder {
                 return Err(EncodeError::ColumnLength { column, values, rows: ticks.len() });
             }
         }
+        let long = |key: &&Key| key.as_bytes().len() > Key::LEN_MAX;
+        if let Some(key) = ticks.keys.iter().find(long) {
+            return Err(EncodeError::KeyTooLong { bytes: key.as_bytes().len() });
+        }
         let key = &ticks.key[rows.clone()];
         self.codes.resize(ticks.keys.len().max(self.codes.len()), u32::MAX);
         for &code in key {
