@@ -31,7 +31,7 @@ use crate::parquet_file::{self, entry};
 const ROW_GROUP_ROWS: usize = 1 << 17;
 /// Rows of a page: what a scan of one key reads too much at either end of its rows.
 const PAGE_ROWS: usize = 1 << 13;
-/// Rows gathered at a time.
+/// Rows handed to the writer at a time.
 const CHUNK_ROWS: usize = 1 << 16;
 /// Rows of a merged file, at most: a whole number of row groups. Its footer, which every scan of it
 /// reads, stays below some 100 KiB.
@@ -52,29 +52,25 @@ pub(crate) fn stage(
     id: &str,
 ) -> Result<Vec<(Staged, HistoryFile)>> {
     folder.assert_writer();
-    let ticks = order::merge(schema, batches);
-    let rows = order::order(&ticks);
+    let ticks = order::sorted(schema, batches);
     let stream = format!("stream={}", files::path_component(&schema.name));
     let mut staged = Vec::new();
-    for (date, rows) in by_date(&ticks, rows) {
+    for (date, rows) in by_date(&ticks) {
         let relative = format!("{stream}/date={date}/{id}.parquet");
         files::create_folder(folder.path().join(&relative).parent().expect("it lies in folders"))?;
-        let times = rows.iter().map(|&row| ticks.ts_event[row as usize]);
-        let (ts_min, ts_max) = (times.clone().min(), times.max());
+        let (ts_min, ts_max) = match &rows {
+            None => extremes(ticks.ts_event.iter()),
+            Some(rows) => extremes(rows.iter().map(|&row| &ticks.ts_event[row as usize])),
+        };
         let (file, stored) = parquet_file::stage(
             folder.path(),
             relative,
             Arc::new(arrow_schema(schema)),
             properties(schema),
             metadata(schema),
-            Batches::new(schema, &ticks, &rows).map(Ok),
+            Batches::new(schema, &ticks, rows.as_deref()).map(Ok),
         )?;
-        let file_entry = HistoryFile {
-            file: stored,
-            ts_min: ts_min.expect("a date has rows"),
-            ts_max: ts_max.expect("a date has rows"),
-            origin,
-        };
+        let file_entry = HistoryFile { file: stored, ts_min, ts_max, origin };
         staged.push((file, file_entry));
     }
     Ok(staged)
@@ -125,37 +121,34 @@ pub(crate) fn stage_merged(
     Ok(staged)
 }
 
-/// Rows by the name of their date, each in the order given.
-fn by_date(ticks: &Ticks, rows: Vec<u32>) -> Vec<(String, Vec<u32>)> {
-    let day = |row: u32| ticks.ts_event[row as usize].div_euclid(DAY_NS);
-    let mut days: BTreeMap<i64, usize> = BTreeMap::new();
-    let mut last = None;
-    for &row in &rows {
-        let day = day(row);
-        if last != Some(day) {
-            days.insert(day, 0);
-            last = Some(day);
-            if days.len() > DATES_MAX {
-                return vec![("mixed".to_owned(), rows)];
-            }
-        }
-    }
+/// The least and the greatest of some times.
+fn extremes<'a>(times: impl Iterator<Item = &'a i64>) -> (i64, i64) {
+    times.fold((i64::MAX, i64::MIN), |(least, greatest), &ts| (least.min(ts), greatest.max(ts)))
+}
+
+/// Rows by the name of their date, each in the order given; `None` for all of them.
+fn by_date(ticks: &Ticks) -> Vec<(String, Option<Vec<u32>>)> {
+    let day = |ts: i64| ts.div_euclid(DAY_NS);
     let name = |day: i64| {
         // Days of 64-bit nanoseconds lie between the years 1677 and 2262.
         let date = DateTime::from_timestamp_secs(day * (DAY_NS / 1_000_000_000));
         date.expect("the day is in range").format("%Y-%m-%d").to_string()
     };
-    if days.len() <= 1 {
-        return days.keys().map(|&day| (name(day), rows.clone())).collect();
+    if ticks.is_empty() {
+        return Vec::new();
     }
-    let mut parts: Vec<_> = days.keys().map(|&day| (name(day), Vec::new())).collect();
-    for (index, slot) in days.values_mut().enumerate() {
-        *slot = index;
+    let (least, greatest) = extremes(ticks.ts_event.iter());
+    if day(least) == day(greatest) {
+        return vec![(name(day(least)), None)];
     }
-    for row in rows {
-        parts[days[&day(row)]].1.push(row);
+    let mut days: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
+    for (&ts, row) in ticks.ts_event.iter().zip(0..) {
+        days.entry(day(ts)).or_default().push(row);
+        if days.len() > DATES_MAX {
+            return vec![("mixed".to_owned(), None)];
+        }
     }
-    parts
+    days.into_iter().map(|(day, rows)| (name(day), Some(rows))).collect()
 }
 
 fn arrow_schema(schema: &StreamSchema) -> Schema {
@@ -224,7 +217,10 @@ struct Batches<'a> {
     arrow: Arc<Schema>,
     schema: &'a StreamSchema,
     ticks: &'a Ticks,
-    rows: std::slice::Chunks<'a, u32>,
+    /// Which rows; `None` for all.
+    rows: Option<&'a [u32]>,
+    /// How many of them are done.
+    done: usize,
     texts: Texts,
 }
 
@@ -251,12 +247,13 @@ impl Texts {
 }
 
 impl<'a> Batches<'a> {
-    fn new(schema: &'a StreamSchema, ticks: &'a Ticks, rows: &'a [u32]) -> Self {
+    fn new(schema: &'a StreamSchema, ticks: &'a Ticks, rows: Option<&'a [u32]>) -> Self {
         Self {
             arrow: arrow_schema(schema).into(),
             schema,
             ticks,
-            rows: rows.chunks(CHUNK_ROWS),
+            rows,
+            done: 0,
             texts: Texts::of(schema, ticks),
         }
     }
@@ -266,7 +263,16 @@ impl Iterator for Batches<'_> {
     type Item = RecordBatch;
 
     fn next(&mut self) -> Option<RecordBatch> {
-        let ticks = self.ticks.take(self.rows.next()?);
+        let rows = self.rows.map_or(self.ticks.len(), <[u32]>::len);
+        let chunk = self.done..rows.min(self.done + CHUNK_ROWS);
+        if chunk.is_empty() {
+            return None;
+        }
+        self.done = chunk.end;
+        let ticks = match self.rows {
+            Some(rows) => self.ticks.take(&rows[chunk]),
+            None => self.ticks.slice(chunk),
+        };
         Some(record_batch(self.schema, &self.arrow, &ticks, &self.texts))
     }
 }
@@ -311,7 +317,8 @@ fn value_array(values: &ValueColumn, column: &Column) -> ArrayRef {
 
 fn dictionary(codes: &[u32], texts: &Arc<StringArray>) -> ArrayRef {
     // A table has fewer than 2^31 entries: each is at least a byte of memory several times over.
-    let codes: Int32Array = codes.iter().map(|&code| Some(code.cast_signed())).collect();
+    let codes: Int32Array =
+        Int32Array::from_iter_values(codes.iter().map(|&code| code.cast_signed()));
     let array = DictionaryArray::<Int32Type>::try_new(codes, texts.clone() as ArrayRef);
     Arc::new(array.expect("codes lie within their table"))
 }
