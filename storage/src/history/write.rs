@@ -3,20 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow_array::types::Int32Type;
-use arrow_array::{
-    ArrayRef, Decimal64Array, DictionaryArray, Int32Array, Int64Array, RecordBatch, StringArray,
-    TimestampNanosecondArray, UInt64Array,
-};
-use arrow_buffer::NullBuffer;
+use arrow_buffer::{BooleanBuffer, NullBuffer, ScalarBuffer};
 use arrow_schema::{DataType, Field, Schema, TimeUnit};
 use chrono::DateTime;
 use isotick_model::ticks::ON_TIME;
-use isotick_model::{Column, KeySelection, StreamSchema, Ticks, ValueColumn};
-use parquet::basic::Encoding;
+use isotick_model::{Column, KeySelection, StreamSchema, Ticks};
 use parquet::file::metadata::{KeyValue, SortingColumn};
-use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
-use parquet::schema::types::ColumnPath;
+use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 
 use super::merge::Merge;
 use super::{ALL_TIME, Columns, DECIMAL_DIGITS, identity_names, is_decimal, order, scale_entry};
@@ -24,23 +17,19 @@ use crate::error::Result;
 use crate::files::{self, Staged};
 use crate::folder::DataFolder;
 use crate::manifest::{HistoryFile, Origin};
-use crate::parquet_file::{self, entry};
+use crate::parquet_file::{self, RowGroup, Run, entry};
 
 /// Rows of a row group: large enough to decode at full speed, small enough that a scan of one key
 /// reads little else.
 const ROW_GROUP_ROWS: usize = 1 << 17;
 /// Rows of a page: what a scan of one key reads too much at either end of its rows.
 const PAGE_ROWS: usize = 1 << 13;
-/// Rows handed to the writer at a time.
-const CHUNK_ROWS: usize = 1 << 16;
 /// Rows of a merged file, at most: a whole number of row groups. Its footer, which every scan of it
 /// reads, stays below some 100 KiB.
 const FILE_ROWS_MAX: usize = 1 << 24;
 /// A batch that spans more dates than this goes into one file instead of one per date.
 const DATES_MAX: usize = 31;
 const DAY_NS: i64 = 86_400_000_000_000;
-/// Dictionaries may grow to this many bytes before a column falls back to plain text.
-const DICTIONARY_BYTES_MAX: usize = 16 << 20;
 
 /// Writes ticks as files under temporary names: one per UTC date, or a single one under
 /// `date=mixed` when they span more than 31 dates. `id` is unique among the commits.
@@ -62,13 +51,14 @@ pub(crate) fn stage(
             None => extremes(ticks.ts_event.iter()),
             Some(rows) => extremes(rows.iter().map(|&row| &ticks.ts_event[row as usize])),
         };
-        let (file, stored) = parquet_file::stage(
+        let (file, stored) = parquet_file::stage_columns(
             folder.path(),
             relative,
             Arc::new(arrow_schema(schema)),
             properties(schema),
             metadata(schema),
-            Batches::new(schema, &ticks, rows.as_deref()).map(Ok),
+            RowGroups::new(schema, &ticks, rows.as_deref()).map(Ok),
+            |group| group.columns(schema),
         )?;
         let file_entry = HistoryFile { file: stored, ts_min, ts_max, origin };
         staged.push((file, file_entry));
@@ -96,25 +86,27 @@ pub(crate) fn stage_merged(
     let path = &runs[0][0].file.path;
     let (inner, _) = path.rsplit_once('/').expect("a file of history lies in folders");
     let arrow = Arc::new(arrow_schema(schema));
-    let mut merged = Merge::new(schema, parts, CHUNK_ROWS)?.peekable();
+    let mut merged = Merge::new(schema, parts, ROW_GROUP_ROWS)?.peekable();
     let mut staged = Vec::new();
     while merged.peek().is_some() {
         let (mut ts_min, mut ts_max) = (i64::MAX, i64::MIN);
-        let batches = merged.by_ref().take(FILE_ROWS_MAX / CHUNK_ROWS).map(|ticks| {
+        let batches = merged.by_ref().take(FILE_ROWS_MAX / ROW_GROUP_ROWS).map(|ticks| {
             let ticks = ticks?;
             for &ts in ticks.ts_event.iter() {
                 (ts_min, ts_max) = (ts_min.min(ts), ts_max.max(ts));
             }
             progress(ticks.len() as u64);
-            Ok(record_batch(schema, &arrow, &ticks, &Texts::of(schema, &ticks)))
+            let texts = key_texts(schema, &ticks).into();
+            Ok(HistoryRows::new(ticks, texts))
         });
-        let (file, stored) = parquet_file::stage(
+        let (file, stored) = parquet_file::stage_columns(
             folder.path(),
             format!("{inner}/{}.parquet", id()),
             arrow.clone(),
             properties(schema),
             metadata(schema),
             batches,
+            |group| group.columns(schema),
         )?;
         staged.push((file, HistoryFile { file: stored, ts_min, ts_max, origin }));
     }
@@ -183,22 +175,9 @@ fn properties(schema: &StreamSchema) -> WriterPropertiesBuilder {
         nulls_first: false,
     };
     let keys = 1..=schema.keys.len();
-    let mut properties = WriterProperties::builder()
-        .set_dictionary_enabled(false)
-        .set_encoding(Encoding::DELTA_BINARY_PACKED)
-        .set_statistics_enabled(EnabledStatistics::Page)
-        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+    WriterProperties::builder()
         .set_data_page_row_count_limit(PAGE_ROWS)
-        .set_sorting_columns(Some(keys.chain([0]).map(sorting).collect()));
-    let [publisher, ..] = identity_names(schema);
-    for text in schema.keys.iter().chain([&publisher]) {
-        let path = ColumnPath::from(text.clone());
-        properties = properties
-            .set_column_dictionary_enabled(path.clone(), true)
-            .set_column_dictionary_page_size_limit(path.clone(), DICTIONARY_BYTES_MAX)
-            .set_column_encoding(path, Encoding::PLAIN);
-    }
-    properties
+        .set_sorting_columns(Some(keys.chain([0]).map(sorting).collect()))
 }
 
 fn metadata(schema: &StreamSchema) -> Vec<KeyValue> {
@@ -212,113 +191,114 @@ fn metadata(schema: &StreamSchema) -> Vec<KeyValue> {
     metadata
 }
 
-/// Rows of merged ticks as record batches.
-struct Batches<'a> {
-    arrow: Arc<Schema>,
-    schema: &'a StreamSchema,
+/// Rows of sorted ticks as row groups.
+struct RowGroups<'a> {
     ticks: &'a Ticks,
     /// Which rows; `None` for all.
     rows: Option<&'a [u32]>,
     /// How many of them are done.
     done: usize,
-    texts: Texts,
+    texts: Arc<[Vec<String>]>,
 }
 
-/// What codes of ticks stand for.
-struct Texts {
-    /// The text of every key, per key column.
-    keys: Vec<Arc<StringArray>>,
-    publishers: Arc<StringArray>,
-}
-
-impl Texts {
-    fn of(schema: &StreamSchema, ticks: &Ticks) -> Self {
-        let components: Vec<_> = ticks.keys.iter().map(|key| key.components()).collect();
-        let keys = (0..schema.keys.len()).map(|column| {
-            let texts = components.iter().map(|components| components[column].as_str());
-            Arc::new(StringArray::from_iter_values(texts))
-        });
-        let publishers = ticks.publishers.iter().map(|publisher| publisher.as_str());
-        Self {
-            keys: keys.collect(),
-            publishers: Arc::new(StringArray::from_iter_values(publishers)),
-        }
+impl<'a> RowGroups<'a> {
+    fn new(schema: &StreamSchema, ticks: &'a Ticks, rows: Option<&'a [u32]>) -> Self {
+        Self { ticks, rows, done: 0, texts: key_texts(schema, ticks).into() }
     }
 }
 
-impl<'a> Batches<'a> {
-    fn new(schema: &'a StreamSchema, ticks: &'a Ticks, rows: Option<&'a [u32]>) -> Self {
-        Self {
-            arrow: arrow_schema(schema).into(),
-            schema,
-            ticks,
-            rows,
-            done: 0,
-            texts: Texts::of(schema, ticks),
-        }
-    }
-}
+impl Iterator for RowGroups<'_> {
+    type Item = HistoryRows;
 
-impl Iterator for Batches<'_> {
-    type Item = RecordBatch;
-
-    fn next(&mut self) -> Option<RecordBatch> {
+    fn next(&mut self) -> Option<HistoryRows> {
         let rows = self.rows.map_or(self.ticks.len(), <[u32]>::len);
-        let chunk = self.done..rows.min(self.done + CHUNK_ROWS);
-        if chunk.is_empty() {
+        let group = self.done..rows.min(self.done + ROW_GROUP_ROWS);
+        if group.is_empty() {
             return None;
         }
-        self.done = chunk.end;
+        self.done = group.end;
         let ticks = match self.rows {
-            Some(rows) => self.ticks.take(&rows[chunk]),
-            None => self.ticks.slice(chunk),
+            Some(rows) => self.ticks.take(&rows[group]),
+            None => self.ticks.slice(group),
         };
-        Some(record_batch(self.schema, &self.arrow, &ticks, &self.texts))
+        Some(HistoryRows::new(ticks, self.texts.clone()))
     }
 }
 
-/// Ticks whose publisher codes are there, as columns of a file.
-fn record_batch(
-    schema: &StreamSchema,
-    arrow: &Arc<Schema>,
-    ticks: &Ticks,
-    texts: &Texts,
-) -> RecordBatch {
-    let time = TimestampNanosecondArray::new(ticks.ts_event.clone(), None).with_timezone("UTC");
-    let mut columns: Vec<ArrayRef> = vec![Arc::new(time)];
-    columns.extend(texts.keys.iter().map(|texts| dictionary(&ticks.key, texts)));
-    let values = ticks.values.iter().zip(&schema.columns);
-    columns.extend(values.map(|(values, column)| value_array(values, column)));
-    columns.push(dictionary(&ticks.publisher, &texts.publishers));
-    columns.push(Arc::new(UInt64Array::new(ticks.sequence.clone(), None)));
-    columns.push(match &ticks.seen {
-        Some(seen) => {
-            let late: NullBuffer = seen.iter().map(|&seen| seen != ON_TIME).collect();
-            Arc::new(Int64Array::new(seen.clone(), Some(late)))
+/// Per key column the texts of ticks' key codes.
+fn key_texts(schema: &StreamSchema, ticks: &Ticks) -> Vec<Vec<String>> {
+    let mut texts = vec![Vec::with_capacity(ticks.keys.len()); schema.keys.len()];
+    for key in &ticks.keys {
+        for (texts, component) in texts.iter_mut().zip(key.components()) {
+            texts.push(component);
         }
-        None => Arc::new(Int64Array::new_null(ticks.len())),
-    });
-    let batch = RecordBatch::try_new(arrow.clone(), columns);
-    batch.expect("the arrays follow the schema")
+    }
+    texts
 }
 
-fn value_array(values: &ValueColumn, column: &Column) -> ArrayRef {
-    let (values, nulls) = (values.values.clone(), values.nulls.clone());
-    match is_decimal(column) {
-        true => {
-            let array = Decimal64Array::new(values, nulls);
-            let array =
-                array.with_precision_and_scale(DECIMAL_DIGITS, column.scale.digits().cast_signed());
-            Arc::new(array.expect("a scale has at most 18 digits"))
+/// The rows of a row group. Their publishers' codes are there.
+struct HistoryRows {
+    ticks: Ticks,
+    texts: Arc<[Vec<String>]>,
+    /// The same 64 bits.
+    sequence: ScalarBuffer<i64>,
+    /// Rows that were late or never seen are valid.
+    late: NullBuffer,
+}
+
+impl HistoryRows {
+    fn new(ticks: Ticks, texts: Arc<[Vec<String>]>) -> Self {
+        let sequence = ScalarBuffer::new(ticks.sequence.clone().into_inner(), 0, ticks.len());
+        let late = match &ticks.seen {
+            Some(seen) => {
+                NullBuffer::new(BooleanBuffer::collect_bool(seen.len(), |row| seen[row] != ON_TIME))
+            }
+            None => NullBuffer::new_null(ticks.len()),
+        };
+        Self { ticks, texts, sequence, late }
+    }
+
+    fn columns(&self, schema: &StreamSchema) -> RowGroup<'_> {
+        let ticks = &self.ticks;
+        let integers = |values| parquet_file::Column::Integers {
+            values,
+            nulls: None,
+            optional: false,
+            unsigned: false,
+        };
+        let mut columns = vec![integers(&ticks.ts_event)];
+        for texts in self.texts.iter() {
+            columns.push(parquet_file::Column::Texts(runs(&ticks.key, |code| &texts[code])));
         }
-        false => Arc::new(Int64Array::new(values, nulls)),
+        for (column, declared) in ticks.values.iter().zip(&schema.columns) {
+            columns.push(parquet_file::Column::Integers {
+                values: &column.values,
+                nulls: column.nulls.as_ref(),
+                optional: declared.optional,
+                unsigned: false,
+            });
+        }
+        let publisher = |code: usize| ticks.publishers[code].as_str();
+        columns.push(parquet_file::Column::Texts(runs(&ticks.publisher, publisher)));
+        columns.push(parquet_file::Column::Integers {
+            values: &self.sequence,
+            nulls: None,
+            optional: false,
+            unsigned: true,
+        });
+        columns.push(parquet_file::Column::Integers {
+            // Where all are on time, all are null, and no value is looked at.
+            values: ticks.seen.as_ref().unwrap_or(&ticks.ts_event),
+            nulls: Some(&self.late),
+            optional: true,
+            unsigned: false,
+        });
+        RowGroup { rows: ticks.len(), columns }
     }
 }
 
-fn dictionary(codes: &[u32], texts: &Arc<StringArray>) -> ArrayRef {
-    // A table has fewer than 2^31 entries: each is at least a byte of memory several times over.
-    let codes: Int32Array =
-        Int32Array::from_iter_values(codes.iter().map(|&code| code.cast_signed()));
-    let array = DictionaryArray::<Int32Type>::try_new(codes, texts.clone() as ArrayRef);
-    Arc::new(array.expect("codes lie within their table"))
+/// Codes by their texts, as runs.
+fn runs<'a>(codes: &[u32], text: impl Fn(usize) -> &'a str) -> Vec<Run<'a>> {
+    let runs = codes.chunk_by(|a, b| a == b);
+    runs.map(|run| Run { text: text(run[0] as usize), rows: run.len() }).collect()
 }
