@@ -1,6 +1,7 @@
 //! Ticks in columns: what moves between the edge, the log, history and the engines.
 
 use std::fmt;
+use std::ops::Range;
 
 use arrow_buffer::{NullBuffer, ScalarBuffer};
 
@@ -105,7 +106,42 @@ impl Ticks {
     }
 }
 
+impl Ticks {
+    /// Adjacent rows, with every column: buffers are shared.
+    ///
+    /// # Panics
+    ///
+    /// When the rows are not all there.
+    pub fn slice(&self, rows: Range<usize>) -> Self {
+        let (start, len) = (rows.start, rows.len());
+        Self {
+            ts_event: self.ts_event.slice(start, len),
+            sequence: self.sequence.slice(start, len),
+            publishers: self.publishers.clone(),
+            publisher: match self.publisher.is_empty() {
+                true => self.publisher.clone(),
+                false => self.publisher.slice(start, len),
+            },
+            keys: self.keys.clone(),
+            key: self.key.slice(start, len),
+            values: self.values.iter().map(|column| column.slice(rows.clone())).collect(),
+            seen: self.seen.as_ref().map(|seen| seen.slice(start, len)),
+        }
+    }
+}
+
 impl ValueColumn {
+    /// Adjacent rows; an absent column stays absent.
+    fn slice(&self, rows: Range<usize>) -> Self {
+        if self.values.is_empty() {
+            return Self::absent();
+        }
+        Self {
+            values: self.values.slice(rows.start, rows.len()),
+            nulls: self.nulls.as_ref().map(|nulls| nulls.slice(rows.start, rows.len())),
+        }
+    }
+
     /// Rows of `self` in the order of `rows`; an absent column stays absent.
     pub fn take(&self, rows: &[u32]) -> Self {
         if self.values.is_empty() {

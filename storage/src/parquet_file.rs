@@ -2,6 +2,8 @@
 //! the footer those of the column chunks, and of descriptions that hold those of each page.
 
 mod buffers;
+mod chunk;
+mod encode;
 mod pages;
 mod write;
 
@@ -27,8 +29,9 @@ use parquet::file::metadata::{
 use parquet::file::properties::WriterPropertiesBuilder;
 use parquet::file::reader::{ChunkReader, Length};
 
+pub(crate) use self::chunk::{Column, Run};
 use self::pages::Place;
-pub(crate) use self::write::stage;
+pub(crate) use self::write::{RowGroup, stage, stage_columns};
 use crate::error::{Error, Result};
 use crate::manifest::StoredFile;
 

@@ -3,20 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow_array::types::Int32Type;
-use arrow_array::{
-    ArrayRef, Decimal64Array, DictionaryArray, Int32Array, Int64Array, RecordBatch, StringArray,
-    TimestampNanosecondArray, UInt64Array,
-};
-use arrow_buffer::NullBuffer;
+use arrow_buffer::{BooleanBuffer, NullBuffer, ScalarBuffer};
 use arrow_schema::{DataType, Field, Schema, TimeUnit};
 use chrono::DateTime;
 use isotick_model::ticks::ON_TIME;
-use isotick_model::{Column, KeySelection, StreamSchema, Ticks, ValueColumn};
-use parquet::basic::Encoding;
+use isotick_model::{Column, KeySelection, StreamSchema, Ticks};
 use parquet::file::metadata::{KeyValue, SortingColumn};
-use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
-use parquet::schema::types::ColumnPath;
+use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 
 use super::merge::Merge;
 use super::{ALL_TIME, Columns, DECIMAL_DIGITS, identity_names, is_decimal, order, scale_entry};
@@ -24,23 +17,19 @@ use crate::error::Result;
 use crate::files::{self, Staged};
 use crate::folder::DataFolder;
 use crate::manifest::{HistoryFile, Origin};
-use crate::parquet_file::{self, entry};
+use crate::parquet_file::{self, RowGroup, Run, entry};
 
 /// Rows of a row group: large enough to decode at full speed, small enough that a scan of one key
 /// reads little else.
 const ROW_GROUP_ROWS: usize = 1 << 17;
 /// Rows of a page: what a scan of one key reads too much at either end of its rows.
 const PAGE_ROWS: usize = 1 << 13;
-/// Rows gathered at a time.
-const CHUNK_ROWS: usize = 1 << 16;
 /// Rows of a merged file, at most: a whole number of row groups. Its footer, which every scan of it
 /// reads, stays below some 100 KiB.
 const FILE_ROWS_MAX: usize = 1 << 24;
 /// A batch that spans more dates than this goes into one file instead of one per date.
 const DATES_MAX: usize = 31;
 const DAY_NS: i64 = 86_400_000_000_000;
-/// Dictionaries may grow to this many bytes before a column falls back to plain text.
-const DICTIONARY_BYTES_MAX: usize = 16 << 20;
 
 /// Writes ticks as files under temporary names: one per UTC date, or a single one under
 /// `date=mixed` when they span more than 31 dates. `id` is unique among the commits.
@@ -52,29 +41,26 @@ pub(crate) fn stage(
     id: &str,
 ) -> Result<Vec<(Staged, HistoryFile)>> {
     folder.assert_writer();
-    let ticks = order::merge(schema, batches);
-    let rows = order::order(&ticks);
+    let ticks = order::sorted(schema, batches);
     let stream = format!("stream={}", files::path_component(&schema.name));
     let mut staged = Vec::new();
-    for (date, rows) in by_date(&ticks, rows) {
+    for (date, rows) in by_date(&ticks) {
         let relative = format!("{stream}/date={date}/{id}.parquet");
         files::create_folder(folder.path().join(&relative).parent().expect("it lies in folders"))?;
-        let times = rows.iter().map(|&row| ticks.ts_event[row as usize]);
-        let (ts_min, ts_max) = (times.clone().min(), times.max());
-        let (file, stored) = parquet_file::stage(
+        let (ts_min, ts_max) = match &rows {
+            None => extremes(ticks.ts_event.iter()),
+            Some(rows) => extremes(rows.iter().map(|&row| &ticks.ts_event[row as usize])),
+        };
+        let (file, stored) = parquet_file::stage_columns(
             folder.path(),
             relative,
             Arc::new(arrow_schema(schema)),
             properties(schema),
             metadata(schema),
-            Batches::new(schema, &ticks, &rows).map(Ok),
+            RowGroups::new(schema, &ticks, rows.as_deref()).map(Ok),
+            |group| group.columns(schema),
         )?;
-        let file_entry = HistoryFile {
-            file: stored,
-            ts_min: ts_min.expect("a date has rows"),
-            ts_max: ts_max.expect("a date has rows"),
-            origin,
-        };
+        let file_entry = HistoryFile { file: stored, ts_min, ts_max, origin };
         staged.push((file, file_entry));
     }
     Ok(staged)
@@ -100,62 +86,61 @@ pub(crate) fn stage_merged(
     let path = &runs[0][0].file.path;
     let (inner, _) = path.rsplit_once('/').expect("a file of history lies in folders");
     let arrow = Arc::new(arrow_schema(schema));
-    let mut merged = Merge::new(schema, parts, CHUNK_ROWS)?.peekable();
+    let mut merged = Merge::new(schema, parts, ROW_GROUP_ROWS)?.peekable();
     let mut staged = Vec::new();
     while merged.peek().is_some() {
         let (mut ts_min, mut ts_max) = (i64::MAX, i64::MIN);
-        let batches = merged.by_ref().take(FILE_ROWS_MAX / CHUNK_ROWS).map(|ticks| {
+        let batches = merged.by_ref().take(FILE_ROWS_MAX / ROW_GROUP_ROWS).map(|ticks| {
             let ticks = ticks?;
             for &ts in ticks.ts_event.iter() {
                 (ts_min, ts_max) = (ts_min.min(ts), ts_max.max(ts));
             }
             progress(ticks.len() as u64);
-            Ok(record_batch(schema, &arrow, &ticks, &Texts::of(schema, &ticks)))
+            let texts = key_texts(schema, &ticks).into();
+            Ok(HistoryRows::new(ticks, texts))
         });
-        let (file, stored) = parquet_file::stage(
+        let (file, stored) = parquet_file::stage_columns(
             folder.path(),
             format!("{inner}/{}.parquet", id()),
             arrow.clone(),
             properties(schema),
             metadata(schema),
             batches,
+            |group| group.columns(schema),
         )?;
         staged.push((file, HistoryFile { file: stored, ts_min, ts_max, origin }));
     }
     Ok(staged)
 }
 
-/// Rows by the name of their date, each in the order given.
-fn by_date(ticks: &Ticks, rows: Vec<u32>) -> Vec<(String, Vec<u32>)> {
-    let day = |row: u32| ticks.ts_event[row as usize].div_euclid(DAY_NS);
-    let mut days: BTreeMap<i64, usize> = BTreeMap::new();
-    let mut last = None;
-    for &row in &rows {
-        let day = day(row);
-        if last != Some(day) {
-            days.insert(day, 0);
-            last = Some(day);
-            if days.len() > DATES_MAX {
-                return vec![("mixed".to_owned(), rows)];
-            }
-        }
-    }
+/// The least and the greatest of some times.
+fn extremes<'a>(times: impl Iterator<Item = &'a i64>) -> (i64, i64) {
+    times.fold((i64::MAX, i64::MIN), |(least, greatest), &ts| (least.min(ts), greatest.max(ts)))
+}
+
+/// Rows by the name of their date, each in the order given; `None` for all of them.
+fn by_date(ticks: &Ticks) -> Vec<(String, Option<Vec<u32>>)> {
+    let day = |ts: i64| ts.div_euclid(DAY_NS);
     let name = |day: i64| {
         // Days of 64-bit nanoseconds lie between the years 1677 and 2262.
         let date = DateTime::from_timestamp_secs(day * (DAY_NS / 1_000_000_000));
         date.expect("the day is in range").format("%Y-%m-%d").to_string()
     };
-    if days.len() <= 1 {
-        return days.keys().map(|&day| (name(day), rows.clone())).collect();
+    if ticks.is_empty() {
+        return Vec::new();
     }
-    let mut parts: Vec<_> = days.keys().map(|&day| (name(day), Vec::new())).collect();
-    for (index, slot) in days.values_mut().enumerate() {
-        *slot = index;
+    let (least, greatest) = extremes(ticks.ts_event.iter());
+    if day(least) == day(greatest) {
+        return vec![(name(day(least)), None)];
     }
-    for row in rows {
-        parts[days[&day(row)]].1.push(row);
+    let mut days: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
+    for (&ts, row) in ticks.ts_event.iter().zip(0..) {
+        days.entry(day(ts)).or_default().push(row);
+        if days.len() > DATES_MAX {
+            return vec![("mixed".to_owned(), None)];
+        }
     }
-    parts
+    days.into_iter().map(|(day, rows)| (name(day), Some(rows))).collect()
 }
 
 fn arrow_schema(schema: &StreamSchema) -> Schema {
@@ -190,22 +175,9 @@ fn properties(schema: &StreamSchema) -> WriterPropertiesBuilder {
         nulls_first: false,
     };
     let keys = 1..=schema.keys.len();
-    let mut properties = WriterProperties::builder()
-        .set_dictionary_enabled(false)
-        .set_encoding(Encoding::DELTA_BINARY_PACKED)
-        .set_statistics_enabled(EnabledStatistics::Page)
-        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+    WriterProperties::builder()
         .set_data_page_row_count_limit(PAGE_ROWS)
-        .set_sorting_columns(Some(keys.chain([0]).map(sorting).collect()));
-    let [publisher, ..] = identity_names(schema);
-    for text in schema.keys.iter().chain([&publisher]) {
-        let path = ColumnPath::from(text.clone());
-        properties = properties
-            .set_column_dictionary_enabled(path.clone(), true)
-            .set_column_dictionary_page_size_limit(path.clone(), DICTIONARY_BYTES_MAX)
-            .set_column_encoding(path, Encoding::PLAIN);
-    }
-    properties
+        .set_sorting_columns(Some(keys.chain([0]).map(sorting).collect()))
 }
 
 fn metadata(schema: &StreamSchema) -> Vec<KeyValue> {
@@ -219,99 +191,114 @@ fn metadata(schema: &StreamSchema) -> Vec<KeyValue> {
     metadata
 }
 
-/// Rows of merged ticks as record batches.
-struct Batches<'a> {
-    arrow: Arc<Schema>,
-    schema: &'a StreamSchema,
+/// Rows of sorted ticks as row groups.
+struct RowGroups<'a> {
     ticks: &'a Ticks,
-    rows: std::slice::Chunks<'a, u32>,
-    texts: Texts,
+    /// Which rows; `None` for all.
+    rows: Option<&'a [u32]>,
+    /// How many of them are done.
+    done: usize,
+    texts: Arc<[Vec<String>]>,
 }
 
-/// What codes of ticks stand for.
-struct Texts {
-    /// The text of every key, per key column.
-    keys: Vec<Arc<StringArray>>,
-    publishers: Arc<StringArray>,
+impl<'a> RowGroups<'a> {
+    fn new(schema: &StreamSchema, ticks: &'a Ticks, rows: Option<&'a [u32]>) -> Self {
+        Self { ticks, rows, done: 0, texts: key_texts(schema, ticks).into() }
+    }
 }
 
-impl Texts {
-    fn of(schema: &StreamSchema, ticks: &Ticks) -> Self {
-        let components: Vec<_> = ticks.keys.iter().map(|key| key.components()).collect();
-        let keys = (0..schema.keys.len()).map(|column| {
-            let texts = components.iter().map(|components| components[column].as_str());
-            Arc::new(StringArray::from_iter_values(texts))
+impl Iterator for RowGroups<'_> {
+    type Item = HistoryRows;
+
+    fn next(&mut self) -> Option<HistoryRows> {
+        let rows = self.rows.map_or(self.ticks.len(), <[u32]>::len);
+        let group = self.done..rows.min(self.done + ROW_GROUP_ROWS);
+        if group.is_empty() {
+            return None;
+        }
+        self.done = group.end;
+        let ticks = match self.rows {
+            Some(rows) => self.ticks.take(&rows[group]),
+            None => self.ticks.slice(group),
+        };
+        Some(HistoryRows::new(ticks, self.texts.clone()))
+    }
+}
+
+/// Per key column the texts of ticks' key codes.
+fn key_texts(schema: &StreamSchema, ticks: &Ticks) -> Vec<Vec<String>> {
+    let mut texts = vec![Vec::with_capacity(ticks.keys.len()); schema.keys.len()];
+    for key in &ticks.keys {
+        for (texts, component) in texts.iter_mut().zip(key.components()) {
+            texts.push(component);
+        }
+    }
+    texts
+}
+
+/// The rows of a row group. Their publishers' codes are there.
+struct HistoryRows {
+    ticks: Ticks,
+    texts: Arc<[Vec<String>]>,
+    /// The same 64 bits.
+    sequence: ScalarBuffer<i64>,
+    /// Rows that were late or never seen are valid.
+    late: NullBuffer,
+}
+
+impl HistoryRows {
+    fn new(ticks: Ticks, texts: Arc<[Vec<String>]>) -> Self {
+        let sequence = ScalarBuffer::new(ticks.sequence.clone().into_inner(), 0, ticks.len());
+        let late = match &ticks.seen {
+            Some(seen) => {
+                NullBuffer::new(BooleanBuffer::collect_bool(seen.len(), |row| seen[row] != ON_TIME))
+            }
+            None => NullBuffer::new_null(ticks.len()),
+        };
+        Self { ticks, texts, sequence, late }
+    }
+
+    fn columns(&self, schema: &StreamSchema) -> RowGroup<'_> {
+        let ticks = &self.ticks;
+        let integers = |values| parquet_file::Column::Integers {
+            values,
+            nulls: None,
+            optional: false,
+            unsigned: false,
+        };
+        let mut columns = vec![integers(&ticks.ts_event)];
+        for texts in self.texts.iter() {
+            columns.push(parquet_file::Column::Texts(runs(&ticks.key, |code| &texts[code])));
+        }
+        for (column, declared) in ticks.values.iter().zip(&schema.columns) {
+            columns.push(parquet_file::Column::Integers {
+                values: &column.values,
+                nulls: column.nulls.as_ref(),
+                optional: declared.optional,
+                unsigned: false,
+            });
+        }
+        let publisher = |code: usize| ticks.publishers[code].as_str();
+        columns.push(parquet_file::Column::Texts(runs(&ticks.publisher, publisher)));
+        columns.push(parquet_file::Column::Integers {
+            values: &self.sequence,
+            nulls: None,
+            optional: false,
+            unsigned: true,
         });
-        let publishers = ticks.publishers.iter().map(|publisher| publisher.as_str());
-        Self {
-            keys: keys.collect(),
-            publishers: Arc::new(StringArray::from_iter_values(publishers)),
-        }
+        columns.push(parquet_file::Column::Integers {
+            // Where all are on time, all are null, and no value is looked at.
+            values: ticks.seen.as_ref().unwrap_or(&ticks.ts_event),
+            nulls: Some(&self.late),
+            optional: true,
+            unsigned: false,
+        });
+        RowGroup { rows: ticks.len(), columns }
     }
 }
 
-impl<'a> Batches<'a> {
-    fn new(schema: &'a StreamSchema, ticks: &'a Ticks, rows: &'a [u32]) -> Self {
-        Self {
-            arrow: arrow_schema(schema).into(),
-            schema,
-            ticks,
-            rows: rows.chunks(CHUNK_ROWS),
-            texts: Texts::of(schema, ticks),
-        }
-    }
-}
-
-impl Iterator for Batches<'_> {
-    type Item = RecordBatch;
-
-    fn next(&mut self) -> Option<RecordBatch> {
-        let ticks = self.ticks.take(self.rows.next()?);
-        Some(record_batch(self.schema, &self.arrow, &ticks, &self.texts))
-    }
-}
-
-/// Ticks whose publisher codes are there, as columns of a file.
-fn record_batch(
-    schema: &StreamSchema,
-    arrow: &Arc<Schema>,
-    ticks: &Ticks,
-    texts: &Texts,
-) -> RecordBatch {
-    let time = TimestampNanosecondArray::new(ticks.ts_event.clone(), None).with_timezone("UTC");
-    let mut columns: Vec<ArrayRef> = vec![Arc::new(time)];
-    columns.extend(texts.keys.iter().map(|texts| dictionary(&ticks.key, texts)));
-    let values = ticks.values.iter().zip(&schema.columns);
-    columns.extend(values.map(|(values, column)| value_array(values, column)));
-    columns.push(dictionary(&ticks.publisher, &texts.publishers));
-    columns.push(Arc::new(UInt64Array::new(ticks.sequence.clone(), None)));
-    columns.push(match &ticks.seen {
-        Some(seen) => {
-            let late: NullBuffer = seen.iter().map(|&seen| seen != ON_TIME).collect();
-            Arc::new(Int64Array::new(seen.clone(), Some(late)))
-        }
-        None => Arc::new(Int64Array::new_null(ticks.len())),
-    });
-    let batch = RecordBatch::try_new(arrow.clone(), columns);
-    batch.expect("the arrays follow the schema")
-}
-
-fn value_array(values: &ValueColumn, column: &Column) -> ArrayRef {
-    let (values, nulls) = (values.values.clone(), values.nulls.clone());
-    match is_decimal(column) {
-        true => {
-            let array = Decimal64Array::new(values, nulls);
-            let array =
-                array.with_precision_and_scale(DECIMAL_DIGITS, column.scale.digits().cast_signed());
-            Arc::new(array.expect("a scale has at most 18 digits"))
-        }
-        false => Arc::new(Int64Array::new(values, nulls)),
-    }
-}
-
-fn dictionary(codes: &[u32], texts: &Arc<StringArray>) -> ArrayRef {
-    // A table has fewer than 2^31 entries: each is at least a byte of memory several times over.
-    let codes: Int32Array = codes.iter().map(|&code| Some(code.cast_signed())).collect();
-    let array = DictionaryArray::<Int32Type>::try_new(codes, texts.clone() as ArrayRef);
-    Arc::new(array.expect("codes lie within their table"))
+/// Codes by their texts, as runs.
+fn runs<'a>(codes: &[u32], text: impl Fn(usize) -> &'a str) -> Vec<Run<'a>> {
+    let runs = codes.chunk_by(|a, b| a == b);
+    runs.map(|run| Run { text: text(run[0] as usize), rows: run.len() }).collect()
 }

@@ -12,13 +12,14 @@ use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterPropertiesBuilder;
 use parquet::file::writer::SerializedFileWriter;
 
+use super::chunk::{self, Column};
 use super::pages::{self, ColumnPages, Page, Place};
 use super::{CHUNK_CRC32, PAGES, entry, footer, read_range, writer};
 use crate::error::{Error, Result};
 use crate::files::Staged;
 use crate::manifest::StoredFile;
 
-/// Writes a checked file under a temporary name.
+/// Writes a checked file of record batches under a temporary name.
 pub(crate) fn stage(
     root: &Path,
     relative: String,
@@ -26,6 +27,54 @@ pub(crate) fn stage(
     properties: WriterPropertiesBuilder,
     metadata: Vec<KeyValue>,
     batches: impl IntoIterator<Item = Result<RecordBatch>>,
+) -> Result<(Staged, StoredFile)> {
+    stage_with(root, relative, schema, properties, metadata, |groups| {
+        let mut rows = 0;
+        for batch in batches {
+            let batch = batch?;
+            rows += batch.num_rows() as u64;
+            groups.write(&batch)?;
+        }
+        Ok(rows)
+    })
+}
+
+/// A row group as columns of a file's schema.
+pub(crate) struct RowGroup<'a> {
+    pub rows: usize,
+    pub columns: Vec<Column<'a>>,
+}
+
+/// Writes a checked file of columns under a temporary name: a row group for each of `groups`,
+/// whose columns `columns` gives. What the properties say of encodings has no effect.
+pub(crate) fn stage_columns<T>(
+    root: &Path,
+    relative: String,
+    schema: SchemaRef,
+    properties: WriterPropertiesBuilder,
+    metadata: Vec<KeyValue>,
+    row_groups: impl IntoIterator<Item = Result<T>>,
+    columns: impl Fn(&T) -> RowGroup<'_>,
+) -> Result<(Staged, StoredFile)> {
+    stage_with(root, relative, schema, properties, metadata, |groups| {
+        let mut rows = 0;
+        for group in row_groups {
+            let group = group?;
+            let group = columns(&group);
+            rows += group.rows as u64;
+            groups.write_columns(&group)?;
+        }
+        Ok(rows)
+    })
+}
+
+fn stage_with(
+    root: &Path,
+    relative: String,
+    schema: SchemaRef,
+    properties: WriterPropertiesBuilder,
+    metadata: Vec<KeyValue>,
+    write: impl FnOnce(&mut RowGroups<'_>) -> Result<u64>,
 ) -> Result<(Staged, StoredFile)> {
     let path = root.join(&relative);
     let (staged, (rows, bytes, footer_crc32)) = Staged::write(&path, |file| {
@@ -43,19 +92,15 @@ pub(crate) fn stage(
             crcs: Vec::new(),
             places: Vec::new(),
         };
-        let mut rows = 0;
-        for batch in batches {
-            let batch = batch?;
-            rows += batch.num_rows() as u64;
-            groups.write(&batch)?;
-        }
+        let rows = write(&mut groups)?;
         let (bytes, footer_crc32) = groups.finish()?;
         Ok((rows, bytes, footer_crc32))
     })?;
     Ok((staged, StoredFile { path: relative, rows, bytes, footer_crc32 }))
 }
 
-/// A file that is written row group by row group, each read back for its checksums.
+/// A file that is written row group by row group. One of record batches is read back for its
+/// checksums.
 struct RowGroups<'a> {
     path: &'a Path,
     schema: SchemaRef,
@@ -145,13 +190,41 @@ impl RowGroups<'_> {
             }
             columns.push(of_column);
         }
-        let described = pages::encode(&columns);
+        self.describe(crcs, &columns)?;
+        self.rows = 0;
+        Ok(())
+    }
+
+    /// A whole row group.
+    fn write_columns(&mut self, columns: &RowGroup<'_>) -> Result<()> {
+        assert_eq!(self.rows, 0, "a file is written from batches or from columns");
+        let page_rows = self.file.properties().data_page_row_count_limit();
+        let descriptions = self.file.schema_descr().columns().to_vec();
+        let mut group = self.file.next_row_group().map_err(Error::parquet("write", self.path))?;
+        let (mut crcs, mut pages) = (Vec::new(), Vec::new());
+        assert_eq!(columns.columns.len(), descriptions.len(), "a group has every column");
+        for (column, description) in columns.columns.iter().zip(descriptions) {
+            let append = || {
+                let chunk = chunk::encode(column, description, columns.rows, page_rows)?;
+                group.append_column(&chunk.bytes, chunk.close)?;
+                crcs.push(crc32fast::hash(&chunk.bytes));
+                pages.push(chunk.pages);
+                Ok(())
+            };
+            append().map_err(Error::parquet("write", self.path))?;
+        }
+        group.close().map_err(Error::parquet("write", self.path))?;
+        self.describe(crcs, &pages)
+    }
+
+    /// Puts the description of a row group's pages behind it.
+    fn describe(&mut self, crcs: Vec<u32>, columns: &[ColumnPages]) -> Result<()> {
+        let described = pages::encode(columns);
         let start = self.file.bytes_written() as u64;
         self.file.write_all(&described).map_err(Error::io("write", self.path))?;
         let crc32 = crc32fast::hash(&described);
         self.places.push(Place { start, len: described.len() as u32, crc32 });
         self.crcs.push(crcs);
-        self.rows = 0;
         Ok(())
     }
 

@@ -1,0 +1,383 @@
+//! Column chunks of a row group, encoded straight from columns: what a general writer would find
+//! out value by value (texts that repeat, what is null) is known here by runs.
+
+use std::collections::HashMap;
+use std::io;
+use std::ops::Range;
+
+use arrow_buffer::NullBuffer;
+use bytes::Bytes;
+use parquet::basic::{BoundaryOrder, Compression, Encoding, PageType, Type};
+use parquet::column::page::{CompressedPage, Page as DataPage, PageWriteSpec, PageWriter};
+use parquet::column::writer::ColumnCloseResult;
+use parquet::data_type::ByteArray;
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{
+    ColumnChunkMetaData, ColumnIndexBuilder, OffsetIndexBuilder, PageEncodingStats,
+};
+use parquet::file::statistics::{Statistics, ValueStatistics};
+use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
+use parquet::schema::types::ColumnDescPtr;
+
+use super::encode;
+use super::pages::{ColumnPages, Page};
+
+/// A column of a row group.
+pub(crate) enum Column<'a> {
+    /// 64-bit integers.
+    Integers {
+        /// A null row's value is not looked at.
+        values: &'a [i64],
+        nulls: Option<&'a NullBuffer>,
+        /// Whether the file's schema lets rows be null.
+        optional: bool,
+        /// Whether they compare as unsigned ones.
+        unsigned: bool,
+    },
+    /// Texts, none null, as runs that hold all rows.
+    Texts(Vec<Run<'a>>),
+}
+
+/// Rows that follow each other and have the same text.
+#[derive(Clone, Copy)]
+pub(crate) struct Run<'a> {
+    pub text: &'a str,
+    pub rows: usize,
+}
+
+/// An encoded chunk, its offsets from its own start.
+pub(super) struct Chunk {
+    pub bytes: Bytes,
+    pub close: ColumnCloseResult,
+    pub pages: ColumnPages,
+}
+
+/// Encodes a column with pages of `page_rows` rows.
+pub(super) fn encode(
+    column: &Column<'_>,
+    descr: ColumnDescPtr,
+    rows: usize,
+    page_rows: usize,
+) -> Result<Chunk, ParquetError> {
+    let mut writing = Writing {
+        sink: TrackedWrite::new(Vec::new()),
+        dictionary: None,
+        data: Vec::new(),
+        rows: Vec::new(),
+    };
+    let pages = (0..rows).step_by(page_rows).map(|start| start..rows.min(start + page_rows));
+    let (bounds, encoding) = match column {
+        Column::Integers { values, nulls, optional, unsigned } => {
+            let nulls = nulls.filter(|nulls| nulls.null_count() > 0);
+            let mut bounds = Bounds::default();
+            for page in pages {
+                let bounds_of_page =
+                    writing.integers(values, nulls, *optional, *unsigned, page.clone())?;
+                bounds.pages.push(bounds_of_page);
+            }
+            (bounds.of_integers(*unsigned), Encoding::DELTA_BINARY_PACKED)
+        }
+        Column::Texts(runs) => {
+            let bounds = writing.texts(runs, pages)?;
+            (bounds.of_texts(), Encoding::RLE_DICTIONARY)
+        }
+    };
+    writing.finish(descr, rows, bounds, encoding)
+}
+
+/// The least and the greatest value of a page, `None` where all are null; and its nulls.
+struct PageBounds<T> {
+    values: Option<(T, T)>,
+    nulls: usize,
+}
+
+struct Bounds<T> {
+    pages: Vec<PageBounds<T>>,
+}
+
+impl<T> Default for Bounds<T> {
+    fn default() -> Self {
+        Self { pages: Vec::new() }
+    }
+}
+
+/// What goes to the file's indexes.
+struct Indexed {
+    /// Of each page, as bytes.
+    pages: Vec<PageBounds<Vec<u8>>>,
+    order: BoundaryOrder,
+    statistics: Statistics,
+    physical: Type,
+}
+
+impl<T: Ord + Copy> Bounds<T> {
+    fn order(&self) -> BoundaryOrder {
+        let known = || self.pages.iter().filter_map(|page| page.values);
+        let pairs = || known().zip(known().skip(1));
+        if pairs().all(|(a, b)| a.0 <= b.0 && a.1 <= b.1) {
+            BoundaryOrder::ASCENDING
+        } else if pairs().all(|(a, b)| a.0 >= b.0 && a.1 >= b.1) {
+            BoundaryOrder::DESCENDING
+        } else {
+            BoundaryOrder::UNORDERED
+        }
+    }
+
+    fn ends(&self) -> (Option<T>, Option<T>) {
+        let known = || self.pages.iter().filter_map(|page| page.values);
+        (known().map(|(least, _)| least).min(), known().map(|(_, greatest)| greatest).max())
+    }
+
+    fn nulls(&self) -> u64 {
+        self.pages.iter().map(|page| page.nulls as u64).sum()
+    }
+
+    fn bytes(&self, of: impl Fn(T) -> Vec<u8>) -> Vec<PageBounds<Vec<u8>>> {
+        let page = |page: &PageBounds<T>| PageBounds {
+            values: page.values.map(|(least, greatest)| (of(least), of(greatest))),
+            nulls: page.nulls,
+        };
+        self.pages.iter().map(page).collect()
+    }
+}
+
+impl Bounds<i64> {
+    /// The bounds are of values whose order is that of signed integers, see [`flipped`].
+    fn of_integers(self, unsigned: bool) -> Indexed {
+        let plain = |value: i64| value ^ flipped(unsigned);
+        let (least, greatest) = self.ends();
+        let (least, greatest) = (least.map(plain), greatest.map(plain));
+        let statistics = ValueStatistics::new(least, greatest, None, Some(self.nulls()), false);
+        Indexed {
+            pages: self.bytes(|value| plain(value).to_le_bytes().to_vec()),
+            order: self.order(),
+            statistics: statistics.with_backwards_compatible_min_max(!unsigned).into(),
+            physical: Type::INT64,
+        }
+    }
+}
+
+impl Bounds<&str> {
+    fn of_texts(self) -> Indexed {
+        let (least, greatest) = self.ends();
+        let text = |text: &str| ByteArray::from(text.as_bytes().to_vec());
+        let (least, greatest) = (least.map(text), greatest.map(text));
+        let statistics = ValueStatistics::new(least, greatest, None, Some(0), false);
+        Indexed {
+            pages: self.bytes(|text| text.as_bytes().to_vec()),
+            order: self.order(),
+            statistics: statistics.with_backwards_compatible_min_max(false).into(),
+            physical: Type::BYTE_ARRAY,
+        }
+    }
+}
+
+/// What makes unsigned integers compare as signed ones do.
+fn flipped(unsigned: bool) -> i64 {
+    if unsigned { i64::MIN } else { 0 }
+}
+
+/// A chunk while its pages are written.
+struct Writing {
+    sink: TrackedWrite<Vec<u8>>,
+    dictionary: Option<PageWriteSpec>,
+    data: Vec<PageWriteSpec>,
+    rows: Vec<usize>,
+}
+
+impl Writing {
+    fn integers(
+        &mut self,
+        values: &[i64],
+        nulls: Option<&NullBuffer>,
+        optional: bool,
+        unsigned: bool,
+        rows: Range<usize>,
+    ) -> Result<PageBounds<i64>, ParquetError> {
+        let mut out = Vec::with_capacity(4 * rows.len());
+        let nulls = nulls.map(|nulls| nulls.slice(rows.start, rows.len()));
+        let mut values = &values[rows.clone()];
+        let valid: Vec<i64>;
+        if let Some(nulls) = &nulls {
+            valid = nulls.valid_indices().map(|row| values[row]).collect();
+            encode::levels(valid_runs(nulls), &mut out);
+            values = &valid;
+        } else if optional {
+            encode::levels([(1, rows.len())].into_iter(), &mut out);
+        }
+        encode::delta_packed(values, &mut out);
+        let found = values.len();
+        let flip = flipped(unsigned);
+        let (least, greatest) =
+            values.iter().fold((i64::MAX, i64::MIN), |(least, greatest), &value| {
+                (least.min(value ^ flip), greatest.max(value ^ flip))
+            });
+        let bounds = PageBounds {
+            values: (found > 0).then_some((least, greatest)),
+            nulls: rows.len() - found,
+        };
+        self.data_page(out, rows.len(), Encoding::DELTA_BINARY_PACKED)?;
+        Ok(bounds)
+    }
+
+    fn texts<'a>(
+        &mut self,
+        runs: &[Run<'a>],
+        pages: impl Iterator<Item = Range<usize>>,
+    ) -> Result<Bounds<&'a str>, ParquetError> {
+        let mut indices: HashMap<&str, u32> = HashMap::new();
+        let (mut dictionary, mut last) = (Vec::new(), None);
+        let mut index_of = |run: &Run<'a>| {
+            // Mostly the text of the run before, where one column of a key changes more often.
+            if let Some((text, index)) = last.filter(|(text, _)| *text == run.text) {
+                let _: &str = text;
+                return index;
+            }
+            let next = indices.len() as u32;
+            let index = *indices.entry(run.text).or_insert_with(|| {
+                dictionary.extend_from_slice(&(run.text.len() as u32).to_le_bytes());
+                dictionary.extend_from_slice(run.text.as_bytes());
+                next
+            });
+            last = Some((run.text, index));
+            index
+        };
+        let by_index: Vec<u32> = runs.iter().map(&mut index_of).collect();
+        let page = DataPage::DictionaryPage {
+            num_values: indices.len() as u32,
+            encoding: Encoding::PLAIN,
+            is_sorted: false,
+            buf: dictionary.into(),
+        };
+        self.dictionary = Some(self.page(page)?);
+        let width = u32::BITS - (indices.len().saturating_sub(1) as u32).leading_zeros();
+        let mut bounds = Bounds::default();
+        // The run that the next page begins in, and how many of its rows lie before.
+        let (mut run, mut taken) = (0, 0);
+        for page in pages {
+            let mut of_page: Vec<(u32, usize)> = Vec::new();
+            let (mut least, mut greatest) = (runs[run].text, runs[run].text);
+            let mut left = page.len();
+            while left > 0 {
+                let rows = (runs[run].rows - taken).min(left);
+                least = least.min(runs[run].text);
+                greatest = greatest.max(runs[run].text);
+                match of_page.last_mut() {
+                    Some((index, before)) if *index == by_index[run] => *before += rows,
+                    _ => of_page.push((by_index[run], rows)),
+                }
+                (left, taken) = (left - rows, taken + rows);
+                if taken == runs[run].rows {
+                    (run, taken) = (run + 1, 0);
+                }
+            }
+            let mut out = vec![width as u8];
+            encode::hybrid(of_page.into_iter(), width, &mut out);
+            self.data_page(out, page.len(), Encoding::RLE_DICTIONARY)?;
+            bounds.pages.push(PageBounds { values: Some((least, greatest)), nulls: 0 });
+        }
+        Ok(bounds)
+    }
+
+    fn data_page(
+        &mut self,
+        bytes: Vec<u8>,
+        rows: usize,
+        encoding: Encoding,
+    ) -> Result<(), ParquetError> {
+        let page = self.page(DataPage::DataPage {
+            buf: bytes.into(),
+            num_values: rows as u32,
+            encoding,
+            def_level_encoding: Encoding::RLE,
+            rep_level_encoding: Encoding::RLE,
+            statistics: None,
+        })?;
+        self.data.push(page);
+        self.rows.push(rows);
+        Ok(())
+    }
+
+    fn page(&mut self, page: DataPage) -> Result<PageWriteSpec, ParquetError> {
+        let len = page.buffer().len();
+        SerializedPageWriter::new(&mut self.sink).write_page(CompressedPage::new(page, len))
+    }
+
+    fn finish(
+        self,
+        descr: ColumnDescPtr,
+        rows: usize,
+        indexed: Indexed,
+        encoding: Encoding,
+    ) -> Result<Chunk, ParquetError> {
+        let bytes: Bytes = self.sink.into_inner().map_err(io::Error::other)?.into();
+        let len = bytes.len() as i64;
+        let mut encodings = vec![encoding, Encoding::RLE];
+        let mut stats = Vec::new();
+        if self.dictionary.is_some() {
+            encodings.push(Encoding::PLAIN);
+            let page_type = PageType::DICTIONARY_PAGE;
+            stats.push(PageEncodingStats { page_type, encoding: Encoding::PLAIN, count: 1 });
+        }
+        let count = self.data.len() as i32;
+        stats.push(PageEncodingStats { page_type: PageType::DATA_PAGE, encoding, count });
+        let metadata = ColumnChunkMetaData::builder(descr)
+            .set_compression(Compression::UNCOMPRESSED)
+            .set_encodings(encodings)
+            .set_page_encoding_stats(stats)
+            .set_total_compressed_size(len)
+            .set_total_uncompressed_size(len)
+            .set_num_values(rows as i64)
+            .set_dictionary_page_offset(self.dictionary.as_ref().map(|page| page.offset as i64))
+            .set_data_page_offset(self.data.first().map_or(0, |page| page.offset as i64))
+            .set_statistics(indexed.statistics)
+            .build()?;
+        let mut column_index = ColumnIndexBuilder::new(indexed.physical);
+        column_index.set_boundary_order(indexed.order);
+        for page in indexed.pages {
+            let (least, greatest) = page.values.unwrap_or_default();
+            let all_null = least.is_empty() && greatest.is_empty() && page.nulls > 0;
+            column_index.append(all_null, least, greatest, page.nulls as i64);
+        }
+        let mut offset_index = OffsetIndexBuilder::new();
+        let mut pages = ColumnPages::default();
+        let described = |page: &PageWriteSpec, rows: usize| {
+            let (start, len) = (page.offset as usize, page.bytes_written as usize);
+            Page {
+                bytes: len as u32,
+                rows: rows as u32,
+                crc32: crc32fast::hash(&bytes[start..start + len]),
+            }
+        };
+        pages.dictionary = self.dictionary.as_ref().map(|page| described(page, 0));
+        for (page, &rows) in self.data.iter().zip(&self.rows) {
+            offset_index.append_offset_and_size(page.offset as i64, page.bytes_written as i32);
+            offset_index.append_row_count(rows as i64);
+            pages.data.push(described(page, rows));
+        }
+        let close = ColumnCloseResult {
+            bytes_written: bytes.len() as u64,
+            rows_written: rows as u64,
+            metadata,
+            bloom_filter: None,
+            column_index: Some(column_index.build()?),
+            offset_index: Some(offset_index.build()),
+        };
+        Ok(Chunk { bytes, close, pages })
+    }
+}
+
+/// Which rows are valid, as runs of 1 and 0.
+fn valid_runs(nulls: &NullBuffer) -> impl Iterator<Item = (u32, usize)> {
+    let mut end = 0;
+    let ranges = nulls.valid_slices().map(move |(start, stop)| {
+        let before = start - end;
+        end = stop;
+        [(0, before), (1, stop - start)]
+    });
+    let last = nulls.valid_slices().last().map_or(0, |(_, stop)| stop);
+    ranges.flatten().chain([(0, nulls.len() - last)]).filter(|(_, rows)| *rows > 0)
+}
+
+#[cfg(test)]
+mod tests;

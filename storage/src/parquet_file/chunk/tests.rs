@@ -1,0 +1,177 @@
+//! What this encoder writes against what the general writer makes of the same columns.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray, UInt64Array};
+use arrow_buffer::{NullBuffer, ScalarBuffer};
+use arrow_schema::{DataType, Field, Schema};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+};
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
+use parquet::file::page_index::column_index::ColumnIndexMetaData;
+use parquet::file::properties::WriterProperties;
+
+use super::super::{RowGroup, stage, stage_columns};
+use super::{Column, Run};
+use crate::fixtures::Random;
+
+const PAGE_ROWS: usize = 100;
+
+struct Rows {
+    plain: Vec<i64>,
+    unsigned: Vec<i64>,
+    optional: (Vec<i64>, NullBuffer),
+    texts: Vec<&'static str>,
+}
+
+/// Every width of deltas, runs of every length, pages that are all null and all valid.
+fn rows(rows: usize, seed: u64) -> Rows {
+    let mut random = Random(seed);
+    let width = |row: usize| (row / 64 + seed as usize) % 65;
+    let wide = |random: &mut Random, row: usize| {
+        random.next().checked_shr(64 - width(row) as u32).unwrap_or(0).cast_signed()
+    };
+    let plain = (0..rows).map(|row| wide(&mut random, row)).collect();
+    let unsigned = (0..rows).map(|_| random.next().cast_signed()).collect();
+    let optional = (0..rows).map(|row| wide(&mut random, row).wrapping_neg()).collect();
+    let valid = (0..rows).map(|row| match row / PAGE_ROWS % 4 {
+        0 => true,
+        1 => false,
+        2 => random.below(2) == 0,
+        _ => row % 37 < 20,
+    });
+    let valid = valid.collect::<Vec<bool>>().into();
+    let names = ["", "a", "b", "ba", "long enough to be no accident", "ü", "\0"];
+    let mut texts = Vec::new();
+    while texts.len() < rows {
+        let longest = [1, 3, 20, 500][random.below(4) as usize];
+        let len = (1 + random.below(longest) as usize).min(rows - texts.len());
+        let name = names[random.below(names.len() as u64) as usize];
+        texts.extend(std::iter::repeat_n(name, len));
+    }
+    Rows { plain, unsigned, optional: (optional, valid), texts }
+}
+
+fn schema() -> Arc<Schema> {
+    Arc::new(Schema::new(vec![
+        Field::new("plain", DataType::Int64, false),
+        Field::new("unsigned", DataType::UInt64, false),
+        Field::new("optional", DataType::Int64, true),
+        Field::new("text", DataType::Utf8, false),
+    ]))
+}
+
+fn columns(rows: &Rows) -> RowGroup<'_> {
+    let integers = |values, nulls, unsigned| Column::Integers {
+        values,
+        nulls,
+        optional: nulls.is_some(),
+        unsigned,
+    };
+    let runs = rows.texts.chunk_by(|a, b| a == b);
+    RowGroup {
+        rows: rows.plain.len(),
+        columns: vec![
+            integers(&rows.plain, None, false),
+            integers(&rows.unsigned, None, true),
+            integers(&rows.optional.0, Some(&rows.optional.1), false),
+            Column::Texts(runs.map(|run| Run { text: run[0], rows: run.len() }).collect()),
+        ],
+    }
+}
+
+fn batch(rows: &Rows) -> RecordBatch {
+    let unsigned = rows.unsigned.iter().map(|value| value.cast_unsigned());
+    let (values, valid) = &rows.optional;
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(Int64Array::from(rows.plain.clone())),
+        Arc::new(UInt64Array::from_iter_values(unsigned)),
+        Arc::new(Int64Array::new(ScalarBuffer::from(values.clone()), Some(valid.clone()))),
+        Arc::new(StringArray::from_iter_values(&rows.texts)),
+    ];
+    RecordBatch::try_new(schema(), columns).unwrap()
+}
+
+fn open(path: &Path) -> (RecordBatch, Arc<ParquetMetaData>) {
+    let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Required);
+    let builder =
+        ParquetRecordBatchReaderBuilder::try_new_with_options(File::open(path).unwrap(), options)
+            .unwrap();
+    let metadata = builder.metadata().clone();
+    let reader: ParquetRecordBatchReader = builder.with_batch_size(1 << 20).build().unwrap();
+    let batches: Vec<_> = reader.map(Result::unwrap).collect();
+    assert_eq!(batches.len(), 1);
+    (batches[0].clone(), metadata)
+}
+
+#[test]
+fn columns_are_written_as_the_general_writer_would() {
+    let folder = tempfile::tempdir().unwrap();
+    let properties = || {
+        WriterProperties::builder()
+            .set_data_page_row_count_limit(PAGE_ROWS)
+            .set_write_batch_size(PAGE_ROWS)
+    };
+    let sizes = [1, 7, 8, 9, 63, 64, 65, 100, 101, 256, 257, 1_000, 5_000];
+    for (number, len) in sizes.into_iter().enumerate() {
+        let rows = rows(len, 5 * number as u64);
+        let ours = stage_columns(
+            folder.path(),
+            format!("ours-{len}"),
+            schema(),
+            properties(),
+            Vec::new(),
+            [Ok(&rows)],
+            |rows| columns(rows),
+        );
+        let (ours, stored) = ours.unwrap();
+        assert_eq!(stored.rows, len as u64);
+        ours.put_in_place().unwrap();
+        let theirs = stage(
+            folder.path(),
+            format!("theirs-{len}"),
+            schema(),
+            properties(),
+            Vec::new(),
+            [Ok(batch(&rows))],
+        );
+        theirs.unwrap().0.put_in_place().unwrap();
+        let (ours, our_metadata) = open(&folder.path().join(format!("ours-{len}")));
+        let (theirs, their_metadata) = open(&folder.path().join(format!("theirs-{len}")));
+        assert_eq!(ours, theirs);
+        assert_eq!(ours.num_rows(), len);
+        for column in 0..4 {
+            let (our, their) = (
+                our_metadata.row_group(0).column(column),
+                their_metadata.row_group(0).column(column),
+            );
+            assert_eq!(our.statistics(), their.statistics(), "{len} {column}");
+            let index = |metadata: &ParquetMetaData| {
+                let index = &metadata.column_index().unwrap()[0][column];
+                let bounds = |page| match index {
+                    ColumnIndexMetaData::INT64(index) => format!(
+                        "{:?} {:?}",
+                        index.min_value(page).copied(),
+                        index.max_value(page).copied()
+                    ),
+                    ColumnIndexMetaData::BYTE_ARRAY(index) => {
+                        format!("{:?} {:?}", index.min_value(page), index.max_value(page))
+                    }
+                    other => panic!("no column is of this type: {other:?}"),
+                };
+                let pages = (0..index.num_pages() as usize)
+                    .map(|page| (bounds(page), index.is_null_page(page), index.null_count(page)));
+                (pages.collect::<Vec<_>>(), index.get_boundary_order())
+            };
+            assert_eq!(index(&our_metadata), index(&their_metadata), "{len} {column}");
+            let starts = |metadata: &ParquetMetaData| {
+                let locations = metadata.offset_index().unwrap()[0][column].page_locations();
+                locations.iter().map(|page| page.first_row_index).collect::<Vec<_>>()
+            };
+            assert_eq!(starts(&our_metadata), starts(&their_metadata));
+        }
+    }
+}
