@@ -74,7 +74,7 @@ impl Watch for Watching<'_> {
 /// Subscribes to a view and measures how long after the tick that closes a window its news comes.
 pub async fn listen(address: String, view: View, progress: Arc<Progress>) -> Result<()> {
     let mut subscriber =
-        Subscriber::connect(&address, &view.name, &ClientOptions::default()).await?;
+        Subscriber::connect(&address, view.name.as_str(), &ClientOptions::default()).await?;
     let allowed = match view.lateness.policy {
         LatenessPolicy::Correct => 0,
         LatenessPolicy::Side | LatenessPolicy::Drop => view.lateness.allowed_ns,

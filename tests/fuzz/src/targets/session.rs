@@ -89,9 +89,9 @@ fn requests<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
         loop {
             match session.poll() {
                 Ok(None) => break,
-                Ok(Some(Request::Hello(role))) => {
+                Ok(Some(Request::Hello(hello))) => {
                     requests.push("hello".into());
-                    if let Role::Publish { publisher, .. } = role {
+                    if let Role::Publish { publisher, .. } = hello.role {
                         session.welcome(publisher, COLUMNS);
                     }
                 }
@@ -100,9 +100,12 @@ fn requests<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
                     let (ticks, rejected) = (frame.ticks.len(), frame.rejected.len());
                     requests.push(format!("{ticks} ticks, {rejected} rejected"));
                 }
-                Ok(Some(Request::Finish)) => requests.push("finish".into()),
-                Err(refusal) => {
-                    requests.push(format!("refused: {refusal}"));
+                Ok(Some(Request::Arrow(bytes))) => {
+                    requests.push(format!("{} bytes of Arrow", bytes.len()))
+                }
+                Ok(Some(Request::Finish(rows))) => requests.push(format!("finish {rows:?}")),
+                Err(broken) => {
+                    requests.push(format!("refused: {}", broken.refusal));
                     return requests;
                 }
             }
