@@ -389,6 +389,6 @@ proptest::proptest! {
         pack(values.iter().copied(), &mut bytes);
         let mut input = codec::Input::new(&bytes);
         proptest::prop_assert_eq!(unpack(&mut input, values.len()).unwrap(), values);
-        proptest::prop_assert!(input.0.is_empty());
+        proptest::prop_assert!(input.bytes(0).is_ok() && input.bytes(1).is_err());
     }
 }
