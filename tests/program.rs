@@ -117,11 +117,15 @@ impl Place {
     }
 
     pub fn serve(&self, data: &str) -> Service {
-        self.serve_at(data, "127.0.0.1:0")
+        self.serve_with(data, "--listen 127.0.0.1:0")
     }
 
     pub fn serve_at(&self, data: &str, listen: &str) -> Service {
-        let command = format!("serve --data {data} --listen {listen} --engine cpu");
+        self.serve_with(data, &format!("--listen {listen}"))
+    }
+
+    pub fn serve_with(&self, data: &str, more: &str) -> Service {
+        let command = format!("serve --data {data} --engine cpu {more}");
         let mut running = self.start(&command);
         let listening = |text: &str| {
             let line = text.lines().find_map(|line| line.strip_prefix("listening on "))?;

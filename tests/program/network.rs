@@ -6,3 +6,7 @@ mod path;
 mod peers;
 mod proxy;
 mod raw;
+mod slow;
+
+/// Both ways that datagrams go at the service. Where the kernel offers no io_uring they are one.
+const WAYS: [&str; 2] = ["auto", "socket"];

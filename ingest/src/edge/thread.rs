@@ -530,7 +530,7 @@ impl IngestThread {
                     }
                 }
                 Event::Stream(StreamEvent::Finished { id } | StreamEvent::Stopped { id, .. }) => {
-                    self.end_session(connection, id)
+                    self.end_session(connection, id, now)
                 }
                 Event::DatagramReceived => self.take_datagrams(connection, now),
                 Event::HandshakeDataReady
@@ -564,10 +564,11 @@ impl IngestThread {
         connection.drivers.push(driver);
     }
 
-    fn end_session(&mut self, connection: &mut Connection, stream: StreamId) {
-        let Connection { proto, drivers, .. } = connection;
+    fn end_session(&mut self, connection: &mut Connection, stream: StreamId, now: Instant) {
+        let Connection { proto, drivers, unused_since, .. } = connection;
         if let Some(place) = drivers.iter().position(|driver| driver.stream == stream) {
             let mut driver = drivers.swap_remove(place);
+            *unused_since = now;
             let mut cx = context(&self.shared, &self.mailbox, &mut self.holding);
             driver.leave(&mut cx);
             driver.forget(proto, &mut cx);

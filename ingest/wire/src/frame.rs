@@ -232,7 +232,8 @@ impl Decoder {
             self.known_bytes = 0;
         }
         self.frame += 1;
-        let mut keys = Vec::with_capacity(count);
+        // Room is made for what the bytes may hold, not for what they say: a key takes two at least.
+        let mut keys = Vec::with_capacity(count.min(cursor.left() / 2));
         for _ in 0..count {
             let length = usize::from(cursor.u16(what)?);
             let bytes = cursor.take(length, what)?;

@@ -31,6 +31,11 @@ impl<'a> Cursor<'a> {
         Ok(self.take(N, what)?.try_into().expect("as many bytes as were taken"))
     }
 
+    /// How many bytes are left.
+    pub(crate) fn left(&self) -> usize {
+        self.rest.len()
+    }
+
     /// Everything that is left.
     pub(crate) fn rest(self) -> &'a [u8] {
         self.rest

@@ -15,6 +15,9 @@ pub const ROWS_MAX: usize = 65_536;
 /// The most values of one message: windows × value columns. It bounds what a decoder allocates.
 pub const VALUES_MAX: usize = 1 << 19;
 
+/// The least bytes of a window: key code, start, width, version, reason.
+const WINDOW_BYTES_MIN: usize = 5;
+
 /// Why a window has the version it has. The discriminants are stable: they go to the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -178,7 +181,8 @@ pub fn decode(bytes: &[u8], columns: usize) -> Result<WindowBatch, DecodeError> 
         Key::from_bytes(cursor.take(length, what)?).ok_or(DecodeError::Invalid { what })
     });
     let keys = keys.collect::<Result<Vec<_>, _>>()?;
-    let mut windows = Vec::with_capacity(rows);
+    // Room is made for what the bytes may hold, not for what they say.
+    let mut windows = Vec::with_capacity(rows.min(cursor.left() / WINDOW_BYTES_MIN));
     let mut before = 0i64;
     for _ in 0..rows {
         let window = read_window(cursor, &keys, before, columns)?;

@@ -16,8 +16,10 @@ pub const TARGETS: &[Target] = &[
     messages::DATAGRAM,
     frame::COLUMN,
     frame::FRAME,
+    frame::FRAME_AGAIN,
     windows::WINDOWS,
     session::SESSION,
     sequencer::SEQUENCER,
     log::RECORD,
+    log::RECORD_AGAIN,
 ];

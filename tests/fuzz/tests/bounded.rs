@@ -130,7 +130,19 @@ macro_rules! targets {
     };
 }
 
-targets!(message, control, datagram, column, frame, windows, session, sequencer, record);
+targets!(
+    message,
+    control,
+    datagram,
+    column,
+    frame,
+    frame_again,
+    windows,
+    session,
+    sequencer,
+    record,
+    record_again,
+);
 
 /// What a target allocates and frees again is what it held.
 #[test]

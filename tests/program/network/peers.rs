@@ -5,18 +5,19 @@ use std::time::{Duration, Instant};
 use isotick_wire::{Code, Control, Kind, REQUEST_BYTES_MAX, Refusal};
 use serde_json::{Value, json};
 
-use super::raw::{Client, Stream, control_bytes, frame, hello, message_bytes};
+use super::WAYS;
+use super::raw::{Client, control_bytes, frame, hello, message_bytes};
 use crate::program::{DEFINITIONS, Place, SECOND_NS, START_NS, Service, Tick, csv, ticks};
 
 /// Rows that every bad publisher sends before it turns bad.
 const GOOD_ROWS: u64 = 10;
 
 /// A service that a good publisher uses before, during and after something bad.
-fn serving(bad: impl FnOnce(&Place, &Service)) {
+pub fn serving(more: &str, bad: impl FnOnce(&Place, &Service)) {
     let place = Place::new(DEFINITIONS);
     place.write("ticks.csv", csv(&ticks(211, 12_000, 20)));
     let hash = place.hash("bars --file ticks.csv");
-    let service = place.serve("data");
+    let service = place.serve_with("data", &format!("--listen 127.0.0.1:0 {more}"));
     let publisher = place.publish("ticks.csv", &service, "--rate 12000/s --no-reconnect");
     bad(&place, &service);
     let report = publisher.end().succeeded().json();
@@ -33,7 +34,7 @@ fn serving(bad: impl FnOnce(&Place, &Service)) {
 }
 
 /// Rows of a symbol that the good publisher has not.
-fn rows(count: u64) -> Vec<Tick> {
+pub fn rows(count: u64) -> Vec<Tick> {
     let row =
         |row: u64| Tick { ts: START_NS + row as i64, symbol: "bad".into(), price: 100, size: 1 };
     (0..count).map(row).collect()
@@ -136,12 +137,16 @@ fn bad_messages() -> Vec<(&'static str, Vec<u8>, &'static str)> {
 
 #[test]
 fn broken_messages_end_their_session_with_a_reason() {
-    serving(|place, service| {
+    WAYS.iter().for_each(|way| send_broken_messages(&format!("--io {way}")));
+}
+
+fn send_broken_messages(more: &str) {
+    serving(more, |place, service| {
         let client = Client::new();
         let before = errors(&place.status(service));
         let cases = bad_messages();
         for (name, bytes, word) in &cases {
-            let (mut stream, reply) = client.publisher(service, name);
+            let (mut stream, reply) = client.publisher(&service.address, name);
             assert_eq!(reply.next_sequence, 0, "{name}");
             stream.send(&message_bytes(Kind::Ticks, &frame(&rows(GOOD_ROWS), 0)));
             stream.received(GOOD_ROWS);
@@ -164,10 +169,10 @@ fn errors(status: &Value) -> u64 {
 
 #[test]
 fn a_session_begins_with_a_hello_of_this_version() {
-    serving(|_, service| {
+    serving("", |_, service| {
         let client = Client::new();
         let first = |bytes: &[u8]| {
-            let mut stream = client.open(&client.connect(service));
+            let mut stream = client.open(&client.connect(&service.address));
             stream.send(bytes);
             stream.ended()
         };
@@ -183,18 +188,18 @@ fn a_session_begins_with_a_hello_of_this_version() {
         let refusal = first(b"GET / HTTP/1.1\r\nHost: isotick\r\n\r\n");
         assert_eq!(refusal.code, Code::Protocol, "{refusal}");
         // Another protocol fails in the handshake.
-        let error = Client::speaking(b"h3").refused(service);
+        let error = Client::speaking(b"h3").refused(&service.address);
         assert!(error.to_string().contains("protocol"), "{error}");
     });
 }
 
 #[test]
 fn a_frame_cut_by_a_hang_up_counts_nothing() {
-    serving(|place, service| {
+    serving("", |place, service| {
         let client = Client::new();
         let whole = message_bytes(Kind::Ticks, &frame(&rows(40)[10..], GOOD_ROWS));
         for cut in [0, 3, 5, 6, whole.len() / 2, whole.len() - 1] {
-            let (mut stream, reply) = client.publisher(service, "cut");
+            let (mut stream, reply) = client.publisher(&service.address, "cut");
             if reply.next_sequence == 0 {
                 stream.send(&message_bytes(Kind::Ticks, &frame(&rows(GOOD_ROWS), 0)));
                 stream.received(GOOD_ROWS);
@@ -206,7 +211,7 @@ fn a_frame_cut_by_a_hang_up_counts_nothing() {
             stream.connection.close(0u32.into(), b"");
         }
         assert_eq!(counts(&place.status(service), "cut"), [GOOD_ROWS, 0, 0]);
-        let (mut stream, _) = client.publisher(service, "cut");
+        let (mut stream, _) = client.publisher(&service.address, "cut");
         stream.send(&whole);
         let ack = stream.finish();
         assert_eq!((ack.accepted, ack.duplicate, ack.durable_through), (40, 0, 40), "{ack:?}");
@@ -216,9 +221,9 @@ fn a_frame_cut_by_a_hang_up_counts_nothing() {
 /// As many rows as a frame may have, in some bytes a block of 256: legal, and each counted.
 #[test]
 fn a_frame_that_unpacks_to_all_a_frame_may_hold_is_taken() {
-    serving(|place, service| {
+    serving("", |place, service| {
         let client = Client::new();
-        let (mut stream, _) = client.publisher(service, "flat");
+        let (mut stream, _) = client.publisher(&service.address, "flat");
         let payload = flat(65_536, 2, 0);
         assert!(payload.len() < 16 << 10, "{} bytes", payload.len());
         // The second time every row is a repeat.
@@ -232,34 +237,13 @@ fn a_frame_that_unpacks_to_all_a_frame_may_hold_is_taken() {
     });
 }
 
-/// A peer that begins sessions and says no hello is let go after some seconds.
-#[test]
-fn peers_that_say_nothing_are_let_go() {
-    serving(|place, service| {
-        let client = Client::new();
-        let connection = client.connect(service);
-        let started = Instant::now();
-        let mut silent: Vec<Stream<'_>> = (0..3).map(|_| client.open(&connection)).collect();
-        // A stream exists for the other side when there is something on it.
-        silent.iter_mut().for_each(|stream| stream.send(&[0]));
-        for stream in &mut silent {
-            let refusal = stream.ended();
-            assert!(matches!(refusal.code, Code::Protocol | Code::TooSlow), "{refusal}");
-        }
-        assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
-        let open = || place.status(service)["edge"]["sessions_open"].as_u64().expect("a count");
-        // The good publisher and who asks.
-        assert!(open() <= 2, "{} sessions are open", open());
-    });
-}
-
 /// Clocks that jump: no tick beyond the horizon moves the watermark, and one from the past is late.
 #[test]
 fn clocks_that_jump_move_nobody_else() {
     let place = Place::new(DEFINITIONS);
     let service = place.serve("data");
     let client = Client::new();
-    let (mut stream, _) = client.publisher(&service, "jumps");
+    let (mut stream, _) = client.publisher(&service.address, "jumps");
     let year_ns = 365 * 86_400 * SECOND_NS;
     let at = |ts: i64| Tick { ts, symbol: "jump".into(), price: 100, size: 1 };
     let times = [

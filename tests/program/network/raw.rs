@@ -19,7 +19,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, SignatureScheme};
 use tokio::runtime::Runtime;
 
-use crate::program::{Service, Tick, WITHIN};
+use crate::program::{Tick, WITHIN};
 
 /// What a client that reads nothing takes before it is full.
 const SMALL_WINDOW_BYTES: u32 = 16 << 10;
@@ -55,18 +55,18 @@ impl Client {
         self.runtime.block_on(bounded).expect("the service answers")
     }
 
-    /// Begins to connect.
-    pub fn dial(&self, service: &Service) -> quinn::Connecting {
+    /// Begins to connect to an address.
+    pub fn dial(&self, service: &str) -> quinn::Connecting {
         let _inside = self.runtime.enter();
-        let address = service.address.parse().expect("an address");
+        let address = service.parse().expect("an address");
         self.endpoint.connect(address, "isotick").expect("the endpoint is open")
     }
 
-    pub fn connect(&self, service: &Service) -> Connection {
+    pub fn connect(&self, service: &str) -> Connection {
         self.wait(self.dial(service)).expect("the service lets clients in")
     }
 
-    pub fn refused(&self, service: &Service) -> ConnectionError {
+    pub fn refused(&self, service: &str) -> ConnectionError {
         self.wait(self.dial(service)).expect_err("the service does not let this client in")
     }
 
@@ -81,13 +81,24 @@ impl Client {
         }
     }
 
+    /// Sends a datagram, as soon as there is room for it.
+    pub fn datagram(&self, connection: &Connection, bytes: Vec<u8>) {
+        self.wait(connection.send_datagram_wait(bytes.into()))
+            .expect("the service takes datagrams");
+    }
+
     /// A publisher of `trades` that was let in, on a connection of its own.
-    pub fn publisher(&self, service: &Service, name: &str) -> (Stream<'_>, HelloReply) {
+    pub fn publisher(&self, service: &str, name: &str) -> (Stream<'_>, HelloReply) {
+        self.welcomed(service, &hello(name))
+    }
+
+    /// A publisher that was let in with this hello.
+    pub fn welcomed(&self, service: &str, hello: &Control) -> (Stream<'_>, HelloReply) {
         let mut stream = self.open(&self.connect(service));
-        stream.control(&hello(name));
+        stream.control(hello);
         match stream.next() {
             Some(Control::HelloReply(reply)) => (stream, reply),
-            other => panic!("no welcome for {name}: {other:?}"),
+            other => panic!("no welcome: {hello:?}, {other:?}"),
         }
     }
 }
@@ -113,15 +124,16 @@ impl Stream<'_> {
 
     /// The next message; `None` at the end of the stream.
     pub fn message(&mut self) -> Result<Option<Message>, ReadError> {
-        loop {
-            if let Some(message) = self.assembler.next().expect("the service speaks the protocol") {
-                return Ok(Some(message));
-            }
-            match self.client.wait(self.recv.read_chunk(1 << 16, true))? {
-                Some(chunk) => self.assembler.feed(&chunk.bytes),
-                None => return Ok(None),
-            }
-        }
+        self.client.wait(next(&mut self.recv, &mut self.assembler))
+    }
+
+    /// The next message if it comes soon.
+    pub fn message_within(
+        &mut self,
+        limit: Duration,
+    ) -> Option<Result<Option<Message>, ReadError>> {
+        let next = next(&mut self.recv, &mut self.assembler);
+        self.client.wait(async { tokio::time::timeout(limit, next).await.ok() })
     }
 
     /// The next control message; `None` when there is none.
@@ -145,27 +157,26 @@ impl Stream<'_> {
     /// Waits for the end of the session, with the reason that the service gives for it.
     pub fn ended(&mut self) -> Refusal {
         loop {
-            match self.message() {
-                Ok(Some(Message { kind: Kind::Control, payload })) => {
-                    match Control::decode(&payload).expect("the service speaks the protocol") {
-                        Control::Refusal(refusal) | Control::Goodbye(refusal) => return refusal,
-                        _ => {}
-                    }
-                }
-                Ok(Some(_)) => {}
-                Ok(None) => panic!("the session ended without a reason"),
-                Err(ReadError::Reset(code)) => {
-                    return Refusal::new(Code::from_number(code.into_inner()), "");
-                }
-                Err(ReadError::ConnectionLost(error)) => return reason(&error),
-                Err(error) => panic!("the stream broke: {error}"),
+            let message = self.message();
+            if let Some(refusal) = end(message) {
+                return refusal;
             }
         }
     }
 
+    /// The reason for the end of the session, if it ends soon.
+    pub fn ended_within(&mut self, limit: Duration) -> Option<Refusal> {
+        end(self.message_within(limit)?)
+    }
+
     /// Finishes; the last acknowledgement.
-    pub fn finish(mut self) -> Ack {
-        self.control(&Control::Finish(None));
+    pub fn finish(self) -> Ack {
+        self.finish_at(None)
+    }
+
+    /// Finishes after so many rows: those that are missing are lost.
+    pub fn finish_at(mut self, rows: Option<u64>) -> Ack {
+        self.control(&Control::Finish(rows));
         loop {
             match self.next() {
                 Some(Control::FinishReply(ack)) => return ack,
@@ -181,6 +192,40 @@ impl Stream<'_> {
     }
 }
 
+async fn next(
+    recv: &mut RecvStream,
+    assembler: &mut Assembler,
+) -> Result<Option<Message>, ReadError> {
+    loop {
+        if let Some(message) = assembler.next().expect("the service speaks the protocol") {
+            return Ok(Some(message));
+        }
+        match recv.read_chunk(1 << 16, true).await? {
+            Some(chunk) => assembler.feed(&chunk.bytes),
+            None => return Ok(None),
+        }
+    }
+}
+
+/// The reason, when this is the end of a session.
+fn end(message: Result<Option<Message>, ReadError>) -> Option<Refusal> {
+    match message {
+        Ok(Some(Message { kind: Kind::Control, payload })) => {
+            match Control::decode(&payload).expect("the service speaks the protocol") {
+                Control::Refusal(refusal) | Control::Goodbye(refusal) => Some(refusal),
+                _ => None,
+            }
+        }
+        Ok(Some(_)) => None,
+        Ok(None) => panic!("the session ended without a reason"),
+        Err(ReadError::Reset(code)) => {
+            Some(Refusal::new(Code::from_number(code.into_inner()), "reset"))
+        }
+        Err(ReadError::ConnectionLost(error)) => Some(reason(&error)),
+        Err(error) => panic!("the stream broke: {error}"),
+    }
+}
+
 /// Why the service closed a connection.
 pub fn reason(error: &ConnectionError) -> Refusal {
     let ConnectionError::ApplicationClosed(close) = error else {
@@ -191,8 +236,12 @@ pub fn reason(error: &ConnectionError) -> Refusal {
 }
 
 pub fn hello(publisher: &str) -> Control {
+    hello_of(publisher, false)
+}
+
+pub fn hello_of(publisher: &str, datagrams: bool) -> Control {
     let publisher = PublisherId::new(publisher).expect("a name");
-    let role = Role::Publish { stream: "trades".into(), publisher, datagrams: false };
+    let role = Role::Publish { stream: "trades".into(), publisher, datagrams };
     Control::Hello(Hello::new(role))
 }
 
@@ -222,7 +271,7 @@ pub fn frame(rows: &[Tick], first: u64) -> Vec<u8> {
     payload
 }
 
-fn columns(rows: &[Tick], first: u64) -> Ticks {
+pub fn columns(rows: &[Tick], first: u64) -> Ticks {
     let mut symbols: Vec<&str> = rows.iter().map(|row| row.symbol.as_str()).collect();
     symbols.sort_unstable();
     symbols.dedup();

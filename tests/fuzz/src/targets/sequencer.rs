@@ -51,6 +51,8 @@ struct Known {
     /// Rows of frames that were taken.
     sent: u64,
     held: BTreeSet<u64>,
+    /// Rows of gaps that were closed.
+    lost: u64,
     marks: [u64; 3],
 }
 
@@ -91,6 +93,15 @@ impl Trial {
             2 => drop(self.sequencer.idle(slot)),
             3 => drop(self.sequencer.written(LogPosition(u64::from(numbers[0])))),
             4 => drop(self.sequencer.durable(LogPosition(u64::from(numbers[0])))),
+            5 => {
+                let through = u64::from(numbers[0]) * 2;
+                let position = LogPosition(self.position);
+                let known = &mut self.publishers[who];
+                let lost = (0..through).filter(|&row| known.held.insert(row)).count() as u64;
+                known.lost += lost;
+                assert_eq!(self.sequencer.close_gaps(slot, through, position), lost > 0);
+                self.position += u64::from(lost > 0);
+            }
             kind => {
                 let (ticks, rejected) = frame(name, kind, numbers);
                 let sequences: Vec<u64> = ticks.sequence.iter().copied().collect();
@@ -126,6 +137,9 @@ impl Trial {
             let (known, ack) = (&mut self.publishers[who], status.ack);
             let counted = ack.accepted + ack.rejected.total() + ack.duplicate + ack.conflicting;
             assert_eq!(counted, known.sent, "{name}: {ack:?}");
+            let above = known.held.last().map_or(0, |last| last + 1);
+            let missing = above - known.held.len() as u64;
+            assert_eq!((ack.lost, ack.missing), (known.lost, missing), "{name}: {ack:?}");
             let next = (0..).find(|row| !known.held.contains(row));
             assert_eq!(Some(ack.received_through), next, "{name}: {ack:?}");
             let marks = [ack.received_through, ack.written_through, ack.durable_through];

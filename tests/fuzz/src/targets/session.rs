@@ -100,10 +100,8 @@ fn requests<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
                     let (ticks, rejected) = (frame.ticks.len(), frame.rejected.len());
                     requests.push(format!("{ticks} ticks, {rejected} rejected"));
                 }
-                Ok(Some(Request::Arrow(bytes))) => {
-                    requests.push(format!("{} bytes of Arrow", bytes.len()))
-                }
-                Ok(Some(Request::Finish(rows))) => requests.push(format!("finish {rows:?}")),
+                Ok(Some(Request::Arrow(bytes))) => requests.push(format!("{} bytes", bytes.len())),
+                Ok(Some(Request::Finish(_))) => requests.push("finish".into()),
                 Err(broken) => {
                     requests.push(format!("refused: {}", broken.refusal));
                     return requests;
