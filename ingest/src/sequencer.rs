@@ -103,6 +103,8 @@ pub struct Sequencer {
     unwritten: VecDeque<Reached>,
     /// The same until they are durable.
     undurable: VecDeque<Reached>,
+    /// Of the frame in hand.
+    hashes: Vec<u64>,
 }
 
 #[derive(Debug)]
@@ -267,13 +269,26 @@ impl Sequencer {
         publisher.held.check(&publisher.id, ticks.len() + rejected.len(), sequences)?;
         let ticks = with_all_columns(ticks, stream.schema.columns.len());
         let reasons = validate::rows(&stream.schema, stream.times, &ticks, ts_recv_ns);
-        let mut accepted = publisher.dedup(ticks, rejected, reasons.as_deref());
+        content::hashes_into(&ticks, &mut self.hashes);
+        let mut accepted = match &reasons {
+            None if rejected.is_empty() && publisher.held.extend(&ticks.sequence) => {
+                publisher.content.remember_all(&ticks.sequence, &self.hashes);
+                Accepted { ticks, rejected, late: 0, duplicate: 0, conflicting: 0 }
+            }
+            _ => publisher.dedup(ticks, rejected, reasons.as_deref(), &self.hashes),
+        };
         if !accepted.ticks.is_empty() {
-            let mut seen = Vec::with_capacity(accepted.ticks.len());
-            stream.watermark.observe(&publisher.id, &accepted.ticks.ts_event, |s| seen.push(s));
+            let (rows, mut seen) = (accepted.ticks.len(), Vec::new());
+            let late = &mut accepted.late;
+            stream.watermark.observe(&publisher.id, &accepted.ticks.ts_event, |row, w| {
+                if seen.is_empty() {
+                    seen.resize(rows, ON_TIME);
+                }
+                seen[row] = w;
+                *late += 1;
+            });
             publisher.active = true;
-            accepted.late = seen.iter().filter(|&&seen| seen != ON_TIME).count() as u64;
-            accepted.ticks.seen = (accepted.late > 0).then(|| seen.into());
+            accepted.ticks.seen = (!seen.is_empty()).then(|| seen.into());
         }
         publisher.count(&accepted);
         if !accepted.is_empty() {
@@ -287,18 +302,20 @@ impl Sequencer {
     /// stands, and all three marks move, for what was read back is on the disk.
     pub fn replay(&mut self, slot: Slot, ticks: &Ticks, rejected: &[Rejected]) {
         let publisher = &mut self.publishers[slot.0 as usize];
-        let content = content::hashes(ticks);
-        for (&sequence, &hash) in ticks.sequence.iter().zip(&content) {
-            publisher.held.insert(sequence);
-            publisher.content.remember(sequence, hash);
+        content::hashes_into(ticks, &mut self.hashes);
+        if !publisher.held.extend(&ticks.sequence) {
+            ticks.sequence.iter().for_each(|&sequence| {
+                publisher.held.insert(sequence);
+            });
         }
+        publisher.content.remember_all(&ticks.sequence, &self.hashes);
         for row in rejected {
             publisher.held.insert(row.sequence);
             publisher.ack.rejected.add(row.reason, 1);
         }
         if !ticks.is_empty() {
             let stream = &mut self.streams[publisher.stream];
-            stream.watermark.observe(&publisher.id, &ticks.ts_event, |_| ());
+            stream.watermark.observe(&publisher.id, &ticks.ts_event, |_, _| ());
             publisher.active = true;
         }
         publisher.ack.accepted += ticks.len() as u64;
@@ -411,14 +428,14 @@ impl Sequencer {
 
 impl Publisher {
     /// Splits rows into new valid ones, new rejected ones and repeats. `reasons` is per tick, 0
-    /// for valid; `None` when all are valid.
+    /// for valid; `None` when all are valid. `content` holds the ticks' hashes.
     fn dedup(
         &mut self,
         ticks: Ticks,
         client_rejected: Vec<Rejected>,
         reasons: Option<&[u8]>,
+        content: &[u64],
     ) -> Accepted {
-        let content = content::hashes(&ticks);
         let (mut duplicate, mut conflicting) = (0, 0);
         let mut fresh = Vec::with_capacity(ticks.len());
         let mut rejected = Vec::new();

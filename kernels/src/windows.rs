@@ -40,6 +40,18 @@ impl WindowId {
     }
 }
 
+/// A window that an update touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Touched {
+    /// The window.
+    pub id: WindowId,
+    /// Where its state stands: below the greatest number of windows held at once, and its own
+    /// until it is removed.
+    pub place: u32,
+    /// Whether it was not held before.
+    pub is_new: bool,
+}
+
 /// The states of one view's windows. Any split of the same ticks over updates, and over several of
 /// these ([`Results`](crate::Results)), gives the same rows.
 #[derive(Debug)]
@@ -125,7 +137,8 @@ impl Windows {
         select: &dyn Fn(usize) -> bool,
         engine: &mut dyn Engine,
     ) -> Result<Vec<WindowId>, EngineError> {
-        self.update_with(ticks, Some(select), engine)
+        let touched = self.update_with(ticks, Some(select), engine)?;
+        Ok(touched.into_iter().map(|touched| touched.id).collect())
     }
 
     /// The same for all ticks: what spares a call per row.
@@ -134,6 +147,16 @@ impl Windows {
         ticks: &Ticks,
         engine: &mut dyn Engine,
     ) -> Result<Vec<WindowId>, EngineError> {
+        let touched = self.update_touched(ticks, engine)?;
+        Ok(touched.into_iter().map(|touched| touched.id).collect())
+    }
+
+    /// As [`update_all`](Self::update_all), with where the windows stand.
+    pub fn update_touched(
+        &mut self,
+        ticks: &Ticks,
+        engine: &mut dyn Engine,
+    ) -> Result<Vec<Touched>, EngineError> {
         self.update_with(ticks, None, engine)
     }
 
@@ -142,7 +165,7 @@ impl Windows {
         ticks: &Ticks,
         select: Option<&dyn Fn(usize) -> bool>,
         engine: &mut dyn Engine,
-    ) -> Result<Vec<WindowId>, EngineError> {
+    ) -> Result<Vec<Touched>, EngineError> {
         let Self { partitioner, keys, publishers, .. } = self;
         let takes_groups = engine.takes_groups();
         let batch = partitioner.partition(ticks, select, takes_groups, keys, publishers);
@@ -179,7 +202,7 @@ impl Windows {
         &mut self,
         ids: impl ExactSizeIterator<Item = (u32, i64)>,
         partials: &Partials,
-        touched: &mut Vec<WindowId>,
+        touched: &mut Vec<Touched>,
         mut slots: Option<&mut Vec<u32>>,
     ) {
         let stride = self.plan.words();
@@ -190,18 +213,18 @@ impl Windows {
         );
         for ((key, start), words) in ids.zip(partials.words.chunks_exact(stride)) {
             let id = WindowId { start, key };
-            let slot = self.combine(id, words);
+            let (slot, is_new) = self.combine(id, words);
             if let Some(slots) = &mut slots {
                 slots.push(slot);
             }
             if std::mem::replace(&mut self.touched[slot as usize], self.updates) != self.updates {
-                touched.push(id);
+                touched.push(Touched { id, place: slot, is_new });
             }
         }
     }
 
-    /// Combines a state into a window, a new one at first; its slot.
-    fn combine(&mut self, id: WindowId, words: &[u64]) -> u32 {
+    /// Combines a state into a window; its slot, and whether it is new.
+    fn combine(&mut self, id: WindowId, words: &[u64]) -> (u32, bool) {
         let mut new = false;
         let slot = self.index.get_or_insert(id.key, id.start, || {
             new = true;
@@ -219,7 +242,7 @@ impl Windows {
         } else {
             states::combine(&self.plan, into, words, &self.publishers);
         }
-        slot
+        (slot, new)
     }
 
     pub(crate) fn state(&self, slot: u32) -> &[u64] {
@@ -255,6 +278,11 @@ impl Windows {
     pub fn row(&self, id: WindowId) -> WindowRow {
         let slot = self.index.get(id.key, id.start).expect("the window is held");
         self.row_of_slot(id, slot)
+    }
+
+    /// The same of a window that stands there, without looking for it.
+    pub fn row_at(&self, id: WindowId, place: u32) -> WindowRow {
+        self.row_of_slot(id, place)
     }
 
     fn row_of_slot(&self, id: WindowId, slot: u32) -> WindowRow {

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use crate::PublisherId;
-use crate::ticks::ON_TIME;
 
 /// W of one stream: the least, over active publishers, of their greatest `ts_event`; never moving
 /// back. A publisher that joined and has sent nothing yet holds W where it is. One that left or
@@ -47,31 +46,39 @@ impl Watermark {
         }
     }
 
-    /// A run of ticks of one publisher, in log order. Calls `seen` for each with how it met the
-    /// watermark: [`ON_TIME`], or W at its arrival when it is late. A publisher that was not
-    /// active joins by this.
+    /// A run of ticks of one publisher, in log order. Calls `late` for each that is behind W at
+    /// its arrival, with its place in the run and that W. A publisher that was not active joins by
+    /// this.
     pub fn observe(
         &mut self,
         publisher: &PublisherId,
         ts_event: &[i64],
-        mut seen: impl FnMut(i64),
+        mut late: impl FnMut(usize, i64),
     ) {
         self.join(publisher);
         let others = self.least_except(publisher);
         let slot = self.active.get_mut(publisher).expect("the publisher joined above");
-        for &ts in ts_event {
-            seen(match self.w {
-                Some(w) if ts < w => w,
-                _ => ON_TIME,
-            });
-            let greatest = slot.map_or(ts, |greatest| greatest.max(ts));
-            *slot = Some(greatest);
-            let least = match others {
-                Least::NoOther => Some(greatest),
-                Least::Silent => None,
-                Least::At(others) => Some(others.min(greatest)),
-            };
-            self.w = self.w.max(least);
+        if ts_event.is_empty() {
+            return;
+        }
+        // No tick is behind the least time, so that it can stand for no W and no greatest time.
+        let mut w = self.w.unwrap_or(i64::MIN);
+        let mut greatest = slot.unwrap_or(i64::MIN);
+        let limit = match others {
+            Least::NoOther => i64::MAX,
+            Least::At(others) => others,
+            Least::Silent => w,
+        };
+        for (row, &ts) in ts_event.iter().enumerate() {
+            if ts < w {
+                late(row, w);
+            }
+            greatest = greatest.max(ts);
+            w = w.max(greatest.min(limit));
+        }
+        *slot = Some(greatest);
+        if !matches!(others, Least::Silent) {
+            self.w = Some(w);
         }
     }
 
@@ -101,14 +108,15 @@ enum Least {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ticks::ON_TIME;
 
     fn publisher(name: &str) -> PublisherId {
         PublisherId::new(name).unwrap()
     }
 
     fn observe(w: &mut Watermark, name: &str, ts: &[i64]) -> Vec<i64> {
-        let mut seen = Vec::new();
-        w.observe(&publisher(name), ts, |s| seen.push(s));
+        let mut seen = vec![ON_TIME; ts.len()];
+        w.observe(&publisher(name), ts, |row, at| seen[row] = at);
         seen
     }
 
@@ -127,6 +135,60 @@ mod tests {
         assert_eq!(w.get(), Some(20), "finishing does not push W to infinity");
         assert_eq!(observe(&mut w, "b", &[13]), [20]);
         assert_eq!(w.get(), Some(20));
+    }
+
+    /// Tick by tick as it is defined, with extremes and publishers coming and going.
+    #[test]
+    fn a_run_is_its_ticks_one_by_one() {
+        let names = ["a", "b", "c"];
+        let mut number = 7_u64;
+        let mut next = |below: u64| {
+            number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (number >> 33) % below
+        };
+        for _ in 0..300 {
+            let mut w = Watermark::default();
+            let mut plain: BTreeMap<&str, (bool, Option<i64>)> = BTreeMap::new();
+            let mut plain_w: Option<i64> = None;
+            for _ in 0..next(12) {
+                let name = names[next(3) as usize];
+                match next(4) {
+                    0 => {
+                        w.join(&publisher(name));
+                        plain.entry(name).or_default().0 = true;
+                    }
+                    1 => {
+                        w.idle(&publisher(name));
+                        if plain.get(name).is_some_and(|known| known.0) {
+                            plain.entry(name).or_default().0 = false;
+                            let active = plain.values().filter(|known| known.0);
+                            plain_w = plain_w.max(active.map(|known| known.1).min().flatten());
+                        }
+                    }
+                    _ => {
+                        let time = |draw: u64| match draw {
+                            0 => i64::MIN,
+                            1 => i64::MAX,
+                            draw => draw as i64,
+                        };
+                        let ts: Vec<i64> = (0..next(6)).map(|_| time(next(30))).collect();
+                        let found = observe(&mut w, name, &ts);
+                        let mut expected = Vec::new();
+                        plain.entry(name).or_default().0 = true;
+                        for ts in ts {
+                            let late = plain_w.filter(|&w| ts < w);
+                            expected.push(late.unwrap_or(ON_TIME));
+                            let known = plain.entry(name).or_default();
+                            known.1 = known.1.max(Some(ts));
+                            let active = plain.values().filter(|known| known.0);
+                            plain_w = plain_w.max(active.map(|known| known.1).min().flatten());
+                        }
+                        assert_eq!(found, expected);
+                    }
+                }
+                assert_eq!(w.get(), plain_w);
+            }
+        }
     }
 
     #[test]

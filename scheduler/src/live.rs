@@ -1,9 +1,9 @@
 //! A view on the live path: windows open, close, are corrected and forgotten.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use isotick_kernels::{Engine, EngineError, Truth, WindowId, Windows};
+use isotick_kernels::{Engine, EngineError, Touched, Truth, WindowId, Windows};
 use isotick_model::results::WindowRow;
 use isotick_model::view::{LatenessPolicy, View};
 use isotick_model::{StreamSchema, Ticks};
@@ -16,14 +16,14 @@ use isotick_model::{StreamSchema, Ticks};
 pub struct LiveView {
     view: Arc<View>,
     windows: Windows,
-    /// Windows not published yet, by the watermark that publishes them.
-    open: BTreeMap<i128, BTreeSet<WindowId>>,
-    /// Published windows that may still change, with their latest version.
-    correctable: BTreeMap<WindowId, u32>,
-    /// The same windows by the watermark that ends their life.
+    /// Windows not published yet, with their places, by the watermark that publishes them.
+    open: BTreeMap<i128, Vec<(WindowId, u32)>>,
+    /// By place, the latest version of the window that stands there; 0 for one not published yet.
+    versions: Vec<u32>,
+    /// Published windows that may still change, by the watermark that ends their life.
     expiring: BTreeMap<i128, Vec<WindowId>>,
     /// Published windows that the record in hand has changed.
-    changed: Vec<WindowId>,
+    changed: Vec<(WindowId, u32)>,
     published: Vec<Published>,
     counters: LiveCounters,
 }
@@ -78,7 +78,7 @@ impl LiveView {
             windows: Windows::new(view.clone(), schema).with_truth(truth),
             view,
             open: BTreeMap::new(),
-            correctable: BTreeMap::new(),
+            versions: Vec::new(),
             expiring: BTreeMap::new(),
             changed: Vec::new(),
             published: Vec::new(),
@@ -98,13 +98,21 @@ impl LiveView {
         ticks: &Ticks,
         engine: &mut dyn Engine,
     ) -> Result<(), EngineError> {
-        for id in self.windows.update_all(ticks, engine)? {
-            if self.correctable.contains_key(&id) {
-                self.changed.push(id);
-            } else {
-                self.open.entry(self.publish_at(id)).or_default().insert(id);
+        // Windows of one record are mostly published together.
+        let (mut due, mut opened) = (None, Vec::new());
+        for Touched { id, place, is_new } in self.windows.update_touched(ticks, engine)? {
+            if is_new {
+                let at = self.publish_at(id);
+                if due.is_some_and(|due| due != at) {
+                    self.open_windows_at(due, &mut opened);
+                }
+                due = Some(at);
+                opened.push((id, place));
+            } else if self.versions[place as usize] > 0 {
+                self.changed.push((id, place));
             }
         }
+        self.open_windows_at(due, &mut opened);
         self.counters.ticks = self.windows.passed();
         self.counters.too_late = self.windows.too_late();
         Ok(())
@@ -112,27 +120,32 @@ impl LiveView {
 
     /// W after the record: publishes what the record changed and what W closes.
     pub fn handle_watermark(&mut self, w: Option<i64>) {
-        for id in std::mem::take(&mut self.changed) {
-            let version = self.correctable.get_mut(&id).expect("a changed window is correctable");
+        for (id, place) in self.changed.drain(..) {
+            let version = &mut self.versions[place as usize];
             *version += 1;
-            let row = WindowRow { version: *version, ..self.windows.row(id) };
+            let row = WindowRow { version: *version, ..self.windows.row_at(id, place) };
             self.published.push(Published { row, reason: Reason::Late });
             self.counters.corrections += 1;
         }
         let Some(w) = w.map(i128::from) else { return };
         while let Some(due) = self.open.first_entry().filter(|due| *due.key() <= w) {
-            for id in due.remove() {
-                let row = WindowRow { version: 1, ..self.windows.row(id) };
+            let mut due = due.remove();
+            due.sort_unstable();
+            self.published.reserve(due.len());
+            for &(id, place) in &due {
+                let row = WindowRow { version: 1, ..self.windows.row_at(id, place) };
                 self.published.push(Published { row, reason: Reason::Closed });
-                self.counters.windows += 1;
-                self.correctable.insert(id, 1);
-                self.expiring.entry(self.expires_at(id)).or_default().push(id);
+                self.versions[place as usize] = 1;
+            }
+            self.counters.windows += due.len() as u64;
+            for of_start in due.chunk_by(|a, b| a.0.window_start() == b.0.window_start()) {
+                let ids = of_start.iter().map(|&(id, _)| id);
+                self.expiring.entry(self.expires_at(of_start[0].0)).or_default().extend(ids);
             }
         }
         while let Some(expired) = self.expiring.first_entry().filter(|expired| *expired.key() <= w)
         {
             for id in expired.remove() {
-                self.correctable.remove(&id);
                 self.windows.remove(id);
             }
         }
@@ -145,7 +158,8 @@ impl LiveView {
 
     /// Windows that are not published yet, as they stand: provisional. In no particular order.
     pub fn open_rows(&self) -> Vec<WindowRow> {
-        self.open.values().flatten().map(|&id| self.windows.row(id)).collect()
+        let open = self.open.values().flatten();
+        open.map(|&(id, place)| self.windows.row_at(id, place)).collect()
     }
 
     /// Windows that are not published yet.
@@ -156,6 +170,18 @@ impl LiveView {
     /// What the view has done so far.
     pub fn counters(&self) -> LiveCounters {
         self.counters
+    }
+
+    /// New windows that one watermark publishes; empties their list.
+    fn open_windows_at(&mut self, due: Option<i128>, opened: &mut Vec<(WindowId, u32)>) {
+        let Some(due) = due else { return };
+        for &(_, place) in opened.iter() {
+            if self.versions.len() <= place as usize {
+                self.versions.resize(place as usize + 1, 0);
+            }
+            self.versions[place as usize] = 0;
+        }
+        self.open.entry(due).or_default().append(opened);
     }
 
     /// The watermark that publishes a window.

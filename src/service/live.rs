@@ -147,7 +147,7 @@ impl Live {
         let rows = self.hot.job.windows.entry(view.definition.0.clone()).or_default();
         rows.extend(published.into_iter().map(|published| RecordedWindow {
             row: published.row,
-            reason: published.reason.name().to_owned(),
+            reason: published.reason.name().into(),
         }));
         self.hot.since.get_or_insert_with(Instant::now);
     }

@@ -31,7 +31,7 @@ use parquet::file::reader::{ChunkReader, Length};
 
 pub(crate) use self::chunk::{Column, Run};
 use self::pages::Place;
-pub(crate) use self::write::{RowGroup, stage, stage_columns};
+pub(crate) use self::write::{RowGroup, stage_columns};
 use crate::error::{Error, Result};
 use crate::manifest::StoredFile;
 

@@ -1,8 +1,10 @@
 //! Results as Parquet: the record of live windows, and files for users.
 
+mod columns;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fs::File;
@@ -15,7 +17,7 @@ use arrow_array::types::{
 };
 use arrow_array::{
     Array, ArrayRef, Decimal128Array, Float64Array, Int64Array, RecordBatch, StringArray,
-    TimestampNanosecondArray, UInt32Array,
+    TimestampNanosecondArray,
 };
 use arrow_schema::{DataType, Field, Schema, TimeUnit};
 use isotick_model::results::{ResultSchema, Value, WindowRow};
@@ -27,6 +29,7 @@ use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 
+use self::columns::{Columns, sorted};
 use crate::error::{Error, Result};
 use crate::files::{self, Staged};
 use crate::folder::DataFolder;
@@ -39,10 +42,10 @@ pub struct RecordedWindow {
     /// The window; its version is at least 1.
     pub row: WindowRow,
     /// Why this version was published, e.g. `closed` or `late`.
-    pub reason: String,
+    pub reason: Cow<'static, str>,
 }
 
-/// Rows converted at a time.
+/// Rows of a row group of the record, and rows read at a time.
 const CHUNK_ROWS: usize = 1 << 16;
 /// Digits of a 64-bit and of a 128-bit decimal.
 const NARROW_DIGITS: u8 = 19;
@@ -60,28 +63,21 @@ pub(crate) fn stage(
     folder.assert_writer();
     let view_folder = format!("view={}/{}", files::path_component(view), definition.0);
     files::create_folder(&folder.path().join(&view_folder))?;
-    let mut sorted: Vec<&RecordedWindow> = windows.iter().collect();
-    sorted.sort_by(|a, b| {
-        let rank = |window: &RecordedWindow| (window.row.window_start, window.row.version);
-        a.row.key.cmp(&b.row.key).then_with(|| rank(a).cmp(&rank(b)))
-    });
     let arrow = Arc::new(arrow_schema(schema, true));
-    let batches = sorted.chunks(CHUNK_ROWS).map(|chunk| {
-        let rows: Vec<_> = chunk.iter().map(|window| &window.row).collect();
-        let reasons = chunk.iter().map(|window| window.reason.as_str());
-        batch(schema, &arrow, &rows, Some(StringArray::from_iter_values(reasons)))
-    });
+    let sorted = sorted(windows);
+    let groups = sorted.chunks(CHUNK_ROWS).map(|chunk| Ok(Columns::of(schema, chunk)));
     let mut metadata = metadata(schema);
     metadata.push(entry("isotick.view", view));
     metadata.push(entry("isotick.definition", &definition.0));
     let relative = format!("{view_folder}/{id}.parquet");
-    parquet_file::stage(
+    parquet_file::stage_columns(
         folder.path(),
         relative,
         arrow.clone(),
         properties(&arrow),
         metadata,
-        batches.map(Ok),
+        groups,
+        Columns::row_group,
     )
 }
 
@@ -113,8 +109,7 @@ impl ResultFile {
     ///
     /// As [`create`](Self::create).
     pub fn write(&mut self, rows: &[WindowRow]) -> Result<()> {
-        let rows: Vec<_> = rows.iter().collect();
-        let batch = batch(&self.schema, &self.arrow, &rows, None);
+        let batch = batch(&self.schema, &self.arrow, rows);
         self.writer.write(&batch).map_err(Error::parquet("write", &self.path))
     }
 
@@ -276,12 +271,7 @@ fn value_type(output: OutputType) -> DataType {
     }
 }
 
-fn batch(
-    schema: &ResultSchema,
-    arrow: &Arc<Schema>,
-    rows: &[&WindowRow],
-    reasons: Option<StringArray>,
-) -> RecordBatch {
+fn batch(schema: &ResultSchema, arrow: &Arc<Schema>, rows: &[WindowRow]) -> RecordBatch {
     let components: Vec<_> = rows.iter().map(|row| row.key.components()).collect();
     let mut columns: Vec<ArrayRef> = Vec::new();
     for key in 0..schema.keys.len() {
@@ -294,11 +284,6 @@ fn batch(
     };
     columns.push(time(|row| row.window_start));
     columns.push(time(|row| row.window_end));
-    if let Some(reasons) = reasons {
-        let versions = rows.iter().map(|row| row.version);
-        columns.push(Arc::new(UInt32Array::from_iter_values(versions)));
-        columns.push(Arc::new(reasons));
-    }
     for (index, (name, output)) in schema.columns.iter().enumerate() {
         let values = rows.iter().map(|row| row.values[index]);
         columns.push(value_array(name, value_type(*output), values));

@@ -22,6 +22,12 @@ impl RecentContent {
         self.rows[place] = (sequence.wrapping_add(1), hash);
     }
 
+    pub(super) fn remember_all(&mut self, sequences: &[u64], hashes: &[u64]) {
+        for (&sequence, &hash) in sequences.iter().zip(hashes) {
+            self.remember(sequence, hash);
+        }
+    }
+
     pub(super) fn recall(&self, sequence: u64) -> Option<u64> {
         let &(known, hash) = self.rows.get(place_of(sequence))?;
         (known == sequence.wrapping_add(1)).then_some(hash)
@@ -34,13 +40,17 @@ fn place_of(sequence: u64) -> usize {
 
 /// One hash per row over time, key and values. Never stored: it may change between versions.
 pub fn hashes(ticks: &Ticks) -> Vec<u64> {
+    let mut hashes = Vec::new();
+    hashes_into(ticks, &mut hashes);
+    hashes
+}
+
+/// The same in place of what `hashes` holds.
+pub(super) fn hashes_into(ticks: &Ticks, hashes: &mut Vec<u64>) {
     let keys: Vec<u64> = ticks.keys.iter().map(|key| bytes(key.as_bytes())).collect();
-    let mut hashes: Vec<u64> = ticks
-        .ts_event
-        .iter()
-        .zip(&ticks.key)
-        .map(|(&ts, &key)| mix(keys[key as usize], ts as u64))
-        .collect();
+    hashes.clear();
+    let rows = ticks.ts_event.iter().zip(&ticks.key);
+    hashes.extend(rows.map(|(&ts, &key)| mix(keys[key as usize], ts as u64)));
     for column in &ticks.values {
         match &column.nulls {
             None => {
@@ -56,7 +66,6 @@ pub fn hashes(ticks: &Ticks) -> Vec<u64> {
             }
         }
     }
-    hashes
 }
 
 fn bytes(bytes: &[u8]) -> u64 {

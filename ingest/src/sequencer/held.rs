@@ -39,7 +39,9 @@ impl Held {
     ) -> Result<(), SequencerError> {
         let (publisher, next_sequence) = (|| publisher.clone(), self.next);
         let last = next_sequence.saturating_add(AHEAD_MAX).min(u64::MAX - 1);
-        if let Some(sequence) = sequences().find(|&sequence| sequence > last) {
+        // Without an early exit, so that the loop is vectorised: such rows are rare.
+        let too_far = sequences().fold(false, |any, sequence| any | (sequence > last));
+        if too_far && let Some(sequence) = sequences().find(|&sequence| sequence > last) {
             let publisher = publisher();
             return Err(SequencerError::TooFarAhead { publisher, next_sequence, sequence });
         }
@@ -67,6 +69,22 @@ impl Held {
         self.next += 1;
         self.close_gap();
         true
+    }
+
+    /// Holds the rows if they are the next ones in order and nothing is held beyond them. False,
+    /// and nothing changed, otherwise.
+    pub(super) fn extend(&mut self, sequences: &[u64]) -> bool {
+        let next = self.next;
+        let end = next.checked_add(sequences.len() as u64);
+        let expected = (0..sequences.len() as u64).map(|row| next.wrapping_add(row));
+        let follow = sequences.iter().zip(expected).fold(true, |all, (&s, next)| all & (s == next));
+        match end {
+            Some(end) if follow && self.beyond.is_empty() => {
+                self.next = end;
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Rows below the greatest held one that are not held.

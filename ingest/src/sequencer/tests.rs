@@ -326,3 +326,54 @@ proptest! {
         }
     }
 }
+
+/// Frames that continue a publisher's rows are taken whole. A row that is held far beyond makes
+/// every frame go row by row: the outcome is the same.
+#[test]
+fn frames_taken_whole_come_to_the_same_as_row_by_row() {
+    let mut number = 3_u64;
+    let mut next = |below: u64| {
+        number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (number >> 33) % below
+    };
+    let (p, q) = (name("p"), name("q"));
+    for _ in 0..200 {
+        let (mut whole, mut by_row) = (sequencer(), sequencer());
+        let slots =
+            [&p, &q].map(|id| (whole.slot("s", id).unwrap(), by_row.slot("s", id).unwrap()));
+        for (whole_slot, by_row_slot) in slots {
+            send(&mut whole, whole_slot, &[tick(0, -50, 1)], 0);
+            send(&mut by_row, by_row_slot, &[tick(0, -50, 1), tick(90_000, -50, 1)], 0);
+        }
+        let (mut sequences, mut clock) = ([1_u64; 2], 0_i64);
+        for position in 1..1 + next(8) {
+            let who = next(2) as usize;
+            let mut rows = Vec::new();
+            for _ in 0..next(40) {
+                clock += next(3).cast_signed();
+                // Mostly in sequence, at times a gap, a repeat, a value or time out of bounds.
+                let sequence = match next(60) {
+                    0 => sequences[who] + next(3),
+                    1 => next(sequences[who]),
+                    _ => sequences[who],
+                };
+                sequences[who] = sequences[who].max(sequence + 1);
+                let ts = clock - if next(20) == 0 { next(30).cast_signed() } else { 0 };
+                let value = if next(200) == 0 { 101 } else { next(5).cast_signed() };
+                let ts = if next(200) == 0 { NOW + 51 } else { ts };
+                rows.push(tick(sequence, ts, value));
+            }
+            let (whole_slot, by_row_slot) = slots[who];
+            let found = send(&mut whole, whole_slot, &rows, position);
+            let expected = send(&mut by_row, by_row_slot, &rows, position);
+            assert_eq!(format!("{found:?}"), format!("{expected:?}"));
+            assert_eq!(whole.watermark("s"), by_row.watermark("s"));
+            let (marks, expected) = (whole.marks(whole_slot), by_row.marks(by_row_slot));
+            assert_eq!(marks.next_sequence, expected.next_sequence);
+            assert_eq!(marks.held, expected.held[..expected.held.len() - 1]);
+            let mut replayed = sequencer();
+            let slot = replayed.slot("s", &p).unwrap();
+            replayed.replay(slot, &found.ticks, &found.rejected);
+        }
+    }
+}

@@ -41,10 +41,13 @@ pub(super) fn rows(
     let mut reasons = Reasons { codes: Vec::new(), rows: ticks.len() };
     let latest = schema.horizon_ns.map_or(i64::MAX, |horizon| ts_recv_ns.saturating_add(horizon));
     let (first, last) = (times.first, times.last);
-    reasons.where_(RejectReason::TimeOutOfRange, || {
-        ticks.ts_event.iter().map(move |&ts| ts < first || ts > last)
-    });
-    reasons.where_(RejectReason::BeyondHorizon, || ticks.ts_event.iter().map(|&ts| ts > latest));
+    if !all_within(&ticks.ts_event, first, last.min(latest)) {
+        reasons.where_(RejectReason::TimeOutOfRange, || {
+            ticks.ts_event.iter().map(move |&ts| ts < first || ts > last)
+        });
+        reasons
+            .where_(RejectReason::BeyondHorizon, || ticks.ts_event.iter().map(|&ts| ts > latest));
+    }
     let strange: Vec<bool> =
         ticks.keys.iter().map(|key| components(key) != schema.keys.len()).collect();
     if strange.contains(&true) {
@@ -57,6 +60,9 @@ pub(super) fn rows(
         if let Some(nulls) = nulls.filter(|_| !declared.optional) {
             reasons.where_(RejectReason::NullValue, || nulls.iter().map(|valid| !valid));
         }
+        if all_within(&column.values, declared.min, declared.max) {
+            continue;
+        }
         let outside = |value: i64| value < declared.min || value > declared.max;
         match nulls {
             None => reasons.where_(RejectReason::OutOfBounds, || {
@@ -68,6 +74,13 @@ pub(super) fn rows(
         }
     }
     (!reasons.codes.is_empty()).then_some(reasons.codes)
+}
+
+/// Whether all values lie within the bounds, both inclusive.
+fn all_within(values: &[i64], min: i64, max: i64) -> bool {
+    // Without an early exit, so that the loop is vectorised: values outside are rare.
+    let within = |all, &value| all & (value >= min) & (value <= max);
+    (min == i64::MIN && max == i64::MAX) || values.iter().fold(true, within)
 }
 
 /// A key's components: each ends in `00 00`, and a `00` byte within one is followed by `FF`.

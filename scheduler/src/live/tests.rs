@@ -32,8 +32,8 @@ fn run(view: &mut LiveView, records: &[&[i64]]) -> Vec<Vec<(i64, u32, i128, i128
     let publisher = PublisherId::new("p").unwrap();
     let (mut w, mut sequence) = (Watermark::default(), 0);
     let feed = |times: &&[i64]| {
-        let mut seen = Vec::new();
-        w.observe(&publisher, times, |met| seen.push(met));
+        let mut seen = vec![ON_TIME; times.len()];
+        w.observe(&publisher, times, |row, met| seen[row] = met);
         let first = sequence;
         sequence += times.len() as u64;
         let ticks = Ticks {

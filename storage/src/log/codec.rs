@@ -44,7 +44,7 @@ pub(super) fn encode(record: &LogRecord, out: &mut Vec<u8>) {
             put_head(stream, *ts_recv_ns, out);
             put_ticks(ticks, out);
             put_count(rejected.len(), out);
-            pack(rejected.iter().map(|row| row.sequence.cast_signed()), out);
+            pack(rejected, |row| row.sequence.cast_signed(), out);
             out.extend(rejected.iter().map(|row| row.reason as u8));
         }
         LogRecord::Joined { stream, publisher, ts_recv_ns } => {
@@ -115,19 +115,28 @@ fn put_ticks(ticks: &Ticks, out: &mut Vec<u8>) {
     put_text(ticks.publishers[0].as_str(), out);
     put_count(rows, out);
 
-    let (used, codes) = used_keys(&ticks.key, ticks.keys.len());
-    put_count(used.len(), out);
-    for code in used {
-        let bytes = ticks.keys[code as usize].as_bytes();
+    let put_key = |key: &Key, out: &mut Vec<u8>| {
         // Key::LEN_MAX is 4096.
-        out.extend_from_slice(&(bytes.len() as u16).to_le_bytes());
-        out.extend_from_slice(bytes);
-    }
+        out.extend_from_slice(&(key.as_bytes().len() as u16).to_le_bytes());
+        out.extend_from_slice(key.as_bytes());
+    };
+    let compacted;
+    let codes: &[u32] = if is_compact(&ticks.key, ticks.keys.len()) {
+        put_count(ticks.keys.len(), out);
+        ticks.keys.iter().for_each(|key| put_key(key, out));
+        &ticks.key
+    } else {
+        let (used, codes) = used_keys(&ticks.key, ticks.keys.len());
+        put_count(used.len(), out);
+        used.iter().for_each(|&code| put_key(&ticks.keys[code as usize], out));
+        compacted = codes;
+        &compacted
+    };
     let lengths = [ticks.key.len(), ticks.sequence.len()];
     assert_eq!(lengths, [rows; 2], "the columns of ticks have equal length");
-    pack(codes.iter().map(|&code| i64::from(code)), out);
-    pack(ticks.ts_event.iter().copied(), out);
-    pack(ticks.sequence.iter().map(|sequence| sequence.cast_signed()), out);
+    pack(codes, |code| code.into(), out);
+    pack(&ticks.ts_event, |ts| ts, out);
+    pack(&ticks.sequence, u64::cast_signed, out);
 
     put_count(ticks.values.len(), out);
     for column in &ticks.values {
@@ -147,7 +156,7 @@ fn put_ticks(ticks: &Ticks, out: &mut Vec<u8>) {
             }
             None => out.push(0),
         }
-        pack(column.values.iter().copied(), out);
+        pack(&column.values, |value| value, out);
     }
 
     let late: Vec<u32> = match &ticks.seen {
@@ -155,8 +164,8 @@ fn put_ticks(ticks: &Ticks, out: &mut Vec<u8>) {
         None => Vec::new(),
     };
     put_count(late.len(), out);
-    pack(late.iter().map(|&row| i64::from(row)), out);
-    pack(late.iter().map(|&row| ticks.seen_of(row as usize)), out);
+    pack(&late, |row| row.into(), out);
+    pack(&late, |row| ticks.seen_of(row as usize), out);
 }
 
 fn get_ticks(input: &mut Input<'_>) -> Result<Ticks, Malformed> {
@@ -219,6 +228,20 @@ fn unpack_bounded(input: &mut Input<'_>, count: usize, end: usize) -> Result<Vec
         _ => Err(Malformed("a code lies outside its table")),
     });
     codes.collect()
+}
+
+/// Whether every entry of a table occurs, in order of first appearance: as decoded frames have it.
+fn is_compact(codes: &[u32], table: usize) -> bool {
+    let mut next = 0;
+    for &code in codes {
+        if code >= next {
+            if code > next {
+                return false;
+            }
+            next += 1;
+        }
+    }
+    next as usize == table
 }
 
 /// The codes that occur, in order of first appearance, and each row's index among them. A

@@ -8,37 +8,34 @@ use super::codec::{Input, Malformed};
 /// Offsets are taken between neighbours.
 const DELTA: u8 = 0x80;
 
-/// Appends `values`; their count is not part of it.
-pub(super) fn pack(values: impl Iterator<Item = i64> + Clone, out: &mut Vec<u8>) {
-    let Some(first) = values.clone().next() else { return };
+/// Appends what `of` gives for `items`; their count is not part of it.
+pub(super) fn pack<T: Copy>(items: &[T], of: impl Fn(T) -> i64, out: &mut Vec<u8>) {
+    let Some(&first) = items.first() else { return };
+    let first = of(first);
     let (mut least, mut greatest) = (first, first);
+    for &item in items {
+        least = least.min(of(item));
+        greatest = greatest.max(of(item));
+    }
+    let pairs = || items.iter().zip(&items[1..]);
+    let delta_of = |(&before, &item): (&T, &T)| of(item).wrapping_sub(of(before));
     let (mut delta_least, mut delta_greatest) = (i64::MAX, i64::MIN);
-    let mut previous = first;
-    for value in values.clone().skip(1) {
-        least = least.min(value);
-        greatest = greatest.max(value);
-        let delta = value.wrapping_sub(previous);
-        delta_least = delta_least.min(delta);
-        delta_greatest = delta_greatest.max(delta);
-        previous = value;
+    for pair in pairs() {
+        delta_least = delta_least.min(delta_of(pair));
+        delta_greatest = delta_greatest.max(delta_of(pair));
     }
     let straight = width(least, greatest);
-    let delta = if delta_least > delta_greatest { 8 } else { width(delta_least, delta_greatest) };
+    let delta = if items.len() == 1 { 8 } else { width(delta_least, delta_greatest) };
     if delta < straight {
         out.push(DELTA | delta as u8);
         out.extend_from_slice(&delta_least.to_le_bytes());
         out.extend_from_slice(&first.to_le_bytes());
-        let mut previous = first;
-        let deltas = values.skip(1).map(|value| {
-            let offset = value.wrapping_sub(previous).wrapping_sub(delta_least);
-            previous = value;
-            offset.cast_unsigned()
-        });
+        let deltas = pairs().map(|pair| delta_of(pair).wrapping_sub(delta_least).cast_unsigned());
         put(deltas, delta, out);
     } else {
         out.push(straight as u8);
         out.extend_from_slice(&least.to_le_bytes());
-        let offsets = values.map(|value| value.wrapping_sub(least).cast_unsigned());
+        let offsets = items.iter().map(|&item| of(item).wrapping_sub(least).cast_unsigned());
         put(offsets, straight, out);
     }
 }
@@ -79,17 +76,26 @@ fn width(least: i64, greatest: i64) -> usize {
     (64 - span.leading_zeros() as usize).div_ceil(8)
 }
 
-fn put(offsets: impl Iterator<Item = u64>, width: usize, out: &mut Vec<u8>) {
-    if width == 0 {
-        return;
+fn put(offsets: impl ExactSizeIterator<Item = u64>, width: usize, out: &mut Vec<u8>) {
+    /// Of a width known to the compiler, so that the loop is made of whole stores.
+    fn put_wide<const WIDTH: usize>(offsets: impl ExactSizeIterator<Item = u64>, out: &mut [u8]) {
+        for (bytes, offset) in out.as_chunks_mut::<WIDTH>().0.iter_mut().zip(offsets) {
+            bytes.copy_from_slice(&offset.to_le_bytes()[..WIDTH]);
+        }
     }
-    let (least, _) = offsets.size_hint();
-    out.reserve(least * width + 8);
-    for offset in offsets {
-        // Eight bytes are written and the surplus cut again: one store instead of a loop.
-        let end = out.len() + width;
-        out.extend_from_slice(&offset.to_le_bytes());
-        out.truncate(end);
+    let start = out.len();
+    out.resize(start + offsets.len() * width, 0);
+    let out = &mut out[start..];
+    match width {
+        0 => {}
+        1 => put_wide::<1>(offsets, out),
+        2 => put_wide::<2>(offsets, out),
+        3 => put_wide::<3>(offsets, out),
+        4 => put_wide::<4>(offsets, out),
+        5 => put_wide::<5>(offsets, out),
+        6 => put_wide::<6>(offsets, out),
+        7 => put_wide::<7>(offsets, out),
+        _ => put_wide::<8>(offsets, out),
     }
 }
 

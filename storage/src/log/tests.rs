@@ -386,7 +386,7 @@ proptest::proptest! {
         )
     ) {
         let mut bytes = Vec::new();
-        pack(values.iter().copied(), &mut bytes);
+        pack(&values, |value| value, &mut bytes);
         let mut input = codec::Input::new(&bytes);
         proptest::prop_assert_eq!(unpack(&mut input, values.len()).unwrap(), values);
         proptest::prop_assert!(input.bytes(0).is_ok() && input.bytes(1).is_err());

@@ -33,7 +33,7 @@ fn window(start: i64, version: u32, count: i128) -> RecordedWindow {
         version,
         values: vec![Value::Integer(count)],
     };
-    RecordedWindow { row, reason: "closed".to_owned() }
+    RecordedWindow { row, reason: "closed".into() }
 }
 
 fn files_below(path: &Path) -> Vec<PathBuf> {

@@ -1,6 +1,7 @@
 //! Column chunks of a row group, encoded straight from columns: what a general writer would find
 //! out value by value (texts that repeat, what is null) is known here by runs.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use parquet::basic::{BoundaryOrder, Compression, Encoding, PageType, Type};
 use parquet::column::page::{CompressedPage, Page as DataPage, PageWriteSpec, PageWriter};
 use parquet::column::writer::ColumnCloseResult;
-use parquet::data_type::ByteArray;
+use parquet::data_type::{ByteArray, FixedLenByteArray};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{
     ColumnChunkMetaData, ColumnIndexBuilder, OffsetIndexBuilder, PageEncodingStats,
@@ -36,6 +37,12 @@ pub(crate) enum Column<'a> {
     },
     /// Texts, none null, as runs that hold all rows.
     Texts(Vec<Run<'a>>),
+    /// Unsigned integers of 32 bits, none null.
+    Small(&'a [u32]),
+    /// Decimals of this many bytes, which may be null. A null row's value is not looked at.
+    Decimals { values: &'a [i128], nulls: &'a NullBuffer, width: usize },
+    /// Floats, none of them NaN, which may be null. A null row's value is not looked at.
+    Floats { values: &'a [f64], nulls: &'a NullBuffer },
 }
 
 /// Rows that follow each other and have the same text.
@@ -80,6 +87,36 @@ pub(super) fn encode(
         Column::Texts(runs) => {
             let bounds = writing.texts(runs, pages)?;
             (bounds.of_texts(), Encoding::RLE_DICTIONARY)
+        }
+        Column::Small(values) => {
+            let mut bounds = Bounds::default();
+            for page in pages {
+                let put = |value: u32, out: &mut Vec<u8>| {
+                    out.extend_from_slice(&value.to_le_bytes());
+                };
+                bounds.pages.push(writing.plain(values, None, page, |value| value, put)?);
+            }
+            (bounds.of_small(), Encoding::PLAIN)
+        }
+        Column::Decimals { values, nulls, width } => {
+            let mut bounds = Bounds::default();
+            for page in pages {
+                let put = |value: i128, out: &mut Vec<u8>| {
+                    out.extend_from_slice(&value.to_be_bytes()[16 - width..]);
+                };
+                bounds.pages.push(writing.plain(values, Some(nulls), page, |value| value, put)?);
+            }
+            (bounds.of_decimals(*width), Encoding::PLAIN)
+        }
+        Column::Floats { values, nulls } => {
+            let mut bounds = Bounds::default();
+            for page in pages {
+                let put = |value: f64, out: &mut Vec<u8>| {
+                    out.extend_from_slice(&value.to_le_bytes());
+                };
+                bounds.pages.push(writing.plain(values, Some(nulls), page, Total, put)?);
+            }
+            (bounds.of_floats(), Encoding::PLAIN)
         }
     };
     writing.finish(descr, rows, bounds, encoding)
@@ -172,6 +209,84 @@ impl Bounds<&str> {
     }
 }
 
+impl Bounds<u32> {
+    fn of_small(self) -> Indexed {
+        let (least, greatest) = self.ends();
+        let (least, greatest) = (least.map(u32::cast_signed), greatest.map(u32::cast_signed));
+        let statistics = ValueStatistics::new(least, greatest, None, Some(0), false);
+        Indexed {
+            pages: self.bytes(|value| value.to_le_bytes().to_vec()),
+            order: self.order(),
+            statistics: statistics.with_backwards_compatible_min_max(false).into(),
+            physical: Type::INT32,
+        }
+    }
+}
+
+impl Bounds<i128> {
+    fn of_decimals(self, width: usize) -> Indexed {
+        let bytes = |value: i128| value.to_be_bytes()[16 - width..].to_vec();
+        let (least, greatest) = self.ends();
+        let fixed = |value: i128| FixedLenByteArray::from(bytes(value));
+        let (least, greatest) = (least.map(fixed), greatest.map(fixed));
+        let statistics = ValueStatistics::new(least, greatest, None, Some(self.nulls()), false);
+        Indexed {
+            pages: self.bytes(bytes),
+            order: self.order(),
+            statistics: statistics.with_backwards_compatible_min_max(true).into(),
+            physical: Type::FIXED_LEN_BYTE_ARRAY,
+        }
+    }
+}
+
+impl Bounds<Total> {
+    fn of_floats(self) -> Indexed {
+        let (least, greatest) = self.ends();
+        // Both zeros are one value to readers, so a zero that bounds is the farther one.
+        let least = least.map(|Total(least)| if least == 0.0 { -0.0 } else { least });
+        let greatest = greatest.map(|Total(greatest)| if greatest == 0.0 { 0.0 } else { greatest });
+        let statistics = ValueStatistics::new(least, greatest, None, Some(self.nulls()), false);
+        let bytes = |value: f64| value.to_le_bytes().to_vec();
+        let page = |page: &PageBounds<Total>| PageBounds {
+            values: page.values.map(|(Total(least), Total(greatest))| {
+                let zero = |value: f64, zero: f64| if value == 0.0 { zero } else { value };
+                (bytes(zero(least, -0.0)), bytes(zero(greatest, 0.0)))
+            }),
+            nulls: page.nulls,
+        };
+        Indexed {
+            pages: self.pages.iter().map(page).collect(),
+            order: self.order(),
+            statistics: statistics.with_backwards_compatible_min_max(true).into(),
+            physical: Type::DOUBLE,
+        }
+    }
+}
+
+/// A float in the order of floats, none of them NaN.
+#[derive(Clone, Copy)]
+struct Total(f64);
+
+impl Ord for Total {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}
+
+impl PartialOrd for Total {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Total {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Total {}
+
 /// What makes unsigned integers compare as signed ones do.
 fn flipped(unsigned: bool) -> i64 {
     if unsigned { i64::MIN } else { 0 }
@@ -218,6 +333,36 @@ impl Writing {
         };
         self.data_page(out, rows.len(), Encoding::DELTA_BINARY_PACKED)?;
         Ok(bounds)
+    }
+
+    /// Values as they are; `nulls` where some may be null.
+    fn plain<T: Copy, B: Ord + Copy>(
+        &mut self,
+        values: &[T],
+        nulls: Option<&NullBuffer>,
+        rows: Range<usize>,
+        bound: impl Fn(T) -> B,
+        put: impl Fn(T, &mut Vec<u8>),
+    ) -> Result<PageBounds<B>, ParquetError> {
+        let mut out = Vec::with_capacity(size_of::<T>() * rows.len());
+        let nulls = nulls.map(|nulls| nulls.slice(rows.start, rows.len()));
+        let values = &values[rows.clone()];
+        let mut bounds: Option<(B, B)> = None;
+        let mut add = |value: T, out: &mut Vec<u8>| {
+            let at = bound(value);
+            let (least, greatest) = bounds.get_or_insert((at, at));
+            (*least, *greatest) = ((*least).min(at), (*greatest).max(at));
+            put(value, out);
+        };
+        match &nulls {
+            Some(nulls) => {
+                encode::levels(valid_runs(nulls), &mut out);
+                nulls.valid_indices().for_each(|row| add(values[row], &mut out));
+            }
+            None => values.iter().for_each(|&value| add(value, &mut out)),
+        }
+        self.data_page(out, rows.len(), Encoding::PLAIN)?;
+        Ok(PageBounds { values: bounds, nulls: nulls.map_or(0, |nulls| nulls.null_count()) })
     }
 
     fn texts<'a>(

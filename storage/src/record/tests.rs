@@ -32,7 +32,7 @@ fn schema(keys: &[&str]) -> ResultSchema {
 fn window(key: Key, start: i64, version: u32, values: [Value; 5]) -> RecordedWindow {
     let window_end = start.saturating_add(10);
     let row = WindowRow { key, window_start: start, window_end, version, values: values.into() };
-    RecordedWindow { row, reason: "late".to_owned() }
+    RecordedWindow { row, reason: "late".into() }
 }
 
 fn values() -> Vec<[Value; 5]> {

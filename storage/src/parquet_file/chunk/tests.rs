@@ -4,17 +4,21 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray, UInt64Array};
+use arrow_array::{
+    ArrayRef, Decimal128Array, Float64Array, Int64Array, RecordBatch, StringArray, UInt32Array,
+    UInt64Array,
+};
 use arrow_buffer::{NullBuffer, ScalarBuffer};
 use arrow_schema::{DataType, Field, Schema};
 use parquet::arrow::arrow_reader::{
     ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
 };
+use parquet::basic::Encoding;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
 use parquet::file::page_index::column_index::ColumnIndexMetaData;
 use parquet::file::properties::WriterProperties;
 
-use super::super::{RowGroup, stage, stage_columns};
+use super::super::{RowGroup, stage_columns, writer};
 use super::{Column, Run};
 use crate::fixtures::Random;
 
@@ -25,6 +29,9 @@ struct Rows {
     unsigned: Vec<i64>,
     optional: (Vec<i64>, NullBuffer),
     texts: Vec<&'static str>,
+    small: Vec<u32>,
+    decimals: (Vec<i128>, NullBuffer),
+    floats: (Vec<f64>, NullBuffer),
 }
 
 /// Every width of deltas, runs of every length, pages that are all null and all valid.
@@ -43,7 +50,7 @@ fn rows(rows: usize, seed: u64) -> Rows {
         2 => random.below(2) == 0,
         _ => row % 37 < 20,
     });
-    let valid = valid.collect::<Vec<bool>>().into();
+    let valid_runs = valid.collect::<Vec<bool>>().into();
     let names = ["", "a", "b", "ba", "long enough to be no accident", "ü", "\0"];
     let mut texts = Vec::new();
     while texts.len() < rows {
@@ -52,7 +59,25 @@ fn rows(rows: usize, seed: u64) -> Rows {
         let name = names[random.below(names.len() as u64) as usize];
         texts.extend(std::iter::repeat_n(name, len));
     }
-    Rows { plain, unsigned, optional: (optional, valid), texts }
+    let valid = |random: &mut Random| {
+        NullBuffer::from((0..rows).map(|_| random.below(5) > 0).collect::<Vec<_>>())
+    };
+    let decimals = (0..rows).map(|_| i128::from(random.next().cast_signed()) * 10).collect();
+    let floats = (0..rows).map(|_| match random.below(8) {
+        0 => 0.0,
+        1 => f64::INFINITY,
+        draw => (draw.cast_signed() - 4) as f64 / 3.0,
+    });
+    let floats = floats.collect();
+    Rows {
+        plain,
+        unsigned,
+        optional: (optional, valid_runs),
+        texts,
+        small: (0..rows).map(|_| random.next() as u32).collect(),
+        decimals: (decimals, valid(&mut random)),
+        floats: (floats, valid(&mut random)),
+    }
 }
 
 fn schema() -> Arc<Schema> {
@@ -61,6 +86,9 @@ fn schema() -> Arc<Schema> {
         Field::new("unsigned", DataType::UInt64, false),
         Field::new("optional", DataType::Int64, true),
         Field::new("text", DataType::Utf8, false),
+        Field::new("small", DataType::UInt32, false),
+        Field::new("decimal", DataType::Decimal128(20, 3), true),
+        Field::new("float", DataType::Float64, true),
     ]))
 }
 
@@ -79,6 +107,9 @@ fn columns(rows: &Rows) -> RowGroup<'_> {
             integers(&rows.unsigned, None, true),
             integers(&rows.optional.0, Some(&rows.optional.1), false),
             Column::Texts(runs.map(|run| Run { text: run[0], rows: run.len() }).collect()),
+            Column::Small(&rows.small),
+            Column::Decimals { values: &rows.decimals.0, nulls: &rows.decimals.1, width: 9 },
+            Column::Floats { values: &rows.floats.0, nulls: &rows.floats.1 },
         ],
     }
 }
@@ -86,11 +117,16 @@ fn columns(rows: &Rows) -> RowGroup<'_> {
 fn batch(rows: &Rows) -> RecordBatch {
     let unsigned = rows.unsigned.iter().map(|value| value.cast_unsigned());
     let (values, valid) = &rows.optional;
+    let decimals =
+        Decimal128Array::new(rows.decimals.0.clone().into(), Some(rows.decimals.1.clone()));
     let columns: Vec<ArrayRef> = vec![
         Arc::new(Int64Array::from(rows.plain.clone())),
         Arc::new(UInt64Array::from_iter_values(unsigned)),
         Arc::new(Int64Array::new(ScalarBuffer::from(values.clone()), Some(valid.clone()))),
         Arc::new(StringArray::from_iter_values(&rows.texts)),
+        Arc::new(UInt32Array::from(rows.small.clone())),
+        Arc::new(decimals.with_precision_and_scale(20, 3).unwrap()),
+        Arc::new(Float64Array::new(rows.floats.0.clone().into(), Some(rows.floats.1.clone()))),
     ];
     RecordBatch::try_new(schema(), columns).unwrap()
 }
@@ -130,20 +166,23 @@ fn columns_are_written_as_the_general_writer_would() {
         let (ours, stored) = ours.unwrap();
         assert_eq!(stored.rows, len as u64);
         ours.put_in_place().unwrap();
-        let theirs = stage(
-            folder.path(),
-            format!("theirs-{len}"),
-            schema(),
-            properties(),
-            Vec::new(),
-            [Ok(batch(&rows))],
+        let path = folder.path().join(format!("theirs-{len}"));
+        let file = File::create(&path).unwrap();
+        let properties = ["plain", "unsigned", "optional"].into_iter().fold(
+            properties().set_dictionary_enabled(false),
+            |properties, column| {
+                properties.set_column_encoding(column.into(), Encoding::DELTA_BINARY_PACKED)
+            },
         );
-        theirs.unwrap().0.put_in_place().unwrap();
+        let properties = properties.set_column_dictionary_enabled("text".into(), true);
+        let mut theirs = writer(&path, file, schema(), properties, Vec::new()).unwrap();
+        theirs.write(&batch(&rows)).unwrap();
+        theirs.close().unwrap();
         let (ours, our_metadata) = open(&folder.path().join(format!("ours-{len}")));
         let (theirs, their_metadata) = open(&folder.path().join(format!("theirs-{len}")));
         assert_eq!(ours, theirs);
         assert_eq!(ours.num_rows(), len);
-        for column in 0..4 {
+        for column in 0..7 {
             let (our, their) = (
                 our_metadata.row_group(0).column(column),
                 their_metadata.row_group(0).column(column),
@@ -158,6 +197,15 @@ fn columns_are_written_as_the_general_writer_would() {
                         index.max_value(page).copied()
                     ),
                     ColumnIndexMetaData::BYTE_ARRAY(index) => {
+                        format!("{:?} {:?}", index.min_value(page), index.max_value(page))
+                    }
+                    ColumnIndexMetaData::INT32(index) => {
+                        format!("{:?} {:?}", index.min_value(page), index.max_value(page))
+                    }
+                    ColumnIndexMetaData::DOUBLE(index) => {
+                        format!("{:?} {:?}", index.min_value(page), index.max_value(page))
+                    }
+                    ColumnIndexMetaData::FIXED_LEN_BYTE_ARRAY(index) => {
                         format!("{:?} {:?}", index.min_value(page), index.max_value(page))
                     }
                     other => panic!("no column is of this type: {other:?}"),
