@@ -4,6 +4,7 @@ mod access;
 mod connect;
 mod history;
 mod ingest;
+mod live;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ pub use self::access::{
 pub use self::connect::{ConnectArgs, ServiceArgs};
 pub use self::history::{CompactArgs, ExplainArgs, ImportArgs, InputArgs, ScanArgs, VerifyArgs};
 pub use self::ingest::{DEFAULT_MEMORY, IngestArgs};
+pub use self::live::{LiveBenchArgs, PacedRate};
 
 /// Market and sensor analytics, live over QUIC and over Parquet history, equal bit for bit.
 ///
@@ -70,7 +72,7 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Compare what live published with a scan of history, window by window
     Verify(VerifyArgs),
-    /// Measure engines, batch sizes and scans on this machine
+    /// Measure engines, batch sizes, scans and the live path on this machine
     Bench(BenchArgs),
     /// List the adapters of this machine, what they offer and which would be used
     Devices(DevicesArgs),
@@ -226,6 +228,7 @@ pub struct TailArgs {
 
 /// `isotick bench`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 #[command(after_help = "\
 Ticks are made from a seed: the same on every machine. Every figure comes with the hash of its
 result; the exit code is 1 when two engines or variants disagree on the same ticks.
@@ -233,12 +236,17 @@ result; the exit code is 1 when two engines or variants disagree on the same tic
   kernels   ticks in memory to finished windows on one thread: rows, keys, skew, order, engine
   batches   one batch at a time: p50 and p99, and from how many rows on which engine is faster
   scan      a stored market: reading and reducing it, against reading it alone
+  live      publisher, service and subscriber over QUIC: ticks a second, latency (not in `all`)
 
 Examples:
   isotick bench --quick
+  isotick bench live
   isotick bench kernels --rows 1000000 64000000 --keys 1 1000 100000
   isotick bench all --engine gpu --json gpu.json")]
 pub struct BenchArgs {
+    /// The live path
+    #[command(subcommand)]
+    pub other: Option<OtherBench>,
     /// What to measure
     #[arg(default_value = "all")]
     pub what: BenchKind,
@@ -263,6 +271,13 @@ pub struct BenchArgs {
     /// Write all figures to this file as well, with machine, driver and date
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+}
+
+/// Benches with settings of their own.
+#[derive(Debug, Subcommand)]
+pub enum OtherBench {
+    /// Measure publisher, service and subscriber together, over QUIC
+    Live(LiveBenchArgs),
 }
 
 /// A part of the benches.

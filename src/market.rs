@@ -34,6 +34,7 @@ pub struct Market {
     prices: Vec<i64>,
     publisher: PublisherId,
     clock_ns: i64,
+    gap_ns_mean: u64,
     sequence: u64,
 }
 
@@ -66,9 +67,15 @@ impl Market {
             prices,
             publisher: PublisherId::new(&format!("market-{seed}")).expect("a short name"),
             clock_ns: START_NS,
+            gap_ns_mean: GAP_NS_MEAN,
             sequence: 0,
             random,
         }
+    }
+
+    /// The same market at another mean distance between ticks, at least 1 ns.
+    pub fn with_gap(self, gap_ns_mean: u64) -> Self {
+        Self { gap_ns_mean: gap_ns_mean.max(1), ..self }
     }
 
     /// Who publishes these ticks.
@@ -84,7 +91,7 @@ impl Market {
             (Vec::with_capacity(rows), Vec::with_capacity(rows), Vec::with_capacity(rows));
         let mut side_known = Vec::with_capacity(rows);
         for _ in 0..rows {
-            self.clock_ns += self.random.below(2 * GAP_NS_MEAN) as i64;
+            self.clock_ns += self.random.below(2 * self.gap_ns_mean) as i64;
             let behind = match self.random.below(100) {
                 0 => 1 + self.random.below(DISORDER_NS_MAX) as i64,
                 _ => 0,

@@ -46,3 +46,47 @@ fn every_figure_has_its_rate_and_its_hash() {
         assert_eq!(by("gpu resident"), usize::from(engine == "gpu"));
     }
 }
+
+#[test]
+fn the_live_bench_gets_every_window_right_and_says_how_long_it_took() {
+    let place = Place::new(DEFINITIONS);
+    let run = "bench live --quick --ticks 20000 --rate 20000/s --width 100ms --json live.json \
+               -o windows.csv -- --engine cpu";
+    let printed = place.ok(run).out;
+    assert!(printed.contains("flat out") && printed.contains("closing tick due"), "{printed}");
+    let text = std::fs::read_to_string(place.path("live.json")).expect("it was written");
+    let report: Value = serde_json::from_str(&text).expect("it is JSON");
+    let figures = report["figures"].as_array().expect("figures");
+    assert_eq!(figures.len(), 2);
+    for figure in figures {
+        assert_eq!((&figure["missing"], &figure["wrong"]), (&0.into(), &0.into()), "{figure}");
+        assert!(figure["windows"].as_u64() > Some(1_000), "{figure}");
+        assert!(figure["bytes_per_tick"].as_f64() > Some(1.0), "{figure}");
+        assert_eq!(figure["hash"].as_str().map(str::len), Some(64));
+    }
+    let latency = &figures[1]["latency_ns"];
+    assert_eq!(latency["count"], figures[1]["windows"]);
+    assert!(latency["p50"].as_u64() <= latency["max"].as_u64());
+    let windows = std::fs::read_to_string(place.path("windows.csv")).expect("it was written");
+    assert_eq!(windows.lines().count() as u64, 1 + figures[1]["windows"].as_u64().unwrap());
+    // A service that runs already can be asked again and again: its time goes on.
+    let service = place.serve("data");
+    for _ in 0..2 {
+        let run = format!(
+            "bench live --at {} --view bars --quick --ticks 5000 --rate none --file ticks.csv",
+            service.address
+        );
+        place.write("ticks.csv", ticks_of_a_file());
+        let printed = place.ok(&run).out;
+        assert!(printed.contains("0 missing, 0 wrong"), "{printed}");
+    }
+}
+
+/// A few ticks of two symbols in two windows, one out of order, and one tick that closes them.
+fn ticks_of_a_file() -> String {
+    let mut text = "ts,symbol,price,size\n".to_owned();
+    for (ms, symbol, price) in [(10, "A", 101), (20, "B", 202), (15, "A", 99), (1_100, "A", 103)] {
+        text += &format!("{},{symbol},{price},3\n", crate::program::START_NS + ms * 1_000_000);
+    }
+    text + &format!("{},B,1,1\n", crate::program::START_NS + 9_000_000_000)
+}

@@ -14,28 +14,27 @@ ROOT = HERE.parent.parent
 WORK = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve() / "peers"
 
 
-def interpreter() -> Path:
-    """The Python of the benchmark's own environment, which is made if it is not there."""
+def interpreter(name: str = "venv", requirements: Path = HERE / "requirements.txt") -> Path:
+    """The Python of an environment below `target/peers`, which is made if it is not there."""
     if sys.version_info < (3, 11):
         sys.exit(f"Python 3.11 or later is needed, this is {sys.version.split()[0]}")
-    requirements = HERE / "requirements.txt"
     stamp = hashlib.sha256(requirements.read_bytes()).hexdigest()
-    folder = WORK / "venv"
+    folder = WORK / name
     python = folder / "bin" / "python"
     marker = folder / "requirements.sha256"
     if python.exists() and marker.exists() and marker.read_text() == stamp:
         return python
-    print(f"installing the peers into {folder}", file=sys.stderr)
+    print(f"installing {requirements.relative_to(HERE)} into {folder}", file=sys.stderr)
     venv.create(folder, clear=True, with_pip=True)
     install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*install, "--only-binary", ":all:", "--requirement", str(requirements)], check=True)
+    subprocess.run([*install, "--prefer-binary", "--requirement", str(requirements)], check=True)
     marker.write_text(stamp)
     return python
 
 
-def enter(script: Path) -> None:
-    """Starts `script` again in the environment, unless this is it already."""
-    python = interpreter()
+def enter(script: Path, name: str = "venv", requirements: Path = HERE / "requirements.txt") -> None:
+    """Starts `script` again in an environment, unless this is it already."""
+    python = interpreter(name, requirements)
     if Path(sys.prefix).resolve() != python.parent.parent.resolve():
         os.execv(python, [str(python), "-B", str(script), *sys.argv[1:]])
 

@@ -126,7 +126,7 @@ class Market:
         codes = np.searchsorted(self.bounds, rng.random(rows), side="right").astype(np.int16)
         np.minimum(codes, SYMBOLS - 1, out=codes)
         chunk["code"] = codes
-        chunk["price"] = self._prices(codes, rng.integers(-PRICE_STEP, PRICE_STEP + 1, rows))
+        chunk["price"] = self.prices(codes, rng.integers(-PRICE_STEP, PRICE_STEP + 1, rows))
         chunk["size"] = self.sizes[rng.integers(0, 65_536, rows, dtype=np.uint16)]
         chunk["side"] = rng.integers(0, 2, rows, dtype=np.int8) * 2 - 1
 
@@ -140,7 +140,7 @@ class Market:
         self.late_rows += int(np.count_nonzero(chunk["ts"] < np.maximum.accumulate(chunk["ts"])))
         return chunk
 
-    def _prices(self, codes: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    def prices(self, codes: np.ndarray, steps: np.ndarray) -> np.ndarray:
         """Each symbol's walk, carried on from the chunk before."""
         order = np.argsort(codes, kind="stable")
         sums = np.cumsum(steps[order])

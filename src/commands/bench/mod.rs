@@ -3,6 +3,7 @@
 mod batches;
 mod figure;
 mod kernels;
+mod live;
 mod scan;
 
 use std::num::NonZeroUsize;
@@ -18,11 +19,14 @@ use isotick_model::{StreamSchema, time};
 use serde_json::json;
 
 use self::figure::Figures;
-use crate::cli::{BenchArgs, BenchKind, EngineChoice};
+use crate::cli::{BenchArgs, BenchKind, EngineChoice, OtherBench};
 use crate::engines;
 use crate::service::now_ns;
 
 pub fn run(args: BenchArgs) -> Result<ExitCode> {
+    if let Some(OtherBench::Live(args)) = args.other {
+        return live::run(&args);
+    }
     let mut bench = Bench::open(&args)?;
     println!("{}", bench.machine());
     let wanted = |kind| args.what == BenchKind::All || args.what == kind;

@@ -1,0 +1,1 @@
+"""The live benchmark's parts; `live.py` is its command."""
