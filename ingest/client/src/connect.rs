@@ -258,7 +258,8 @@ fn client_config(tls: QuicClientConfig) -> ClientConfig {
         .congestion_controller_factory(Arc::new(congestion))
         .mtu_discovery_config(Some(mtu))
         .datagram_send_buffer_size(DATAGRAM_BUFFER_BYTES)
-        .datagram_receive_buffer_size(None);
+        // None are wanted, but without room for one none can be sent either.
+        .datagram_receive_buffer_size(Some(1));
     let mut config = ClientConfig::new(Arc::new(tls));
     config.transport_config(Arc::new(transport));
     config

@@ -215,6 +215,15 @@ pub enum ClientError {
         /// The view.
         view: String,
     },
+    /// Rows cannot be sent as datagrams.
+    #[error(
+        "the session with {address} takes no datagrams: ask for them when connecting, from a \
+         service that takes them"
+    )]
+    NoDatagrams {
+        /// Where.
+        address: SocketAddr,
+    },
     /// The ticks cannot be sent.
     #[error("these ticks cannot be sent")]
     Encode(#[from] EncodeError),

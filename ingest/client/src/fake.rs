@@ -302,6 +302,10 @@ async fn take_frames(
             },
             _ => None,
         };
+        if let Some(Some(_)) = finished {
+            // Datagrams that have arrived are read by another task.
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
         let ack = {
             let mut kept = kept.lock().unwrap();
             if let Some(Some(rows)) = finished {

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod connect;
+mod datagrams;
 pub mod error;
 #[cfg(test)]
 mod fake;

@@ -6,12 +6,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use isotick_model::{PublisherId, Rejected, Ticks};
 use isotick_wire::frame::Encoder;
-use isotick_wire::{Ack, Control, EncodeError, HelloReply, Kind, Role, message};
+use isotick_wire::{Ack, Control, EncodeError, HelloReply, Kind, Role, datagram, message};
+use quinn::SendDatagramError;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::connect::{Inbox, Link, Options, Peer};
+use crate::datagrams::Datagrams;
 use crate::error::ClientError;
+
+/// How long the last datagrams are given to arrive before the service is told that they were.
+const LAST_DATAGRAMS: Duration = Duration::from_millis(200);
 
 /// How far rows have come at the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +47,8 @@ pub struct Publisher {
     link: Sending,
     encoder: Encoder,
     frame_rows: usize,
+    /// Where rows may be sent as datagrams.
+    datagrams: Option<Datagrams>,
     acks: watch::Receiver<Ack>,
     /// Reads what the service says; ends with the last ack or with why there is none.
     reader: Option<JoinHandle<Result<Ack, ClientError>>>,
@@ -68,16 +75,41 @@ impl Publisher {
         publisher: &PublisherId,
         options: &Options,
     ) -> Result<(Self, HelloReply), ClientError> {
-        let role =
-            Role::Publish { stream: stream.into(), publisher: publisher.clone(), datagrams: false };
+        Self::let_in(address, stream, publisher, false, options).await
+    }
+
+    /// The same, and rows may be sent with [`send_lossy`](Self::send_lossy) too.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    pub async fn connect_lossy(
+        address: &str,
+        stream: &str,
+        publisher: &PublisherId,
+        options: &Options,
+    ) -> Result<(Self, HelloReply), ClientError> {
+        Self::let_in(address, stream, publisher, true, options).await
+    }
+
+    async fn let_in(
+        address: &str,
+        stream: &str,
+        publisher: &PublisherId,
+        datagrams: bool,
+        options: &Options,
+    ) -> Result<(Self, HelloReply), ClientError> {
+        let role = Role::Publish { stream: stream.into(), publisher: publisher.clone(), datagrams };
         let mut link = Link::open(address, role, options).await?;
         let Control::HelloReply(reply) = link.recv.answer(options.timeout).await? else {
             return Err(link.recv.unexpected());
         };
         let (sender, acks) = watch::channel(reply.ack);
+        let buffer_bytes = link.connection.datagram_send_buffer_space();
         let publisher = Self {
             encoder: Encoder::default(),
             frame_rows: options.frame_rows.clamp(1, 32_768),
+            datagrams: datagrams.then(|| Datagrams::new(reply.session, buffer_bytes)),
             acks,
             reader: Some(tokio::spawn(read(link.recv, sender))),
             peer: link.peer,
@@ -113,6 +145,61 @@ impl Publisher {
             let mut bytes = Vec::new();
             self.put(ticks, start..end, now, &mut bytes)?;
             self.send_message(bytes.into()).await?;
+            (start, rejected) = (end, later);
+        }
+        Ok(())
+    }
+
+    /// Sends rows as datagrams, each as many as fit one: what is lost of them on the way is not
+    /// sent again, and does not hold up what comes after it. Waits while the path takes no more.
+    /// A row that fits no datagram goes over the stream.
+    ///
+    /// The rows are as for [`send`](Self::send); giving up waiting loses rows, no more.
+    ///
+    /// # Errors
+    ///
+    /// The session is over; or datagrams were not asked for when it began, or cannot be sent over
+    /// this connection ([`ClientError::NoDatagrams`]).
+    pub async fn send_lossy(
+        &mut self,
+        ticks: &Ticks,
+        rejected: &[Rejected],
+    ) -> Result<(), ClientError> {
+        let address = self.peer.address;
+        let (mut start, mut rejected) = (0, rejected);
+        while start < ticks.len() || !rejected.is_empty() {
+            let connection = self.link.connection.clone();
+            let (Some(datagrams), Some(bytes_max)) =
+                (&mut self.datagrams, connection.max_datagram_size())
+            else {
+                return Err(match connection.close_reason() {
+                    Some(_) => self.ended().await,
+                    None => ClientError::NoDatagrams { address },
+                });
+            };
+            let (end, now) = datagrams.cut(ticks, start, rejected);
+            let (send, later) = rejected.split_at(now);
+            let mut bytes = Vec::with_capacity(bytes_max);
+            datagram::put_session(datagrams.session, &mut bytes);
+            self.encoder.encode(ticks, start..end, send, &mut bytes)?;
+            let rows = end - start + send.len();
+            if !datagrams.fits(rows, bytes.len(), bytes_max) {
+                if rows == 1 {
+                    let row = ticks.take(&(start as u32..end as u32).collect::<Vec<_>>());
+                    self.send(&row, send).await?;
+                    (start, rejected) = (end, later);
+                }
+                continue;
+            }
+            match connection.send_datagram_wait(bytes.into()).await {
+                Ok(()) => (),
+                // The path has become narrower just now.
+                Err(SendDatagramError::TooLarge) => continue,
+                Err(SendDatagramError::ConnectionLost(_)) => return Err(self.ended().await),
+                Err(SendDatagramError::UnsupportedByPeer | SendDatagramError::Disabled) => {
+                    return Err(ClientError::NoDatagrams { address });
+                }
+            }
             (start, rejected) = (end, later);
         }
         Ok(())
@@ -174,9 +261,31 @@ impl Publisher {
     /// # Errors
     ///
     /// The session ended before the service's last ack: send again what is not acknowledged.
-    pub async fn finish(mut self) -> Result<Ack, ClientError> {
+    pub async fn finish(self) -> Result<Ack, ClientError> {
+        self.end(None).await
+    }
+
+    /// The same after datagrams: says how many rows were numbered, from 0 on. Those of them that
+    /// did not arrive are then counted as lost, and no longer waited for.
+    ///
+    /// # Errors
+    ///
+    /// As [`finish`](Self::finish).
+    pub async fn finish_lossy(self, rows: u64) -> Result<Ack, ClientError> {
+        // What is said on the stream must not overtake the datagrams before it.
+        let empty = self.datagrams.as_ref().map_or(0, |datagrams| datagrams.buffer_bytes);
+        while self.link.connection.datagram_send_buffer_space() < empty
+            && self.link.connection.close_reason().is_none()
+        {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        tokio::time::sleep(self.link.connection.rtt().min(LAST_DATAGRAMS)).await;
+        self.end(Some(rows)).await
+    }
+
+    async fn end(mut self, rows: Option<u64>) -> Result<Ack, ClientError> {
         let mut bytes = Vec::new();
-        Control::Finish(None).put(&mut bytes)?;
+        Control::Finish(rows).put(&mut bytes)?;
         if self.link.send.write_all(&bytes).await.is_err() {
             return Err(self.ended().await);
         }
@@ -232,3 +341,6 @@ async fn read(mut inbox: Inbox, acks: watch::Sender<Ack>) -> Result<Ack, ClientE
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -473,6 +473,12 @@ impl From<&str> for Subscribe {
     }
 }
 
+impl From<&String> for Subscribe {
+    fn from(view: &String) -> Self {
+        Self::new(view)
+    }
+}
+
 impl SubscribeReply {
     fn to_proto(&self) -> proto::SubscribeReply {
         let columns = self.schema.columns.iter().map(column_to_proto).collect();

@@ -68,7 +68,7 @@ async fn again(
         match Publisher::connect(address, stream, &shared.publisher, options).await {
             Ok((publisher, reply)) => {
                 resume(&mut shared.lock(), shared, &reply)?;
-                acknowledge(shared, reply.ack);
+                acknowledge(shared, reply.ack, backoff);
                 return Ok(publisher);
             }
             Err(again) => error = again,
@@ -93,10 +93,13 @@ fn resume(state: &mut State, shared: &Shared, reply: &HelloReply) -> Result<(), 
     Ok(())
 }
 
-/// Lets go of what is durable.
-fn acknowledge(shared: &Shared, ack: Ack) {
+/// Lets go of what is durable; when that is something, the next error begins anew.
+fn acknowledge(shared: &Shared, ack: Ack, backoff: &mut Backoff) {
     {
         let mut state = shared.lock();
+        if state.frames.front().is_some_and(|frame| frame.first < ack.durable_through) {
+            backoff.progress();
+        }
         while state.frames.front().is_some_and(|frame| frame.end() <= ack.durable_through) {
             let frame = state.frames.pop_front().expect("there is a first one");
             state.frames_bytes -= frame.message.len();
@@ -113,14 +116,8 @@ async fn session(
     backoff: &mut Backoff,
 ) -> Result<Ack, ClientError> {
     let mut acks = publisher.acks();
-    let mut durable = acks.borrow_and_update().durable_through;
-    let mut on_ack = |ack: Ack| {
-        if ack.durable_through > durable {
-            durable = ack.durable_through;
-            backoff.progress();
-        }
-        acknowledge(shared, ack);
-    };
+    let mut on_ack = |ack: Ack| acknowledge(shared, ack, backoff);
+    on_ack(*acks.borrow_and_update());
     loop {
         let alive = match step(shared)? {
             Step::Finish => return publisher.finish().await,

@@ -9,6 +9,11 @@ fn publisher() -> PublisherId {
     PublisherId::new("p").unwrap()
 }
 
+/// A service that is away is tried again soon.
+fn quick() -> Options {
+    Options { timeout: Duration::from_millis(500), ..Options::default() }
+}
+
 fn options() -> WriterOptions {
     let reconnect = Reconnect { wait_first: Duration::from_millis(5), ..Reconnect::default() };
     WriterOptions { batch_rows: 100, reconnect, ..WriterOptions::default() }
@@ -16,9 +21,7 @@ fn options() -> WriterOptions {
 
 async fn writer(service: &Fake, options: WriterOptions) -> TickWriter {
     let address = service.address.to_string();
-    TickWriter::connect(&address, "trades", &publisher(), &Options::default(), options)
-        .await
-        .unwrap()
+    TickWriter::connect(&address, "trades", &publisher(), &quick(), options).await.unwrap()
 }
 
 /// The content of a row, by its number.
@@ -174,7 +177,7 @@ async fn a_name_that_others_use_or_a_service_that_forgot_is_an_error() {
 
     service.kept.lock().unwrap().rows.insert(4, row(4));
     let address = service.address.to_string();
-    let (id, connect) = (publisher(), Options::default());
+    let (id, connect) = (publisher(), quick());
     let gap = TickWriter::connect(&address, "trades", &id, &connect, options()).await;
     assert!(matches!(gap.unwrap_err(), ClientError::Gap { missing: 0, held: 4, .. }));
 }

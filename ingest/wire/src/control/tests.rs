@@ -88,7 +88,7 @@ fn every_message_comes_back_however_the_stream_is_cut() {
 
 #[test]
 fn another_version_is_told_apart_from_garbage() {
-    let hello = proto::Hello { version: 9, ..proto::Hello::default() };
+    let hello = proto::Hello { version: 9, role: None, token: String::new() };
     let control = proto::Control { message: Some(Proto::Hello(hello)) };
     let decoded = Control::decode(&control.encode_to_vec());
     assert!(matches!(decoded, Err(DecodeError::Version { found: 9 })), "{decoded:?}");
