@@ -21,6 +21,7 @@ use isotick_wire::{Hello, Refusal};
 use quinn_proto::Endpoint;
 use rustls::pki_types::CertificateDer;
 
+use crate::access::Granted;
 use crate::certificates::Certificates;
 use crate::error::EdgeError;
 use crate::intake::Intake;
@@ -102,9 +103,10 @@ impl EdgeConfig {
     }
 }
 
-/// Whether who connected, with a token or a certificate, may do what it asks.
+/// Whether who connected, with a token or a certificate, may do what it asks:
+/// [`Gate::check`](crate::Gate::check).
 pub type Admit =
-    dyn Fn(&Hello, Option<&CertificateDer<'static>>) -> Result<(), Refusal> + Send + Sync;
+    dyn Fn(&Hello, Option<&CertificateDer<'static>>) -> Result<Granted, Refusal> + Send + Sync;
 
 /// What the edge asks of others.
 #[derive(Clone)]
@@ -116,7 +118,7 @@ pub struct Hooks {
 impl Default for Hooks {
     /// Everyone may do everything.
     fn default() -> Self {
-        Self { admit: Arc::new(|_, _| Ok(())) }
+        Self { admit: Arc::new(|_, _| Ok(Granted::everything())) }
     }
 }
 

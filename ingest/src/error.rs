@@ -103,12 +103,134 @@ pub enum CertificateError {
         /// The file that is missing.
         path: PathBuf,
     },
+    /// A file that was named holds no certificate or key.
+    #[error("{} holds no valid {what}: {reason}", path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What it should hold.
+        what: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The certificate's time is over.
+    #[error(
+        "the certificate in {} expired at {at}: clients would refuse it; renew it, then start the \
+         service, or send SIGHUP to one that runs",
+        path.display()
+    )]
+    Expired {
+        /// The file.
+        path: PathBuf,
+        /// When, RFC 3339.
+        at: String,
+    },
+    /// The certificate's time has not come.
+    #[error(
+        "the certificate in {} holds from {at} on: clients would refuse it until then; is this \
+         machine's clock right?",
+        path.display()
+    )]
+    NotYetValid {
+        /// The file.
+        path: PathBuf,
+        /// When, RFC 3339.
+        at: String,
+    },
+    /// The certificate names no host.
+    #[error(
+        "the certificate in {} has no subject alternative name: clients check the name that they \
+         connect to against those; have it issued with the service's DNS names or addresses",
+        path.display()
+    )]
+    NoNames {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The key belongs to another certificate.
+    #[error(
+        "the key in {} does not belong to the certificate in {}: give the two of one pair, the \
+         service's own certificate first in its file",
+        key.display(),
+        certificate.display()
+    )]
+    Mismatch {
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+    },
     /// The certificate could not be made.
     #[error("cannot make a development certificate")]
     Generate {
         /// Why.
         source: rcgen::Error,
     },
+}
+
+/// What is wrong with an access file, or with a change to it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AccessError {
+    /// It could not be read or written.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// It holds something that is not right.
+    #[error("{file}:{line}: {message}")]
+    Invalid {
+        /// The file.
+        file: String,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong.
+        message: String,
+    },
+    /// Nothing can be called this.
+    #[error("`{name}` is no name for an entry: {rule}")]
+    Name {
+        /// The name given.
+        name: String,
+        /// What names look like.
+        rule: &'static str,
+    },
+    /// The name is given already.
+    #[error(
+        "`{name}` is in {file} already: choose another name, or `isotick access remove {name}` first"
+    )]
+    Taken {
+        /// The name.
+        name: String,
+        /// The file.
+        file: String,
+    },
+    /// There is no such entry.
+    #[error("`{name}` is not in {file}: `isotick access list` shows who is")]
+    NoSuchEntry {
+        /// The name.
+        name: String,
+        /// The file.
+        file: String,
+    },
+    /// The entry cannot be cut out by its lines.
+    #[error(
+        "`{name}` does not stand as a table of its own in {file}: remove it there with an editor"
+    )]
+    NotATable {
+        /// The name.
+        name: String,
+        /// The file.
+        file: String,
+    },
+    /// No random bytes.
+    #[error("the operating system gives no random bytes: no token can be made")]
+    Random,
 }
 
 /// What the sequencer refuses. Nothing was changed then.

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod access;
 pub mod certificates;
 pub mod edge;
 pub mod error;
@@ -10,9 +11,10 @@ pub mod session;
 pub mod stages;
 pub mod subscriber;
 
+pub use access::{Access, Gate, Granted};
 pub use certificates::Certificates;
 pub use edge::{Counters, Edge, EdgeConfig, Hooks, IoChoice};
-pub use error::{CertificateError, EdgeError, SequencerError};
+pub use error::{AccessError, CertificateError, EdgeError, SequencerError};
 pub use input::{Input, Outlet, Reply, SessionId, Stamps, Subscription, Welcome};
 pub use intake::{Inputs, Intake, Notifier, Permit, intake};
 pub use sequencer::{Accepted, Marks, PublisherStatus, Sequencer, Slot, StreamStatus};

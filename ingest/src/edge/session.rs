@@ -14,6 +14,7 @@ use isotick_wire::{
 use quinn_proto::{Connection, ReadError, ReadableError, StreamId, VarInt, WriteError};
 
 use super::thread::Context;
+use crate::access::Granted;
 use crate::input::{Answer, Input, Outlet, Reply, SessionId, Stamps, unavailable};
 use crate::intake::Permit;
 use crate::session::{Broken, Request, Session};
@@ -65,6 +66,7 @@ enum Phase {
     /// The service was asked.
     Asked {
         publisher: Option<(PublisherId, bool)>,
+        granted: Granted,
         outlet: Outlet,
     },
     Publishing(Publishing),
@@ -223,7 +225,7 @@ impl Driver {
     ) {
         let end = match answer {
             Answer::Welcome(answer) => {
-                let Phase::Asked { publisher, outlet } = &mut self.phase else { return };
+                let Phase::Asked { publisher, granted, outlet } = &mut self.phase else { return };
                 let outlet = outlet.clone();
                 match (answer, publisher.take()) {
                     (Ok(welcome), Some((publisher, takes_datagrams))) => {
@@ -231,7 +233,7 @@ impl Driver {
                         let reply = HelloReply {
                             next_sequence: welcome.next_sequence,
                             held: welcome.held,
-                            definitions: welcome.definitions,
+                            definitions: granted.definitions(welcome.definitions),
                             ack: welcome.ack,
                             session: self.id.0,
                         };
@@ -249,11 +251,11 @@ impl Driver {
                         }
                     }
                     (Ok(_), None) => return,
-                    (Err(refusal), _) => End::Refused(refusal),
+                    (Err(refusal), _) => End::Refused(granted.conceal(refusal)),
                 }
             }
             Answer::Subscription(answer) => {
-                let Phase::Asked { .. } = &self.phase else { return };
+                let Phase::Asked { granted, .. } = &self.phase else { return };
                 match answer {
                     Ok(subscription) => {
                         let reply = SubscribeReply {
@@ -266,11 +268,14 @@ impl Driver {
                             Err(_) => End::Goodbye(unavailable()),
                         }
                     }
-                    Err(refusal) => End::Refused(refusal),
+                    Err(refusal) => End::Refused(granted.conceal(refusal)),
                 }
             }
             Answer::Status(Ok(json)) => End::Answered(Control::StatusReply(json)),
-            Answer::Definitions(Ok(text)) => End::Answered(Control::DefinitionsReply(text)),
+            Answer::Definitions(Ok(text)) => {
+                let Phase::Asked { granted, .. } = &self.phase else { return };
+                End::Answered(Control::DefinitionsReply(granted.definitions(text)))
+            }
             Answer::Status(Err(refusal)) | Answer::Definitions(Err(refusal)) => {
                 End::Refused(refusal)
             }
@@ -380,7 +385,7 @@ impl Driver {
         cx: &mut Context<'_>,
     ) -> Result<(), End> {
         self.began = None;
-        cx.admit(&hello, connection).map_err(End::Refused)?;
+        let granted = cx.admit(&hello, connection).map_err(End::Refused)?;
         let outlet = Outlet::new(self.id, cx.mailbox);
         let session = self.id;
         let mut asked = None;
@@ -402,7 +407,7 @@ impl Driver {
                 Input::Definitions { reply: Reply::new(session, cx.mailbox, Answer::Definitions) }
             }
         };
-        self.phase = Phase::Asked { publisher: asked, outlet };
+        self.phase = Phase::Asked { publisher: asked, granted, outlet };
         cx.intake.push(input).map_err(|_| End::Refused(unavailable()))
     }
 

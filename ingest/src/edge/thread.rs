@@ -23,6 +23,7 @@ use super::io::{Io, Received};
 use super::mailbox::{Forwarded, Mailbox};
 use super::session::{Driven, Driver};
 use super::{EdgeConfig, Hooks, STOPS, SharedCounters};
+use crate::access::Granted;
 use crate::input::SessionId;
 use crate::intake::Intake;
 use crate::stages::Stages;
@@ -72,7 +73,7 @@ impl Context<'_> {
         &self,
         hello: &Hello,
         connection: &quinn_proto::Connection,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Granted, Refusal> {
         let identity = connection.crypto_session().peer_identity();
         let chain = identity.and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
         let certificate = chain.as_deref().and_then(|chain| chain.first());

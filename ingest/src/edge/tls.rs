@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use isotick_wire::ALPN;
 use quinn_proto::crypto::rustls::QuicServerConfig;
 use quinn_proto::{EndpointConfig, MtuDiscoveryConfig, ServerConfig, TransportConfig, VarInt};
 
 use super::EdgeConfig;
 use super::ids::{ConnectionIds, ResetKey};
 use super::io::UDP_PAYLOAD_BYTES_MAX;
-use crate::certificates::Certificates;
+use crate::certificates::{self, Certificates};
 
 /// What a client may have in flight on one stream before it is read.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
@@ -24,12 +23,7 @@ pub(super) fn server_config(
     config: &EdgeConfig,
     certificates: &Certificates,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut tls = rustls::ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_no_client_auth()
-        .with_single_cert(certificates.chain.clone(), certificates.key.clone_key())?;
-    tls.alpn_protocols = vec![ALPN.to_vec()];
+    let tls = certificates::server_tls(certificates)?;
     let tls = QuicServerConfig::try_from(tls)
         .map_err(|error| rustls::Error::General(error.to_string()))?;
     let mut server = ServerConfig::with_crypto(Arc::new(tls));
