@@ -1,5 +1,6 @@
 //! The command line: what can be asked and how it is explained.
 
+mod access;
 mod history;
 mod ingest;
 
@@ -8,6 +9,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use self::access::{
+    AccessAddArgs, AccessArgs, AccessCommand, AccessFileArgs, AccessListArgs, AccessRemoveArgs,
+    ClientAuth, Expiry, SecurityArgs,
+};
 pub use self::history::{CompactArgs, ExplainArgs, ImportArgs, InputArgs, ScanArgs, VerifyArgs};
 pub use self::ingest::{DEFAULT_MEMORY, IngestArgs};
 
@@ -45,6 +50,8 @@ pub enum Command {
     Demo(DemoArgs),
     /// Run the service: take ticks over QUIC, compute views live, store everything
     Serve(ServeArgs),
+    /// Say who may do what: tokens, client certificates and their rights
+    Access(AccessArgs),
     /// Ask a running service for rates, watermarks and every counter
     Status(StatusArgs),
     /// Publish files to a running service, from where it stands
@@ -109,7 +116,16 @@ pub struct DemoArgs {
 #[command(after_help = "\
 The service keeps an append-only log, Parquet history, the live windows and a development
 certificate below DIR. Stop it with Ctrl-C or SIGTERM; after a crash start it again with the same
-folder: it replays the log and goes on where it stood.")]
+folder: it replays the log and goes on where it stood.
+
+On 127.0.0.1 everybody on this machine may do everything until there is an access file. On an
+address that others can reach, `isotick access add` says who may do what first. SIGHUP reads
+certificates and access file again; a broken one changes nothing and is named on standard error.
+
+Examples:
+  isotick serve --data ./data
+  isotick serve --data ./data --listen 0.0.0.0:7400 --cert chain.pem --key key.pem
+  isotick serve --data ./data --client-ca ca.pem --client-auth required")]
 pub struct ServeArgs {
     /// The data folder, made if it is not there
     #[arg(long, value_name = "DIR")]
@@ -127,6 +143,8 @@ pub struct ServeArgs {
     pub definitions: DefinitionArgs,
     #[command(flatten)]
     pub ingest: IngestArgs,
+    #[command(flatten)]
+    pub security: SecurityArgs,
 }
 
 /// `isotick status`.

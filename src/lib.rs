@@ -15,6 +15,7 @@ mod placing;
 mod progress;
 mod publishing;
 mod scanning;
+mod security;
 mod service;
 
 use std::process::ExitCode;

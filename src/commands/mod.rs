@@ -1,5 +1,6 @@
 //! The commands: each is one file, named as the user types it.
 
+mod access;
 mod bench;
 mod compact;
 mod demo;
@@ -25,6 +26,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Demo(args) => demo::run(args),
         Command::Serve(args) => serve::run(args),
+        Command::Access(args) => access::run(args),
         Command::Status(args) => status::run(args),
         Command::Publish(args) => publish::run(args),
         Command::Tail(args) => tail::run(args),

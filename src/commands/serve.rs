@@ -7,6 +7,7 @@ use isotick_storage::Snapshot;
 
 use crate::cli::ServeArgs;
 use crate::definitions;
+use crate::security::Security;
 use crate::service::{Options, Service};
 
 pub fn run(args: ServeArgs) -> Result<ExitCode> {
@@ -18,7 +19,7 @@ pub fn run(args: ServeArgs) -> Result<ExitCode> {
     let definitions = definitions::for_writing(&args.definitions, remembered.as_deref())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Before anything starts: a signal that comes during the replay stops cleanly too.
-    let mut stop = runtime.block_on(async { Signals::new() })?;
+    let mut signals = runtime.block_on(async { Signals::new() })?;
     let service = Service::start(Options {
         data: args.data.clone(),
         edge: args.ingest.config(args.listen),
@@ -26,6 +27,7 @@ pub fn run(args: ServeArgs) -> Result<ExitCode> {
         engine: args.engine,
         definitions,
         idle_after: args.idle_after.to_std(),
+        security: Security::new(&args.data, args.security),
         command: "isotick serve",
     })?;
     for notice in &service.notices {
@@ -35,27 +37,52 @@ pub fn run(args: ServeArgs) -> Result<ExitCode> {
     eprintln!("ingest: {}", service.shared.ingest());
     eprintln!("engine: {}", service.shared.engine());
     eprintln!("certificate fingerprint: {}", service.fingerprint);
-    let signal = runtime.block_on(stop.next());
+    for line in service.describe_security() {
+        eprintln!("{line}");
+    }
+    let signal = loop {
+        match runtime.block_on(signals.next()) {
+            Signal::Reload => service.reload().iter().for_each(|line| eprintln!("{line}")),
+            Signal::Stop(signal) => break signal,
+        }
+    };
     eprintln!("{signal}: stopping");
     service.stop()?;
     eprintln!("stopped; everything is in history");
     Ok(ExitCode::SUCCESS)
 }
 
+/// What the operator asks for.
+enum Signal {
+    /// Read certificates and access rules again.
+    Reload,
+    /// Stop, and by what.
+    Stop(&'static str),
+}
+
 #[cfg(unix)]
-struct Signals(tokio::signal::unix::Signal, tokio::signal::unix::Signal);
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+    hang_up: tokio::signal::unix::Signal,
+}
 
 #[cfg(unix)]
 impl Signals {
     fn new() -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self(signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?))
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
     }
 
-    async fn next(&mut self) -> &'static str {
+    async fn next(&mut self) -> Signal {
         tokio::select! {
-            _ = self.0.recv() => "interrupted",
-            _ = self.1.recv() => "terminated",
+            _ = self.interrupt.recv() => Signal::Stop("interrupted"),
+            _ = self.terminate.recv() => Signal::Stop("terminated"),
+            _ = self.hang_up.recv() => Signal::Reload,
         }
     }
 }
@@ -69,8 +96,8 @@ impl Signals {
         Ok(Self)
     }
 
-    async fn next(&mut self) -> &'static str {
+    async fn next(&mut self) -> Signal {
         let _ = tokio::signal::ctrl_c().await;
-        "interrupted"
+        Signal::Stop("interrupted")
     }
 }

@@ -23,7 +23,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use isotick_ingest::{Edge, EdgeConfig, Hooks, Sequencer, Stages, certificates, intake};
+use isotick_ingest::{Edge, EdgeConfig, Gate, Hooks, Sequencer, Stages, intake};
 use isotick_kernels::{CpuEngine, Engine};
 use isotick_model::definitions::Definitions;
 use isotick_model::results::WindowRow;
@@ -37,6 +37,7 @@ pub use stats::{Shared, Totals, rejections_json};
 
 use crate::cli::EngineChoice;
 use crate::engines;
+use crate::security::Security;
 use flush::Flushing;
 use live::Live;
 use messages::{Event, Events, LiveMessage, Logged};
@@ -58,6 +59,7 @@ pub struct Options {
     pub engine: EngineChoice,
     pub definitions: Definitions,
     pub idle_after: Duration,
+    pub security: Security,
     /// The command's name, for the folder's lock.
     pub command: &'static str,
 }
@@ -65,6 +67,10 @@ pub struct Options {
 /// A running service.
 pub struct Service {
     edge: Edge,
+    security: Security,
+    gate: Gate,
+    /// What was said of rules and certificates at start.
+    described: Vec<String>,
     pub fingerprint: String,
     pub shared: Arc<Shared>,
     pub notices: Vec<String>,
@@ -84,7 +90,11 @@ impl Service {
         let definitions = Arc::new(options.definitions);
         let text = definitions.to_toml();
         store.folder().put_definitions(&text)?;
-        let certificates = certificates::load_or_create(&options.data)?;
+        let security = options.security;
+        let access = security.access(options.edge.listen)?;
+        let certificates = security.certificates()?;
+        let said = security.describe(&access, &certificates);
+        let gate = Gate::new(access);
         let (engine, fall_back, described) = live_engine(options.engine)?;
 
         let shares = Shares::of(options.memory_bytes_max, definitions.views.len());
@@ -99,11 +109,18 @@ impl Service {
         let (intake, inputs) = intake(shares.in_flight_bytes);
         let stages = Arc::<Stages>::default();
         let config = EdgeConfig { unread_bytes_max: shares.unread_bytes, ..options.edge };
-        let hooks = Hooks::default();
+        let guard = gate.clone();
+        let hooks = Hooks {
+            admit: Arc::new(move |hello, certificate| {
+                let now_unix_s = now_ns().div_euclid(1_000_000_000);
+                guard.check(&hello.token, certificate, &hello.role, now_unix_s)
+            }),
+        };
         let edge = Edge::start(&config, &certificates, intake.clone(), stages.clone(), hooks)?;
         notices.extend_from_slice(edge.notices());
         let kind = engine.kind();
-        let shared = Shared::new(text, channels, &edge, stages, intake, kind, described);
+        let mut shared = Shared::new(text, channels, &edge, stages, intake, kind, described);
+        shared.gate = gate.clone();
         let shared = Arc::new(shared);
         let (sender, events_taken) = mpsc::channel();
         let events = Events { sender, notifier: inputs.notifier() };
@@ -140,6 +157,9 @@ impl Service {
 
         Ok(Self {
             fingerprint: certificates.fingerprint,
+            security,
+            gate,
+            described: said,
             shared,
             notices,
             live,
@@ -154,6 +174,34 @@ impl Service {
     /// Where it listens.
     pub fn local_addr(&self) -> SocketAddr {
         self.edge.local_addr()
+    }
+
+    /// What rules and certificates it was started with, a line each.
+    pub fn describe_security(&self) -> &[String] {
+        &self.described
+    }
+
+    /// Reads access rules and certificates again; what is broken stays as it was. What came of
+    /// it, a line each. Sessions and connections that there are stay.
+    pub fn reload(&self) -> Vec<String> {
+        let access = self.security.access_again(&self.gate.access());
+        let certificates = self.security.certificates().and_then(|certificates| {
+            self.edge.reload(&certificates)?;
+            Ok(certificates)
+        });
+        let access = match access {
+            Ok(access) => {
+                let entries = access.entries().len();
+                self.gate.replace(access);
+                format!("the access rules were read again: {entries} entries")
+            }
+            Err(error) => format!("the access rules stay as they were: {error:#}"),
+        };
+        let certificates = match certificates {
+            Ok(found) => format!("the certificates were read again: {}", found.fingerprint),
+            Err(error) => format!("the certificates stay as they were: {error:#}"),
+        };
+        vec![access, certificates]
     }
 
     /// Stops cleanly: takes leave of the clients, brings everything to history, and gives back

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use isotick_ingest::edge::CounterReader;
 use isotick_ingest::sequencer::{StreamStatus, total_rejections};
-use isotick_ingest::{Edge, Intake, Stage, Stages};
+use isotick_ingest::{Access, Edge, Gate, Intake, Stage, Stages};
 use isotick_kernels::EngineKind;
 use isotick_model::{LogPosition, time};
 use isotick_wire::{Ack, Rejections};
@@ -19,6 +19,8 @@ pub struct Shared {
     pub definitions_text: String,
     pub views: Vec<Arc<ViewChannel>>,
     pub edge: CounterReader,
+    /// Who was refused, and why.
+    pub gate: Gate,
     pub stages: Arc<Stages>,
     intake: Intake,
     /// How the edge runs, for people.
@@ -55,6 +57,7 @@ impl Shared {
             definitions_text,
             views,
             edge: edge.counter_reader(),
+            gate: Gate::new(Access::open()),
             stages,
             intake,
             ingest: edge.description(),
@@ -131,7 +134,7 @@ impl Shared {
     pub fn to_json(&self) -> Value {
         let views: serde_json::Map<_, _> =
             self.views.iter().map(|view| (view.view.name.clone(), view.to_json())).collect();
-        let counters = self.edge.read().named().into_iter();
+        let counters = self.edge.read().named().into_iter().chain(self.gate.refusals().named());
         let edge: serde_json::Map<_, _> =
             counters.map(|(name, count)| (name.to_owned(), count.into())).collect();
         let stages: serde_json::Map<_, _> = Stage::ALL

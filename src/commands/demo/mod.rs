@@ -16,12 +16,15 @@ use isotick_model::definitions::{Definitions, template};
 
 use self::live_view::{Progress, Screen, Stop, Watching, listen};
 use super::init;
-use crate::cli::{AckLevel, DEFAULT_MEMORY, DemoArgs, EngineChoice, Order, Speed};
+use crate::cli::{
+    AckLevel, DEFAULT_MEMORY, DemoArgs, EngineChoice, Order, SecurityArgs, Speed,
+};
 use crate::definitions;
 use crate::files::Rejections;
 use crate::market::Market;
 use crate::pace::Pacer;
 use crate::publishing::{Publishing, Standing, Watch};
+use crate::security::Security;
 use crate::service::{Options, Service};
 
 const MARKET_SEED: u64 = 1;
@@ -38,6 +41,7 @@ pub fn run(mut args: DemoArgs) -> Result<ExitCode> {
         engine: EngineChoice::Auto,
         definitions: definitions.clone(),
         idle_after: Duration::from_secs(10),
+        security: Security::new(&folder.path, SecurityArgs::default()),
         command: "isotick demo",
     })?;
     if !args.json {
