@@ -46,8 +46,11 @@ pub struct Marks {
 pub struct Accepted {
     /// New, valid rows in the order of arrival, `seen` filled.
     pub ticks: Ticks,
-    /// New rows that are no ticks: the edge's own findings and the client's.
+    /// New rows that are no ticks: the edge's own findings, then the client's.
     pub rejected: Vec<Rejected>,
+    /// The rows that the edge rejected, as they came: in the order of [`Self::rejected`], which
+    /// begins with them. `None` when there is none.
+    pub letters: Option<Ticks>,
     /// Accepted ticks behind the watermark.
     pub late: u64,
     /// Rows left out because they are held with the same, or no longer remembered, content.
@@ -422,6 +425,7 @@ impl Publisher {
         let (mut duplicate, mut conflicting) = (0, 0);
         let mut fresh = Vec::with_capacity(ticks.len());
         let mut rejected = Vec::new();
+        let mut refused: Vec<u32> = Vec::new();
         for (row, &sequence) in ticks.sequence.iter().enumerate() {
             if !self.held.insert(sequence) {
                 match self.content.recall(sequence) {
@@ -431,7 +435,10 @@ impl Publisher {
                 continue;
             }
             match reasons.and_then(|reasons| validate::reason(reasons[row])) {
-                Some(reason) => rejected.push(Rejected { sequence, reason }),
+                Some(reason) => {
+                    rejected.push(Rejected { sequence, reason });
+                    refused.push(row as u32);
+                }
                 None => {
                     self.content.remember(sequence, content[row]);
                     fresh.push(row as u32);
@@ -447,8 +454,9 @@ impl Publisher {
                 duplicate += 1;
             }
         }
+        let letters = (!refused.is_empty()).then(|| ticks.take(&refused));
         let ticks = if fresh.len() == ticks.len() { ticks } else { ticks.take(&fresh) };
-        Accepted { ticks, rejected, late: 0, duplicate, conflicting }
+        Accepted { ticks, rejected, letters, late: 0, duplicate, conflicting }
     }
 
     fn count(&mut self, accepted: &Accepted) {

@@ -19,6 +19,7 @@ const LOCK: &str = "isotick.lock";
 const DEFINITIONS: &str = "definitions.toml";
 const LOG: &str = "log";
 const MANIFEST: &str = "manifest.json";
+const DEAD_LETTERS: &str = "deadletters";
 
 /// A data folder, open for reading or, with its lock held, for writing. Cloning is cheap; the
 /// lock is held until the last clone of the writer's is dropped, or the process ends.
@@ -44,7 +45,7 @@ impl DataFolder {
             let ours = |name: &&String| {
                 name.starts_with("stream=")
                     || name.starts_with("view=")
-                    || [LOG, MANIFEST, DEFINITIONS].contains(&name.as_str())
+                    || [LOG, MANIFEST, DEFINITIONS, DEAD_LETTERS].contains(&name.as_str())
             };
             if let Some(entry) = files::names_in(&root)?.iter().find(ours) {
                 return Err(Error::ForeignFolder { path: root, entry: entry.clone() });
@@ -99,6 +100,10 @@ impl DataFolder {
 
     pub(crate) fn log(&self) -> PathBuf {
         self.root.join(LOG)
+    }
+
+    pub(crate) fn dead_letters(&self) -> PathBuf {
+        self.root.join(DEAD_LETTERS)
     }
 
     pub(crate) fn manifest(&self) -> PathBuf {

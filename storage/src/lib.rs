@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod deadletters;
 mod error;
 mod files;
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod snapshot;
 pub mod source;
 pub mod store;
 
+pub use deadletters::{DeadLetters, Letter};
 pub use error::{Error, Result};
 pub use folder::DataFolder;
 pub use history::{ALL_TIME, Columns, Part};
