@@ -1,6 +1,7 @@
 //! The command line: what can be asked and how it is explained.
 
 mod access;
+mod deadletters;
 mod history;
 mod ingest;
 
@@ -13,8 +14,12 @@ pub use self::access::{
     AccessAddArgs, AccessArgs, AccessCommand, AccessFileArgs, AccessListArgs, AccessRemoveArgs,
     ClientAuth, Expiry, SecurityArgs,
 };
+pub use self::deadletters::{
+    DeadLettersArgs, DeadLettersCommand, LettersArgs, LettersListArgs, LettersReplayArgs,
+    LettersShowArgs,
+};
 pub use self::history::{CompactArgs, ExplainArgs, ImportArgs, InputArgs, ScanArgs, VerifyArgs};
-pub use self::ingest::{DEFAULT_MEMORY, IngestArgs};
+pub use self::ingest::{ByteSize, DEFAULT_DEAD_LETTERS, DEFAULT_MEMORY, IngestArgs};
 
 /// Market and sensor analytics, live over QUIC and over Parquet history, equal bit for bit.
 ///
@@ -52,6 +57,9 @@ pub enum Command {
     Serve(ServeArgs),
     /// Say who may do what: tokens, client certificates and their rights
     Access(AccessArgs),
+    /// Show what the service refused, and publish it again
+    #[command(name = "deadletters")]
+    DeadLetters(DeadLettersArgs),
     /// Ask a running service for rates, watermarks and every counter
     Status(StatusArgs),
     /// Publish files to a running service, from where it stands
@@ -143,6 +151,9 @@ pub struct ServeArgs {
     pub definitions: DefinitionArgs,
     #[command(flatten)]
     pub ingest: IngestArgs,
+    /// Bytes of refused rows and messages to keep; the oldest go first
+    #[arg(long, default_value_t = DEFAULT_DEAD_LETTERS, value_name = "SIZE")]
+    pub dead_letters_max: ByteSize,
     #[command(flatten)]
     pub security: SecurityArgs,
 }

@@ -13,6 +13,7 @@ use isotick_wire::{Ack, Rejections};
 use serde_json::{Value, json};
 
 use super::channel::ViewChannel;
+use super::deadletters::LetterCounters;
 
 /// Shared by the service's threads and whoever asks for its status.
 pub struct Shared {
@@ -21,6 +22,8 @@ pub struct Shared {
     pub edge: CounterReader,
     /// Who was refused, and why.
     pub gate: Gate,
+    /// What of the refused is kept.
+    pub letters: Arc<LetterCounters>,
     pub stages: Arc<Stages>,
     intake: Intake,
     /// How the edge runs, for people.
@@ -58,6 +61,7 @@ impl Shared {
             views,
             edge: edge.counter_reader(),
             gate: Gate::new(Access::open()),
+            letters: Arc::default(),
             stages,
             intake,
             ingest: edge.description(),
@@ -141,6 +145,12 @@ impl Shared {
             .into_iter()
             .map(|stage| (stage.name().to_owned(), stage_json(&self.stages, stage)))
             .collect();
+        let letters: serde_json::Map<_, _> = self
+            .letters
+            .named()
+            .map(|(name, count)| (name.to_owned(), count.into()))
+            .into_iter()
+            .collect();
         let state = self.state();
         let streams: serde_json::Map<_, _> = state
             .streams
@@ -172,6 +182,7 @@ impl Shared {
             "in_flight_bytes": self.intake.held_bytes(),
             "stages": stages,
             "edge": edge,
+            "deadletters": letters,
         })
     }
 }
