@@ -25,6 +25,8 @@ pub(crate) struct WindowIndex {
     blocks: Vec<Block>,
     free: Vec<u32>,
     len: usize,
+    /// The start that was looked for last, and its place: most come again at once.
+    last: (i64, (i64, usize)),
 }
 
 /// The blocks of one key, by their ordinal.
@@ -47,7 +49,9 @@ impl WindowIndex {
     /// Nothing yet.
     pub(crate) fn new(window: Tumbling) -> Self {
         let Tumbling { width_ns, origin_ns } = window;
+        let last = (0, place(0, width_ns));
         Self {
+            last,
             width_ns,
             offset_ns: origin_ns.rem_euclid(width_ns),
             keys: Vec::new(),
@@ -74,7 +78,10 @@ impl WindowIndex {
 
     /// The slot of a window; what `new` gives for one that was not there.
     pub(crate) fn get_or_insert(&mut self, key: u32, start: i64, new: impl FnOnce() -> u32) -> u32 {
-        let (ordinal, place) = self.place(start);
+        if self.last.0 != start {
+            self.last = (start, self.place(start));
+        }
+        let (ordinal, place) = self.last.1;
         if self.keys.len() <= key as usize {
             self.keys.resize_with(key as usize + 1, KeyBlocks::default);
         }
@@ -181,12 +188,8 @@ impl WindowIndex {
             .flat_map(|key| self.of_key(key).map(move |(start, slot)| (key, start, slot)))
     }
 
-    /// A window's number is the floor of its start over the width: ascending with the start, and
-    /// never out of 64 bits.
     fn place(&self, start: i64) -> (i64, usize) {
-        let number = start.div_euclid(self.width_ns);
-        let size = BLOCK_WINDOWS as i64;
-        (number.div_euclid(size), number.rem_euclid(size) as usize)
+        place(start, self.width_ns)
     }
 
     /// The way back: exact modulo 2^64, and a start is a 64-bit integer.
@@ -194,6 +197,14 @@ impl WindowIndex {
         let number = ordinal.wrapping_mul(BLOCK_WINDOWS as i64).wrapping_add(place as i64);
         number.wrapping_mul(self.width_ns).wrapping_add(self.offset_ns)
     }
+}
+
+/// A window's number is the floor of its start over the width: ascending with the start, and never
+/// out of 64 bits. Its block's ordinal, and its place there.
+fn place(start: i64, width_ns: i64) -> (i64, usize) {
+    let number = start.div_euclid(width_ns);
+    let size = BLOCK_WINDOWS as i64;
+    (number.div_euclid(size), number.rem_euclid(size) as usize)
 }
 
 fn empty_block(blocks: &mut Vec<Block>, free: &mut Vec<u32>) -> u32 {

@@ -300,8 +300,7 @@ impl Partitioner {
             keep(&mut mask, BooleanBuffer::collect_bool(rows, |row| self.span.holds(ts[row])));
         }
         let mut left_out = 0;
-        let all_on_time = ticks.seen.is_none();
-        if self.truth != Truth::Now && !(all_on_time && self.truth.holds(ON_TIME, || i64::MAX)) {
+        if !self.all_hold(ticks) {
             let mut current = Current::new(self.window);
             let within = BooleanBuffer::collect_bool(rows, |row| {
                 self.span.holds(ts[row])
@@ -314,6 +313,22 @@ impl Partitioner {
             Some(mask) => list(&mask),
         };
         (selected, unrepresentable as u64, left_out as u64)
+    }
+
+    /// Whether the truth leaves no row out. Under that of live windows it is asked of late rows
+    /// only, which are few.
+    fn all_hold(&self, ticks: &Ticks) -> bool {
+        match (self.truth, &ticks.seen) {
+            (Truth::Now, _) => true,
+            (_, None) => self.truth.holds(ON_TIME, || i64::MAX),
+            (Truth::Seen { .. }, Some(seen)) => {
+                let mut current = Current::new(self.window);
+                let rows = seen.iter().zip(&ticks.ts_event);
+                rows.filter(|&(&seen, &ts)| seen != ON_TIME && self.span.holds(ts))
+                    .all(|(&seen, &ts)| self.truth.holds(seen, || current.window_of(ts).to))
+            }
+            (Truth::Late { .. }, Some(_)) => false,
+        }
     }
 
     fn gather(&self, ticks: &Ticks, rows: &[u32]) -> Ticks {

@@ -327,6 +327,23 @@ proptest! {
     }
 }
 
+/// Everything that an outcome holds, without where it stands in memory.
+fn plain(accepted: &Accepted) -> String {
+    let Accepted { ticks, rejected, late, duplicate, conflicting } = accepted;
+    let values: Vec<Vec<_>> = ticks
+        .values
+        .iter()
+        .map(|column| (0..ticks.len()).map(|row| column.get(row)).collect())
+        .collect();
+    let seen = ticks.seen.as_deref();
+    format!(
+        "{:?} {:?} {:?} {values:?} {seen:?} {rejected:?} {late} {duplicate} {conflicting}",
+        &ticks.ts_event[..],
+        &ticks.sequence[..],
+        &ticks.key[..],
+    )
+}
+
 /// Frames that continue a publisher's rows are taken whole. A row that is held far beyond makes
 /// every frame go row by row: the outcome is the same.
 #[test]
@@ -366,14 +383,11 @@ fn frames_taken_whole_come_to_the_same_as_row_by_row() {
             let (whole_slot, by_row_slot) = slots[who];
             let found = send(&mut whole, whole_slot, &rows, position);
             let expected = send(&mut by_row, by_row_slot, &rows, position);
-            assert_eq!(format!("{found:?}"), format!("{expected:?}"));
+            assert_eq!(plain(&found), plain(&expected));
             assert_eq!(whole.watermark("s"), by_row.watermark("s"));
             let (marks, expected) = (whole.marks(whole_slot), by_row.marks(by_row_slot));
             assert_eq!(marks.next_sequence, expected.next_sequence);
             assert_eq!(marks.held, expected.held[..expected.held.len() - 1]);
-            let mut replayed = sequencer();
-            let slot = replayed.slot("s", &p).unwrap();
-            replayed.replay(slot, &found.ticks, &found.rejected);
         }
     }
 }

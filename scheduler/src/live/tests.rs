@@ -101,3 +101,59 @@ fn a_tick_that_closes_its_own_record_s_window_counts_the_late_one_behind_it_out(
     assert_eq!(run(&mut live, &[&[1, 10, 2]]), [vec![(0, 1, 1, 0)]]);
     assert_eq!(live.counters().too_late, 1);
 }
+
+/// Against a plain model, over records of random times: windows come, close, change and go, and
+/// others take their places.
+#[test]
+fn windows_that_take_the_places_of_others_have_lives_of_their_own() {
+    let mut number = 11_u64;
+    let mut next = |below: u64| {
+        number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (number >> 33) % below
+    };
+    for policy in ["correct", "side"] {
+        for allowed in [0, 7, 40] {
+            let mut live = view(&format!("{allowed}ns"), policy);
+            let mut clock = 0;
+            let records: Vec<Vec<i64>> = (0..400)
+                .map(|_| {
+                    let time = |_| {
+                        clock += next(7).cast_signed();
+                        clock - if next(4) == 0 { next(60).cast_signed() } else { 0 }
+                    };
+                    (0..next(9)).map(time).collect()
+                })
+                .collect();
+            let slices: Vec<&[i64]> = records.iter().map(Vec::as_slice).collect();
+            let mut found = run(&mut live, &slices);
+            found.iter_mut().for_each(|published| published.sort_unstable());
+            // By start: ticks, the greatest (time, sequence), versions so far, whether changed.
+            let mut windows: BTreeMap<i64, (i128, (i64, i128), u32, bool)> = BTreeMap::new();
+            let (mut w, mut sequence) = (i64::MIN, 0_i128);
+            for (record, found) in records.iter().zip(found) {
+                for &ts in record {
+                    let start = ts.div_euclid(10) * 10;
+                    if ts >= w || start + 10 + allowed > w {
+                        let window = windows.entry(start).or_insert((0, (ts, sequence), 0, false));
+                        window.0 += 1;
+                        window.1 = window.1.max((ts, sequence));
+                        window.3 = true;
+                    }
+                    w = w.max(ts);
+                    sequence += 1;
+                }
+                let mut expected = Vec::new();
+                for (&start, window) in &mut windows {
+                    let (count, (_, last), version, changed) = *window;
+                    let due = start + 10 + if policy == "correct" { 0 } else { allowed };
+                    if (version > 0 && changed) || (version == 0 && due <= w) {
+                        window.2 += 1;
+                        expected.push((start, window.2, count, last));
+                    }
+                    window.3 = false;
+                }
+                assert_eq!(found, expected, "{policy} {allowed}");
+            }
+        }
+    }
+}
