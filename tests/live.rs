@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use isotick_kernels::CpuEngine;
 use isotick_model::results::WindowRow;
+use isotick_model::ticks::ON_TIME;
 use isotick_model::watermark::Watermark;
 use isotick_model::{Key, PublisherId};
 use isotick_scheduler::{LiveView, Published, Reason};
@@ -60,8 +61,8 @@ fn play(
             Record::Event(Event::Tick(..)) => unreachable!("ticks come in blocks"),
             Record::Ticks(name, rows) => {
                 let mut ticks = subject.batch(rows);
-                let mut seen = Vec::new();
-                watermark.observe(&id(name), &ticks.ts_event, |w| seen.push(w));
+                let mut seen = vec![ON_TIME; ticks.len()];
+                watermark.observe(&id(name), &ticks.ts_event, |row, w| seen[row] = w);
                 ticks.seen = Some(seen.into());
                 view.handle_ticks(&ticks, &mut CpuEngine).expect("the engine reduces");
             }

@@ -96,7 +96,11 @@ pub fn seen_by_watermark(case: &Case) -> Vec<i64> {
         match event {
             Event::Join(name) => watermark.join(&id(name)),
             Event::Idle(name) => watermark.idle(&id(name)),
-            Event::Tick(name, ts) => watermark.observe(&id(name), &[*ts], |w| seen.push(w)),
+            Event::Tick(name, ts) => {
+                seen.push(ON_TIME);
+                let last = seen.len() - 1;
+                watermark.observe(&id(name), &[*ts], |_, w| seen[last] = w);
+            }
         }
     }
     let mut live = seen.into_iter();
