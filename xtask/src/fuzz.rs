@@ -15,14 +15,13 @@ const INPUT_BYTES_MAX: usize = 16 << 10;
 const MEMORY_MIB_MAX: usize = 2_048;
 
 /// Coverage counters for every crate. They are LLVM's own, so a stable compiler makes them.
-const FLAGS: [&str; 7] = [
+const FLAGS: [&str; 6] = [
     "--cfg=fuzzing",
     "-Cpasses=sancov-module",
     "-Cllvm-args=-sanitizer-coverage-level=4",
     "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
     "-Cllvm-args=-sanitizer-coverage-pc-table",
     "-Cllvm-args=-sanitizer-coverage-trace-compares",
-    "-Ccodegen-units=1",
 ];
 
 pub fn run_targets(arguments: &[String]) -> Result<()> {
@@ -87,9 +86,11 @@ fn build(root: &Path) -> Result<PathBuf> {
     let host = host.context("rustc -vV names the host")?.to_owned();
     let folder = root.join("tests/fuzz/libfuzzer");
     let target_dir = root.join("target/fuzz/build");
+    // The versions that everything else is built with; libFuzzer's is added to them.
+    std::fs::copy(root.join("Cargo.lock"), folder.join("Cargo.lock")).context("Cargo.lock")?;
     // With --target, build scripts and macros are not instrumented.
     run(cargo()
-        .args(["build", "--release", "--locked", "--target", &host])
+        .args(["build", "--release", "--target", &host])
         .arg("--manifest-path")
         .arg(folder.join("Cargo.toml"))
         .arg("--target-dir")
