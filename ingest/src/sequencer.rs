@@ -276,7 +276,7 @@ impl Sequencer {
         let mut accepted = match &reasons {
             None if rejected.is_empty() && publisher.held.extend(&ticks.sequence) => {
                 publisher.content.remember_all(&ticks.sequence, &self.hashes);
-                Accepted { ticks, rejected, late: 0, duplicate: 0, conflicting: 0 }
+                Accepted { ticks, rejected, letters: None, late: 0, duplicate: 0, conflicting: 0 }
             }
             _ => publisher.dedup(ticks, rejected, reasons.as_deref(), &self.hashes),
         };

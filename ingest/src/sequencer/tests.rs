@@ -329,7 +329,8 @@ proptest! {
 
 /// Everything that an outcome holds, without where it stands in memory.
 fn plain(accepted: &Accepted) -> String {
-    let Accepted { ticks, rejected, late, duplicate, conflicting } = accepted;
+    let Accepted { ticks, rejected, letters, late, duplicate, conflicting } = accepted;
+    let letters = letters.as_ref().map(|letters| &letters.sequence[..]);
     let values: Vec<Vec<_>> = ticks
         .values
         .iter()
@@ -337,7 +338,7 @@ fn plain(accepted: &Accepted) -> String {
         .collect();
     let seen = ticks.seen.as_deref();
     format!(
-        "{:?} {:?} {:?} {values:?} {seen:?} {rejected:?} {late} {duplicate} {conflicting}",
+        "{:?} {:?} {:?} {values:?} {seen:?} {rejected:?} {letters:?} {late} {duplicate} {conflicting}",
         &ticks.ts_event[..],
         &ticks.sequence[..],
         &ticks.key[..],
