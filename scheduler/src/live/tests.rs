@@ -117,11 +117,12 @@ fn windows_that_take_the_places_of_others_have_lives_of_their_own() {
             let mut clock = 0;
             let records: Vec<Vec<i64>> = (0..400)
                 .map(|_| {
+                    let rows = next(9);
                     let time = |_| {
                         clock += next(7).cast_signed();
                         clock - if next(4) == 0 { next(60).cast_signed() } else { 0 }
                     };
-                    (0..next(9)).map(time).collect()
+                    (0..rows).map(time).collect()
                 })
                 .collect();
             let slices: Vec<&[i64]> = records.iter().map(Vec::as_slice).collect();
