@@ -168,8 +168,19 @@ pub struct StatusArgs {
 A file's publisher defaults to the hash of its content and a tick's sequence to its row number, so
 publishing the same file twice changes nothing, and importing it gives the same result.
 
+With --datagrams nothing is sent twice: what the network drops is lost, counted by the service, and
+holds up nothing that comes after it. That suits telemetry whose newest value counts; at the end
+`lost` says how much did not arrive. Bars over such ticks are exact over what did.
+
 At its end, also a failed one, --json prints counts of ticks from the start:
-  {\"sent\":…,\"received_through\":…,\"written_through\":…,\"durable_through\":…,\"rejected\":{…}}")]
+  {\"sent\":…,\"received_through\":…,\"written_through\":…,\"durable_through\":…,\"accepted\":…,
+   \"late\":…,\"duplicate\":…,\"conflicting\":…,\"lost\":…,\"missing\":…,\"rejected\":{…}}
+
+Examples:
+  isotick publish trades.parquet --stream trades --to 127.0.0.1:7400 --rate 100000/s
+  isotick publish trades.parquet --stream trades --to ticks.example.com:7400 \\
+    --ca authority.pem --token @token.txt
+  isotick publish readings.csv --stream sensors --to 127.0.0.1:7400 --datagrams")]
 pub struct PublishArgs {
     /// Parquet or CSV files (.csv, .csv.gz), published one after another
     #[arg(required = true, value_name = "FILE")]
@@ -199,6 +210,9 @@ pub struct PublishArgs {
     /// Fail at the first lost connection instead of resuming
     #[arg(long)]
     pub no_reconnect: bool,
+    /// Send rows as datagrams: what is lost on the way is not sent again, and is counted
+    #[arg(long)]
+    pub datagrams: bool,
     /// Print the outcome as one JSON object
     #[arg(long)]
     pub json: bool,
@@ -210,6 +224,20 @@ pub struct PublishArgs {
 
 /// `isotick tail`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Every window has a place in the order in which its view published: its cursor. --from-cursor N
+starts with window N (0 is the first one ever) if the service still keeps it; when `tail` ends with
+an error, it says at which cursor to go on.
+
+A subscriber that reads more slowly than windows are published
+  disconnect  is told to go: resume at the cursor, by hand or with --resume
+  conflate    gets the newest window of each key, and not the ones before it
+  block       is waited for, and with it every publisher of the stream, for a bounded time
+
+Examples:
+  isotick tail bars_1s --format csv
+  isotick tail bars_1s --from-cursor 0 --until-idle 2s --format json
+  isotick tail bars_1s --at ticks.example.com:7400 --ca authority.pem --token @token.txt --resume")]
 pub struct TailArgs {
     /// The view
     pub view: String,
@@ -224,6 +252,15 @@ pub struct TailArgs {
     /// End, with success, when nothing came for this long, e.g. 2s
     #[arg(long, value_name = "DURATION")]
     pub until_idle: Option<DurationNs>,
+    /// What the service does when this reader does not keep up
+    #[arg(long, default_value = "disconnect")]
+    pub policy: PolicyChoice,
+    /// Start with this window of the view's order [default: the next one published]
+    #[arg(long, value_name = "N")]
+    pub from_cursor: Option<u64>,
+    /// Connect again when the connection is lost, and go on where it was
+    #[arg(long)]
+    pub resume: bool,
 }
 
 /// `isotick bench`.
@@ -375,6 +412,17 @@ pub enum AckLevel {
     Written,
     /// Synced to disk
     Durable,
+}
+
+/// What happens to a subscriber that does not keep up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PolicyChoice {
+    /// Its session ends; it may resume at its cursor
+    Disconnect,
+    /// It gets the newest window of each key
+    Conflate,
+    /// The service waits for it, for a bounded time
+    Block,
 }
 
 /// How `tail` prints.

@@ -1,12 +1,11 @@
 //! Publishing files: from where the service stands, in file or time order, at a pace, with
 //! reconnects.
 
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use isotick_client::{Ack, ClientError, Code, HelloReply, Level, Options, Publisher};
+use isotick_client::{Ack, ClientError, Code, Held, HelloReply, Level, Options, Publisher};
 use isotick_model::definitions::Definitions;
 use isotick_model::{PublisherId, Rejected, StreamSchema, Ticks};
 use isotick_storage::source::Source;
@@ -35,6 +34,8 @@ pub struct Publishing {
     pub pacer: Pacer,
     pub ack: AckLevel,
     pub reconnect: bool,
+    /// As datagrams: what is lost on the way stays lost.
+    pub lossy: bool,
     pub fields: FieldArgs,
     /// Rows to publish of each file, at most: its first ones.
     pub rows_max: u64,
@@ -70,26 +71,6 @@ struct Lane {
     held: Held,
     /// One past the last row that this run knows of.
     rows: u64,
-}
-
-/// Rows that the service holds already.
-struct Held {
-    next: u64,
-    ranges: Vec<RangeInclusive<u64>>,
-}
-
-impl Held {
-    fn contains(&self, sequence: u64) -> bool {
-        if sequence < self.next {
-            return true;
-        }
-        let after = self.ranges.partition_point(|range| *range.start() <= sequence);
-        after > 0 && self.ranges[after - 1].contains(&sequence)
-    }
-
-    fn rows(&self) -> u64 {
-        self.next + self.ranges.iter().map(|range| range.end() - range.start() + 1).sum::<u64>()
-    }
 }
 
 impl Standing {
@@ -161,7 +142,7 @@ impl Publishing {
                     let standing = &mut standings[*done];
                     let sent =
                         self.send_file(&mut lane, &path, source, standing, rejections, watch).await;
-                    settle(lane, self.ack, standing, sent).await?;
+                    self.settle(lane, standing, sent).await?;
                     *done += 1;
                 }
                 Ok(())
@@ -186,7 +167,7 @@ impl Publishing {
                 let sent = self.send_sorted(&mut lanes, &loaded, standings, watch).await;
                 let mut outcome = sent;
                 for (lane, standing) in lanes.into_iter().zip(standings) {
-                    outcome = settle(lane, self.ack, standing, outcome).await;
+                    outcome = self.settle(lane, standing, outcome).await;
                 }
                 outcome
             }
@@ -204,8 +185,11 @@ impl Publishing {
             Some(publisher) => publisher.clone(),
             None => tokio::task::block_in_place(|| Source::publisher_default(path))?,
         };
-        let (publisher, reply) =
-            Publisher::connect(&self.address, &self.stream, &id, &self.options).await?;
+        let (address, stream) = (&self.address, &self.stream);
+        let (publisher, reply) = match self.lossy {
+            true => Publisher::connect_lossy(address, stream, &id, &self.options).await?,
+            false => Publisher::connect(address, stream, &id, &self.options).await?,
+        };
         if let Some(notice) = publisher.peer().notice() {
             watch.notice(&notice);
         }
@@ -305,7 +289,10 @@ impl Publishing {
                 (0, due) if due == ticks.len() => ticks.clone(),
                 _ => ticks.take(&(from as u32..(from + due) as u32).collect::<Vec<_>>()),
             };
-            lane.publisher.send(&part, &rejected).await?;
+            match self.lossy {
+                true => lane.publisher.send_lossy(&part, &rejected).await?,
+                false => lane.publisher.send(&part, &rejected).await?,
+            }
             let rows = part.len() + rejected.len();
             rejected.clear();
             standing.position += rows as u64;
@@ -316,30 +303,27 @@ impl Publishing {
         }
         Ok(())
     }
-}
 
-/// Ends a lane: waits for the acknowledgement, or after a failure takes the last one.
-async fn settle(
-    lane: Lane,
-    level: AckLevel,
-    standing: &mut Standing,
-    sent: Result<()>,
-) -> Result<()> {
-    standing.ack = *lane.publisher.acks().borrow();
-    sent?;
-    let Lane { mut publisher, rows, .. } = lane;
-    let acks = publisher.acks();
-    let finished = match level {
-        AckLevel::Received => publisher.wait(Level::Received, rows).await,
-        AckLevel::Written => publisher.wait(Level::Written, rows).await,
-        AckLevel::Durable => publisher.finish().await,
-    };
-    standing.ack = match &finished {
-        Ok(ack) => *ack,
-        Err(_) => *acks.borrow(),
-    };
-    finished?;
-    Ok(())
+    /// Ends a lane: waits for the acknowledgement, or after a failure takes the last one.
+    async fn settle(&self, lane: Lane, standing: &mut Standing, sent: Result<()>) -> Result<()> {
+        standing.ack = *lane.publisher.acks().borrow();
+        sent?;
+        let Lane { mut publisher, rows, .. } = lane;
+        let acks = publisher.acks();
+        let finished = match self.ack {
+            // Rows that are lost reach no level: only the end says what became of them.
+            _ if self.lossy => publisher.finish_lossy(rows).await,
+            AckLevel::Received => publisher.wait(Level::Received, rows).await,
+            AckLevel::Written => publisher.wait(Level::Written, rows).await,
+            AckLevel::Durable => publisher.finish().await,
+        };
+        standing.ack = match &finished {
+            Ok(ack) => *ack,
+            Err(_) => *acks.borrow(),
+        };
+        finished?;
+        Ok(())
+    }
 }
 
 fn stream_of(definitions: &str, stream: &str) -> Result<(Definitions, StreamSchema)> {

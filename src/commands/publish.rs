@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use indicatif::ProgressBar;
+use isotick_client::Ack;
 use serde_json::{Value, json};
 
 use crate::cli::PublishArgs;
@@ -30,6 +31,7 @@ pub fn run(args: PublishArgs) -> Result<ExitCode> {
         pacer: Pacer::new(args.rate, args.speed),
         ack: args.ack,
         reconnect: !args.no_reconnect,
+        lossy: args.datagrams,
         fields: args.fields.clone(),
         rows_max: u64::MAX,
     };
@@ -60,7 +62,7 @@ pub fn run(args: PublishArgs) -> Result<ExitCode> {
                 ack.rejected.iter().map(|(reason, rows)| format!("{rows} {reason}")).collect();
             eprintln!(
                 "{}: {} rows sent; {} accepted, {} late, {} duplicate, {} conflicting, \
-                 rejected: {}; durable through {}",
+                 rejected: {}{}; durable through {}",
                 path.display(),
                 standing.sent,
                 ack.accepted,
@@ -68,11 +70,21 @@ pub fn run(args: PublishArgs) -> Result<ExitCode> {
                 ack.duplicate,
                 ack.conflicting,
                 if reasons.is_empty() { "none".to_owned() } else { reasons.join(", ") },
+                lost(ack),
                 ack.durable_through
             );
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What did not arrive, where something did not.
+fn lost(ack: &Ack) -> String {
+    match (ack.lost, ack.missing) {
+        (0, 0) => String::new(),
+        (lost, 0) => format!("; {lost} lost on the way"),
+        (lost, missing) => format!("; {lost} lost on the way, {missing} missing"),
+    }
 }
 
 /// Counts of ticks from the start of the files, summed; each file apart below `files`.
@@ -89,6 +101,8 @@ fn report(args: &PublishArgs, standings: &[Standing]) -> Value {
             "late": sum(|s| s.ack.late),
             "duplicate": sum(|s| s.ack.duplicate),
             "conflicting": sum(|s| s.ack.conflicting),
+            "lost": sum(|s| s.ack.lost),
+            "missing": sum(|s| s.ack.missing),
             "rejected": rejections_json(&isotick_ingest::sequencer::total_rejections(
                 standings.iter().map(|s| &s.ack),
             )),

@@ -4,9 +4,10 @@ use std::io::{BufWriter, Write};
 use std::process::ExitCode;
 
 use anyhow::Result;
-use isotick_client::Subscriber;
+use isotick_client::{ClientError, Policy, Reconnect, ResumingSubscriber, Subscribe};
+use tokio::time::timeout;
 
-use crate::cli::{TailArgs, TailFormat};
+use crate::cli::{PolicyChoice, TailArgs, TailFormat};
 use crate::output::{RowWriter, TextFormat};
 
 pub fn run(args: TailArgs) -> Result<ExitCode> {
@@ -16,9 +17,24 @@ pub fn run(args: TailArgs) -> Result<ExitCode> {
 
 async fn follow(args: TailArgs) -> Result<ExitCode> {
     let options = args.service.connect.options()?;
+    let what = Subscribe {
+        policy: match args.policy {
+            PolicyChoice::Disconnect => Policy::Disconnect,
+            PolicyChoice::Conflate => Policy::Conflate,
+            PolicyChoice::Block => Policy::Block,
+        },
+        cursor: args.from_cursor,
+        ..Subscribe::new(&args.view)
+    };
+    let reconnect = match args.resume {
+        true => Reconnect::default().with_notice(|error, wait| {
+            eprintln!("{error}; trying again in {} ms", wait.as_millis());
+        }),
+        false => Reconnect::never(),
+    };
     let mut subscriber =
-        Subscriber::connect(&args.service.at, args.view.as_str(), &options).await?;
-    if let Some(notice) = subscriber.peer().notice() {
+        ResumingSubscriber::connect(&args.service.at, what, &options, reconnect).await?;
+    if let Some(notice) = subscriber.peer().and_then(|peer| peer.notice()) {
         eprintln!("{notice}");
     }
     let format = match args.format {
@@ -34,13 +50,20 @@ async fn follow(args: TailArgs) -> Result<ExitCode> {
         writer.flush()?;
     }
     loop {
-        let next = subscriber.next();
-        let batch = match args.until_idle {
-            None => next.await?,
-            Some(idle) => match tokio::time::timeout(idle.to_std(), next).await {
-                Ok(batch) => batch?,
+        let received = match args.until_idle {
+            None => subscriber.next().await,
+            Some(idle) => match timeout(idle.to_std(), subscriber.next()).await {
+                Ok(received) => received,
                 Err(_) => break,
             },
+        };
+        let batch = match received {
+            Ok(batch) => batch,
+            Err(error @ ClientError::CursorGone { .. }) => return Err(error.into()),
+            Err(error) => {
+                let text = format!("{error}; go on with `--from-cursor {}`", subscriber.cursor());
+                return Err(anyhow::Error::new(error).context(text));
+            }
         };
         let rows: Vec<_> = batch.windows.into_iter().map(|window| window.row).collect();
         writer.write(&rows)?;

@@ -37,6 +37,11 @@ impl Default for Reconnect {
 }
 
 impl Reconnect {
+    /// Every error is final.
+    pub fn never() -> Self {
+        Self { give_up_after: Some(Duration::ZERO), ..Self::default() }
+    }
+
     /// The same, with `notice` called before each wait.
     pub fn with_notice(
         mut self,

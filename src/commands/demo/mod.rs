@@ -173,6 +173,7 @@ fn publish(
                     pacer,
                     ack: AckLevel::Durable,
                     reconnect: false,
+                    lossy: false,
                     fields: args.fields.clone(),
                     rows_max: args.ticks.unwrap_or(u64::MAX),
                 };
