@@ -1,3 +1,4 @@
+use crate::Key;
 use proptest::prelude::*;
 
 use super::template::{EXAMPLE, template_for};
