@@ -2,6 +2,7 @@
 
 mod access;
 mod connect;
+mod deadletters;
 mod history;
 mod ingest;
 mod live;
@@ -16,8 +17,12 @@ pub use self::access::{
     ClientAuth, Expiry, SecurityArgs,
 };
 pub use self::connect::{ConnectArgs, ServiceArgs};
+pub use self::deadletters::{
+    DeadLettersArgs, DeadLettersCommand, LettersArgs, LettersListArgs, LettersReplayArgs,
+    LettersShowArgs,
+};
 pub use self::history::{CompactArgs, ExplainArgs, ImportArgs, InputArgs, ScanArgs, VerifyArgs};
-pub use self::ingest::{DEFAULT_MEMORY, IngestArgs};
+pub use self::ingest::{ByteSize, DEFAULT_DEAD_LETTERS, DEFAULT_MEMORY, IngestArgs};
 pub use self::live::{LiveBenchArgs, PacedRate};
 
 /// Market and sensor analytics, live over QUIC and over Parquet history, equal bit for bit.
@@ -56,6 +61,9 @@ pub enum Command {
     Serve(ServeArgs),
     /// Say who may do what: tokens, client certificates and their rights
     Access(AccessArgs),
+    /// Show what the service refused, and publish it again
+    #[command(name = "deadletters")]
+    DeadLetters(DeadLettersArgs),
     /// Ask a running service for rates, watermarks and every counter
     Status(StatusArgs),
     /// Publish files to a running service, from where it stands
@@ -148,6 +156,9 @@ pub struct ServeArgs {
     pub definitions: DefinitionArgs,
     #[command(flatten)]
     pub ingest: IngestArgs,
+    /// Bytes of refused rows and messages to keep; the oldest go first
+    #[arg(long, default_value_t = DEFAULT_DEAD_LETTERS, value_name = "SIZE")]
+    pub dead_letters_max: ByteSize,
     #[command(flatten)]
     pub security: SecurityArgs,
 }

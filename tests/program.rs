@@ -1,9 +1,11 @@
 //! The program as a user runs it: a folder, its definitions, small deterministic files, processes
 //! with a time limit that never outlive their test.
 
+mod access;
 mod compaction;
 mod crash;
 mod damage;
+mod deadletters;
 mod demo;
 mod disk;
 mod lateness;

@@ -246,7 +246,7 @@ impl Sequencer {
     ///
     /// Rows are judged in the order of arrival: a sequence that is held is a repeat, duplicate or
     /// conflicting; else the row is accepted, or rejected with the first reason of: time out of
-    /// range, beyond the horizon, key, values in schema order. A rejected row is held too, without
+    /// range, beyond the horizon, malformed key, unknown key, values in schema order. A rejected row is held too, without
     /// its content: its repeats count as duplicates.
     ///
     /// # Errors

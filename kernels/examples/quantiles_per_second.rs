@@ -80,6 +80,7 @@ fn definitions(aggregates: &[Aggregate]) -> (StreamSchema, View) {
             optional: false,
         }],
         inexact: Inexact::Reject,
+        keys_allowed: None,
         horizon_ns: None,
     };
     let named = |&aggregate: &Aggregate| NamedAggregate {

@@ -111,6 +111,7 @@ fn definitions(filtered: bool) -> (StreamSchema, View) {
         keys: vec!["symbol".into()],
         columns: vec![column("price", 4), column("size", 0)],
         inexact: Inexact::Reject,
+        keys_allowed: None,
         horizon_ns: None,
     };
     let aggregates = [

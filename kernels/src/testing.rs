@@ -95,6 +95,7 @@ pub fn schema(scales: [u8; 2]) -> StreamSchema {
         keys: vec!["symbol".into()],
         columns: vec![column("price", scales[0]), column("size", scales[1])],
         inexact: Inexact::Reject,
+        keys_allowed: None,
         horizon_ns: None,
     }
 }

@@ -81,11 +81,12 @@ impl Definitions {
     /// place of an old one of its name; unless both are equal it has another
     /// [`DefinitionHash`](crate::view::DefinitionHash), so results stay apart.
     ///
-    /// Bounds may widen, columns may become optional, horizon and `inexact` may change.
+    /// Bounds may widen, the closed set of keys may grow or be opened, columns may become optional,
+    /// horizon and `inexact` may change.
     ///
     /// # Errors
     ///
-    /// A changed time column, key or scale, a narrowed bound, a column that is gone, is no longer
+    /// A changed time column, key or scale, a narrowed bound or set of keys, a column that is gone, is no longer
     /// optional, or is new and not optional.
     pub fn evolve(old: &Self, new: &Self) -> Result<Self, EvolutionError> {
         evolve::evolve(old, new)

@@ -211,6 +211,12 @@ pub enum DefinitionProblem {
         /// What it could be.
         example: &'static str,
     },
+    /// A closed set of keys that does not fit its stream.
+    #[error("`keys_allowed` {reason}")]
+    KeysAllowed {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// A value of another kind.
     #[error("`{field}` is {expected}, here stands a TOML {found}")]
     WrongType {

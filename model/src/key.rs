@@ -1,5 +1,6 @@
 //! Keys: the series a tick belongs to.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -49,6 +50,35 @@ impl Key {
     /// The components' texts, in the order of the stream's key columns.
     pub fn components(&self) -> Vec<String> {
         decode(&self.0).expect("a key's bytes were checked when it was made")
+    }
+}
+
+/// The keys that a stream allows, when it names them. Cloning is cheap.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeySet(Arc<HashSet<Key>>);
+
+impl KeySet {
+    /// Whether the key is one of them.
+    pub fn contains(&self, key: &Key) -> bool {
+        self.0.contains(key)
+    }
+
+    /// Whether no key is.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The keys in the order of their bytes.
+    pub fn sorted(&self) -> Vec<&Key> {
+        let mut keys: Vec<_> = self.0.iter().collect();
+        keys.sort_unstable();
+        keys
+    }
+}
+
+impl FromIterator<Key> for KeySet {
+    fn from_iter<I: IntoIterator<Item = Key>>(keys: I) -> Self {
+        Self(Arc::new(keys.into_iter().collect()))
     }
 }
 

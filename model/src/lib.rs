@@ -16,7 +16,7 @@ pub mod view;
 pub mod watermark;
 
 pub use ids::{LogPosition, PublisherId};
-pub use key::Key;
+pub use key::{Key, KeySet};
 pub use key_selection::KeySelection;
 pub use quantile::Quantile;
 pub use schema::{Column, Inexact, StreamSchema};

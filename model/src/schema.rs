@@ -1,5 +1,6 @@
 //! What a stream's ticks look like.
 
+use crate::key::KeySet;
 use crate::units::Scale;
 
 /// A declared stream: its time column, key columns and value columns.
@@ -11,6 +12,8 @@ pub struct StreamSchema {
     pub time: String,
     /// The names of the key columns, text; none means the stream is one series.
     pub keys: Vec<String>,
+    /// The keys that are allowed; `None` for any. Ticks of others are rejected.
+    pub keys_allowed: Option<KeySet>,
     /// The value columns, in declared order.
     pub columns: Vec<Column>,
     /// What to do with a float that is not exactly a value at the column's scale.

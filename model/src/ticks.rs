@@ -191,11 +191,13 @@ pub enum RejectReason {
     TimeOutOfRange = 9,
     /// A key longer than allowed.
     KeyTooLong = 10,
+    /// A key that is not in the stream's closed set.
+    UnknownKey = 11,
 }
 
 impl RejectReason {
     /// Every reason, in the order of the discriminants.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::NullTime,
         Self::NullKey,
         Self::NullValue,
@@ -206,6 +208,7 @@ impl RejectReason {
         Self::BeyondHorizon,
         Self::TimeOutOfRange,
         Self::KeyTooLong,
+        Self::UnknownKey,
     ];
 
     /// The reason with this discriminant.
@@ -226,6 +229,7 @@ impl RejectReason {
             Self::BeyondHorizon => "beyond_horizon",
             Self::TimeOutOfRange => "time_out_of_range",
             Self::KeyTooLong => "key_too_long",
+            Self::UnknownKey => "unknown_key",
         }
     }
 }

@@ -3,6 +3,7 @@
 mod access;
 mod bench;
 mod compact;
+mod deadletters;
 mod demo;
 mod devices;
 mod explain;
@@ -27,6 +28,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Demo(args) => demo::run(args),
         Command::Serve(args) => serve::run(args),
         Command::Access(args) => access::run(args),
+        Command::DeadLetters(args) => deadletters::run(args),
         Command::Status(args) => status::run(args),
         Command::Publish(args) => publish::run(args),
         Command::Tail(args) => tail::run(args),

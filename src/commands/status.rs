@@ -76,7 +76,7 @@ fn print(status: &Value) {
             view["subscribers"]
         );
     }
-    for part in ["log", "edge"] {
+    for part in ["log", "edge", "deadletters"] {
         let counts: Vec<_> =
             entries(&status[part]).map(|(name, count)| format!("{name} {count}")).collect();
         println!("{part}: {}", counts.join(", "));

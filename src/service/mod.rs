@@ -8,6 +8,7 @@
 //! ```
 
 mod channel;
+mod deadletters;
 mod flush;
 mod live;
 mod messages;
@@ -29,8 +30,8 @@ use isotick_model::definitions::Definitions;
 use isotick_model::results::WindowRow;
 use isotick_model::{LogPosition, PublisherId};
 use isotick_scheduler::{LiveView, OnFailure};
-use isotick_storage::Store;
 use isotick_storage::log::{LogRecord, LogSyncer, Recovery};
+use isotick_storage::{DeadLetters, Store};
 
 pub use channel::ViewChannel;
 pub use stats::{Shared, Totals, rejections_json};
@@ -59,6 +60,8 @@ pub struct Options {
     pub engine: EngineChoice,
     pub definitions: Definitions,
     pub idle_after: Duration,
+    /// Bytes of refused rows and messages to keep.
+    pub dead_letters_bytes_max: u64,
     pub security: Security,
     /// The command's name, for the folder's lock.
     pub command: &'static str,
@@ -79,6 +82,7 @@ pub struct Service {
     living: JoinHandle<BTreeMap<String, Vec<WindowRow>>>,
     flushing: JoinHandle<()>,
     syncing: JoinHandle<()>,
+    lettering: JoinHandle<()>,
 }
 
 impl Service {
@@ -105,6 +109,15 @@ impl Service {
             .collect();
         let (log, recovery) = store.open_log()?;
         notices.extend(recovery_notice(&recovery));
+        let (kept, cut) = DeadLetters::open(store.folder(), options.dead_letters_bytes_max)?;
+        notices.extend(cut.map(|cut| {
+            format!(
+                "a torn end of {} bytes was cut off the dead letters in {}",
+                cut.bytes,
+                cut.path.display()
+            )
+        }));
+        let (letters, lettering) = deadletters::dead_letters(kept);
 
         let (intake, inputs) = intake(shares.in_flight_bytes);
         let stages = Arc::<Stages>::default();
@@ -116,8 +129,9 @@ impl Service {
         let edge = Edge::start(&config, &certificates, intake.clone(), stages.clone())?;
         notices.extend_from_slice(edge.notices());
         let kind = engine.kind();
-        let shared =
+        let mut shared =
             Shared::new(text, channels, &edge, gate.clone(), stages, intake, kind, described);
+        shared.letters = letters.counters();
         let shared = Arc::new(shared);
         let (sender, events_taken) = mpsc::channel();
         let events = Events { sender, notifier: inputs.notifier() };
@@ -147,6 +161,7 @@ impl Service {
             live.clone(),
             wake_sync,
             shared.clone(),
+            letters,
             options.idle_after,
         );
         let flushing =
@@ -164,6 +179,7 @@ impl Service {
             living: spawn("isotick-live", move || living.run(&records))?,
             flushing: spawn("isotick-flush", move || flushing.run(&jobs_taken))?,
             syncing: spawn("isotick-sync", move || sync(&syncer, &woken, &events))?,
+            lettering: spawn("isotick-letters", move || lettering.run())?,
             edge,
         })
     }
@@ -210,6 +226,7 @@ impl Service {
         let open = join(self.living);
         join(self.flushing);
         join(self.syncing);
+        join(self.lettering);
         match self.shared.failure() {
             Some(reason) => bail!("{reason}"),
             None => Ok(open),

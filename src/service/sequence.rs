@@ -17,6 +17,7 @@ use isotick_model::{LogPosition, PublisherId, Rejected, Ticks};
 use isotick_storage::log::{LogRecord, LogWriter};
 use isotick_wire::{Ack, Code, Refusal, Subscribe};
 
+use super::deadletters::DeadLetterSink;
 use super::messages::{Event, LiveMessage, Logged};
 use super::now_ns;
 use super::stats::{Shared, StreamRates};
@@ -37,6 +38,8 @@ pub struct Sequencing {
     /// Wakes the syncing thread; a wake that is pending already covers this one.
     pub wake_sync: SyncSender<()>,
     pub shared: Arc<Shared>,
+    /// Where refused rows go.
+    pub letters: DeadLetterSink,
     /// How long an active publisher may be silent before it no longer holds the watermark.
     pub idle_after: Duration,
     sessions: HashMap<SessionId, Session>,
@@ -91,6 +94,7 @@ struct Finishing {
 }
 
 impl Sequencing {
+    #[allow(clippy::too_many_arguments, reason = "called once: the ends of its neighbours")]
     pub fn new(
         sequencer: Sequencer,
         log: LogWriter,
@@ -98,6 +102,7 @@ impl Sequencing {
         live: SyncSender<LiveMessage>,
         wake_sync: SyncSender<()>,
         shared: Arc<Shared>,
+        letters: DeadLetterSink,
         idle_after: Duration,
     ) -> Self {
         let now = Instant::now();
@@ -111,6 +116,7 @@ impl Sequencing {
             live,
             wake_sync,
             shared,
+            letters,
             idle_after,
             sessions: HashMap::new(),
             by_slot: HashMap::new(),
@@ -184,7 +190,12 @@ impl Sequencing {
                 self.handle_frame(session, ticks, rejected, stamps, permit);
             }
             // The edge has counted it and ends the session.
-            Input::Undecodable { .. } => {}
+            Input::Undecodable { session, bytes, reason, ts_recv_ns } => {
+                if let Some(known) = self.sessions.get(&session) {
+                    let publisher = self.sequencer.publisher(known.slot).as_str();
+                    self.letters.undecodable(&known.stream, publisher, ts_recv_ns, bytes, reason);
+                }
+            }
             Input::Finish { session, rows, reply } => self.handle_finish(session, rows, reply),
             Input::Left { session } => self.handle_left(session),
             Input::Subscribe { request, outlet, reply } => {
@@ -255,7 +266,10 @@ impl Sequencing {
         }
         let (position, ts_recv_ns) = (self.next_position(), stamps.ts_recv_ns);
         match self.sequencer.accept(slot, ticks, rejected, ts_recv_ns, position) {
-            Ok(accepted) => {
+            Ok(mut accepted) => {
+                if let Some(letters) = accepted.letters.take() {
+                    self.letters.rows(&stream, ts_recv_ns, letters, &accepted.rejected);
+                }
                 if !accepted.is_empty() {
                     let (ticks, rejected) = (accepted.ticks, accepted.rejected);
                     self.push(LogRecord::Ticks { stream, ticks, rejected, ts_recv_ns });

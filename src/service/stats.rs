@@ -13,12 +13,15 @@ use isotick_wire::{Ack, Rejections};
 use serde_json::{Value, json};
 
 use super::channel::ViewChannel;
+use super::deadletters::LetterCounters;
 
 /// Shared by the service's threads and whoever asks for its status.
 pub struct Shared {
     pub definitions_text: String,
     pub views: Vec<Arc<ViewChannel>>,
     pub edge: CounterReader,
+    /// What of the refused is kept.
+    pub letters: Arc<LetterCounters>,
     pub stages: Arc<Stages>,
     gate: Gate,
     intake: Intake,
@@ -57,6 +60,7 @@ impl Shared {
             definitions_text,
             views,
             edge: edge.counter_reader(),
+            letters: Arc::default(),
             stages,
             gate,
             intake,
@@ -141,6 +145,12 @@ impl Shared {
             .into_iter()
             .map(|stage| (stage.name().to_owned(), stage_json(&self.stages, stage)))
             .collect();
+        let letters: serde_json::Map<_, _> = self
+            .letters
+            .named()
+            .map(|(name, count)| (name.to_owned(), count.into()))
+            .into_iter()
+            .collect();
         let state = self.state();
         let streams: serde_json::Map<_, _> = state
             .streams
@@ -172,6 +182,7 @@ impl Shared {
             "in_flight_bytes": self.intake.held_bytes(),
             "stages": stages,
             "edge": edge,
+            "deadletters": letters,
         })
     }
 }

@@ -25,6 +25,7 @@ pub fn schema(keys: &[&str]) -> StreamSchema {
             column("size", 0, i64::MAX, true),
         ],
         inexact: Inexact::Reject,
+        keys_allowed: None,
         horizon_ns: None,
     }
 }

@@ -24,6 +24,7 @@ fn schema() -> StreamSchema {
         keys: vec!["k".into()],
         columns: vec![column("a", false), column("b", true)],
         inexact: Inexact::Reject,
+        keys_allowed: None,
         horizon_ns: Some(50),
     }
 }
@@ -32,6 +33,31 @@ fn sequencer() -> Sequencer {
     let mut sequencer = Sequencer::default();
     sequencer.declare(schema(), &[Tumbling { width_ns: 1_000, origin_ns: 0 }]);
     sequencer
+}
+
+#[test]
+fn unknown_keys_are_rejected_and_what_the_edge_rejects_is_given_back() {
+    let mut sequencer = Sequencer::default();
+    let allowed = ["y", "z"].map(|text| Key::from_components([text]));
+    let closed = StreamSchema { keys_allowed: Some(allowed.into_iter().collect()), ..schema() };
+    sequencer.declare(closed, &[]);
+    let slot = sequencer.slot("s", &name("p")).unwrap();
+    let row = |sequence, key, a| Row::Tick { sequence, ts: 1, key, values: [Some(a), Some(7)] };
+    let all_good = send(&mut sequencer, slot, &[row(0, 1, 1)], 0);
+    assert_eq!((all_good.ticks.len(), all_good.letters.is_none()), (1, true));
+    let from_client = Rejected { sequence: 5, reason: RejectReason::Inexact };
+    let rows = [row(1, 0, 11), row(2, 1, 12), row(3, 2, 13), row(4, 1, 101), row(0, 0, 1)];
+    let rows: Vec<_> = rows.into_iter().chain([Row::Rejected(from_client)]).collect();
+    let accepted = send(&mut sequencer, slot, &rows, 1);
+    let reasons: Vec<_> = accepted.rejected.iter().map(|row| (row.sequence, row.reason)).collect();
+    use RejectReason::*;
+    assert_eq!(reasons, [(1, UnknownKey), (3, Malformed), (4, OutOfBounds), (5, Inexact)]);
+    assert_eq!(*accepted.ticks.sequence, [2]);
+    let letters = accepted.letters.unwrap();
+    assert_eq!(*letters.sequence, [1, 3, 4]);
+    assert_eq!(*letters.values[0].values, [11, 13, 101]);
+    assert_eq!(*letters.key_of(0), Key::from_components(["x"]));
+    assert_eq!((accepted.duplicate, accepted.conflicting), (0, 1));
 }
 
 /// One row as a publisher sends it.

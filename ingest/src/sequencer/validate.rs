@@ -55,6 +55,14 @@ pub(super) fn rows(
         reasons
             .where_(RejectReason::Malformed, || ticks.key.iter().map(|&key| strange[key as usize]));
     }
+    if let Some(allowed) = &schema.keys_allowed {
+        let unknown: Vec<bool> = ticks.keys.iter().map(|key| !allowed.contains(key)).collect();
+        if unknown.contains(&true) {
+            let unknown = &unknown;
+            let of_rows = || ticks.key.iter().map(|&key| unknown[key as usize]);
+            reasons.where_(RejectReason::UnknownKey, of_rows);
+        }
+    }
     for (column, declared) in ticks.values.iter().zip(&schema.columns) {
         let nulls = column.nulls.as_ref().filter(|nulls| nulls.null_count() > 0);
         if let Some(nulls) = nulls.filter(|_| !declared.optional) {

@@ -1,6 +1,7 @@
 //! The one text of definitions, and the hash over it.
 
 use super::{Definitions, aggregates};
+use crate::key::Key;
 use crate::schema::{Column, Inexact, StreamSchema};
 use crate::time::{format_duration, format_rfc3339};
 use crate::units::format_scaled;
@@ -18,7 +19,7 @@ pub(super) fn text(definitions: &Definitions) -> String {
 /// `[stream.name]` with every field.
 pub(super) fn stream_table(schema: &StreamSchema) -> String {
     let name = key(&schema.name);
-    let fields = stream_fields(schema);
+    let fields = stream_fields(schema) + &keys_allowed(schema);
     let columns = column_fields(&schema.columns.iter().collect::<Vec<_>>());
     format!("[stream.{name}]\n{fields}\n[stream.{name}.columns]\n{columns}")
 }
@@ -58,6 +59,21 @@ fn stream_fields(schema: &StreamSchema) -> String {
         string(&schema.time),
         keys.join(", ")
     )
+}
+
+/// The closed set of keys, in the order of their bytes. It is no part of the hash: it decides which
+/// rows become ticks, not what a view makes of them, and so it may grow.
+pub(super) fn keys_allowed(schema: &StreamSchema) -> String {
+    let Some(keys) = &schema.keys_allowed else { return String::new() };
+    let one = |key: &Key| {
+        let texts: Vec<_> = key.components().iter().map(|text| string(text)).collect();
+        match schema.keys.len() {
+            1 => texts.concat(),
+            _ => format!("[{}]", texts.join(", ")),
+        }
+    };
+    let keys: Vec<_> = keys.sorted().into_iter().map(one).collect();
+    format!("keys_allowed = [{}]\n", keys.join(", "))
 }
 
 fn column_fields(columns: &[&Column]) -> String {

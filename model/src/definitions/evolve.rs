@@ -45,6 +45,16 @@ fn merge(old: &StreamSchema, new: &StreamSchema) -> Result<StreamSchema, Evoluti
         let [old, new] = [old, new].map(|schema| format!("[{}]", schema.keys.join(", ")));
         return changed("the key".into(), old, new);
     }
+    if let Some(now) = &new.keys_allowed {
+        let Some(before) = &old.keys_allowed else {
+            let (before, now) = ("absent, for any key,", "a list");
+            return changed("`keys_allowed`".into(), before.into(), now.into());
+        };
+        if let Some(gone) = before.sorted().into_iter().find(|key| !now.contains(key)) {
+            let what = format!("the key \"{gone}\" of `keys_allowed`");
+            return changed(what, "there".into(), "not".into());
+        }
+    }
     let mut columns = Vec::new();
     for column in &old.columns {
         let Some(index) = new.column(&column.name) else {

@@ -9,6 +9,7 @@ use super::fields::{Fields, Source, in_order, table_of, wrong_type};
 use super::{Definitions, aggregates, canonical};
 use crate::error::{DefinitionError, DefinitionProblem};
 use crate::expr::Expr;
+use crate::key::{Key, KeySet};
 use crate::schema::{Column, Inexact, StreamSchema};
 use crate::ticks::RejectReason;
 use crate::time::{parse_duration, parse_time};
@@ -29,7 +30,7 @@ pub(super) fn parse(text: &str, file: &str) -> Result<Definitions, DefinitionErr
             check_name(&source, "stream", name)?;
             let place = format!("the stream \"{}\"", name.get_ref());
             let table = table_of(&source, name.get_ref(), value)?;
-            let known = ["time", "key", "columns", "inexact", "horizon"];
+            let known = ["time", "key", "keys_allowed", "columns", "inexact", "horizon"];
             let fields = Fields::new(&source, place, name.span(), table, &known)?;
             definitions.streams.push(stream(name.get_ref(), &fields)?);
         }
@@ -88,6 +89,10 @@ fn stream(name: &str, fields: &Fields<'_>) -> Result<StreamSchema, DefinitionErr
     for key in &keys {
         names.take(key.get_ref(), key.span(), "key column")?;
     }
+    let keys_allowed = match fields.get("keys_allowed") {
+        None => None,
+        Some(value) => Some(keys_allowed(fields, keys.len(), value)?),
+    };
     let mut columns = Vec::new();
     if let Some(value) = fields.get("columns") {
         for (name, value) in in_order(table_of(fields.source, "columns", value)?) {
@@ -113,10 +118,57 @@ fn stream(name: &str, fields: &Fields<'_>) -> Result<StreamSchema, DefinitionErr
         name: name.into(),
         time: (*time.get_ref()).into(),
         keys: keys.iter().map(|key| (*key.get_ref()).into()).collect(),
+        keys_allowed,
         columns,
         inexact,
         horizon_ns,
     })
+}
+
+/// A list of keys: texts for one key column, lists of as many texts as there are for several.
+fn keys_allowed(
+    fields: &Fields<'_>,
+    columns: usize,
+    value: &Spanned<DeValue<'_>>,
+) -> Result<KeySet, DefinitionError> {
+    let source = fields.source;
+    let wrong = |reason: &'static str, value: &Spanned<DeValue<'_>>| {
+        source.error(value.span(), DefinitionProblem::KeysAllowed { reason })
+    };
+    let DeValue::Array(items) = value.get_ref() else {
+        return Err(wrong_type(source, "keys_allowed", "a list of keys", value));
+    };
+    if columns == 0 {
+        return Err(wrong("names keys, but the stream has no `key`: add it", value));
+    }
+    if items.is_empty() {
+        return Err(wrong("is empty and would reject every tick: leave it out", value));
+    }
+    let key = |item: &Spanned<DeValue<'_>>| {
+        let texts = match item.get_ref() {
+            DeValue::String(text) if columns == 1 => vec![text.to_string()],
+            DeValue::Array(parts) if parts.len() == columns => {
+                let text = |part: &Spanned<DeValue<'_>>| match part.get_ref() {
+                    DeValue::String(text) => Ok(text.to_string()),
+                    _ => Err(wrong_type(source, "keys_allowed", "texts, or lists of texts", part)),
+                };
+                parts.iter().map(text).collect::<Result<Vec<_>, _>>()?
+            }
+            _ => {
+                let reason = match columns {
+                    1 => "has an element that is no text: one key column takes texts",
+                    _ => "has an element that is no list of one text for each key column",
+                };
+                return Err(wrong(reason, item));
+            }
+        };
+        let key = Key::from_components(texts);
+        match key.as_bytes().len() <= Key::LEN_MAX {
+            true => Ok(key),
+            false => Err(wrong("has a key that is longer than keys may be", item)),
+        }
+    };
+    items.iter().map(key).collect()
 }
 
 /// The column names of a stream, each with what it names.

@@ -1,6 +1,6 @@
 //! Commented configurations for `isotick init`.
 
-use super::canonical::{column_text, key, string};
+use super::canonical::{column_text, key, keys_allowed, string};
 use crate::expr::lexer::quote_name;
 use crate::schema::{Inexact, StreamSchema};
 use crate::time::format_duration;
@@ -13,6 +13,7 @@ pub const EXAMPLE: &str = r#"# What ticks look like (streams) and what is comput
 time = "ts"        # the event time: integer nanoseconds UTC, a timestamp, or RFC 3339 text
 key = "symbol"     # one series per symbol; a list for several columns; leave it out for one series
 horizon = "1h"     # ticks further ahead of the service's clock are rejected; "none" for no limit
+# keys_allowed = ["AAPL", "MSFT"]  # any other key is rejected; the list may grow later
 inexact = "reject" # a float that is no exact decimal at its column's scale: "reject" or "round"
 
 # Values are whole numbers of 10^-scale: at scale 4, 101.25 is kept as 1012500, exactly.
@@ -67,6 +68,7 @@ pub fn template_for(stream: &StreamSchema) -> String {
         [key] => format!("key = {key} # one series per value\n"),
         keys => format!("key = [{}] # one series per combination\n", keys.join(", ")),
     };
+    text += &keys_allowed(stream);
     let (inexact, other) = match stream.inexact {
         Inexact::Reject => ("reject", "\"round\" takes the nearest decimal instead"),
         Inexact::Round => ("round", "\"reject\" takes exact decimals only"),

@@ -1,3 +1,4 @@
+use crate::Key;
 use proptest::prelude::*;
 
 use super::template::{EXAMPLE, template_for};
@@ -231,7 +232,7 @@ fn errors_point_at_the_line_and_say_what_to_do() {
         ),
         (
             stream("keys = \"a\""),
-            "isotick.toml:3:1: unknown field `keys` in the stream \"s\"; the fields are time, key, columns, inexact, horizon",
+            "isotick.toml:3:1: unknown field `keys` in the stream \"s\"; the fields are time, key, keys_allowed, columns, inexact, horizon",
         ),
         (
             "[stream.s]\n".into(),
@@ -600,7 +601,53 @@ fn stream(keys: &[&str], columns: &[&str]) -> StreamSchema {
         keys: keys.iter().map(|key| (*key).into()).collect(),
         columns: columns.collect(),
         inexact: Inexact::Round,
+        keys_allowed: None,
         horizon_ns: None,
+    }
+}
+
+#[test]
+fn a_closed_set_of_keys_is_read_written_and_grows() {
+    let with = |key: &str, allowed: &str| {
+        format!(
+            "[stream.s]\ntime = \"ts\"\n{key}\n{allowed}\ncolumns = {{ a = {{ scale = 0 }} }}\n\
+             [view.v]\nstream = \"s\"\nwindow = {{ tumbling = \"1s\" }}\naggregates = [\"count()\"]\n"
+        )
+    };
+    let one = |allowed: &str| Definitions::parse(&with("key = \"k\"", allowed), "x");
+    let open = one("").unwrap();
+    assert_eq!(open.streams[0].keys_allowed, None);
+    let two = one("keys_allowed = [\"B\", \"A\"]").unwrap();
+    let keys = |texts: &[&str]| texts.iter().map(|text| Key::from_components([text])).collect();
+    assert_eq!(two.streams[0].keys_allowed, Some(keys(&["A", "B"])));
+    assert_eq!(parse(&two.to_toml()), two);
+    assert_eq!(two.views[0].definition, open.views[0].definition, "no part of the hash");
+    let pairs = with("key = [\"k\", \"l\"]", "keys_allowed = [[\"A\", \"x\"], [\"A\", \"y\"]]");
+    let pairs = Definitions::parse(&pairs, "x").unwrap();
+    let allowed = pairs.streams[0].keys_allowed.as_ref().unwrap();
+    assert!(allowed.contains(&Key::from_components(["A", "y"])));
+    assert!(!allowed.contains(&Key::from_components(["y", "A"])));
+    assert_eq!(parse(&pairs.to_toml()), pairs);
+
+    let three = one("keys_allowed = [\"A\", \"B\", \"C\"]").unwrap();
+    assert_eq!(Definitions::evolve(&two, &three).unwrap(), three);
+    assert_eq!(Definitions::evolve(&two, &open).unwrap(), open);
+    let shrunk = Definitions::evolve(&three, &two).unwrap_err().to_string();
+    assert!(shrunk.contains("the key \"C\" of `keys_allowed` was there"), "{shrunk}");
+    let closed = Definitions::evolve(&open, &two).unwrap_err().to_string();
+    assert!(closed.contains("`keys_allowed` was absent"), "{closed}");
+
+    for (key, allowed, message) in [
+        ("key = \"k\"", "keys_allowed = \"A\"".to_owned(), "is a list of keys"),
+        ("key = \"k\"", "keys_allowed = []".into(), "is empty"),
+        ("key = \"k\"", "keys_allowed = [1]".into(), "is no text"),
+        ("key = [\"k\", \"l\"]", "keys_allowed = [\"A\"]".into(), "no list of one text"),
+        ("key = [\"k\", \"l\"]", "keys_allowed = [[\"A\"]]".into(), "no list of one text"),
+        ("", "keys_allowed = [\"A\"]".into(), "has no `key`"),
+        ("key = \"k\"", format!("keys_allowed = [\"{}\"]", "k".repeat(5_000)), "longer"),
+    ] {
+        let error = Definitions::parse(&with(key, &allowed), "x").unwrap_err().to_string();
+        assert!(error.contains("keys_allowed") && error.contains(message), "{error}");
     }
 }
 
@@ -677,6 +724,7 @@ proptest! {
         bounds: (i64, i64),
         optional: bool,
         horizon in prop::option::of(0..i64::MAX),
+        allowed in prop::option::of(prop::collection::vec("\\PC{0,4}", 1..4)),
         key_text in "\\PC{0,6}",
         literal: i64,
     ) {
@@ -694,6 +742,9 @@ proptest! {
             keys: vec![names[1].clone()],
             columns: vec![column(&names[2], optional), column(&names[3], !optional)],
             inexact: Inexact::Reject,
+            keys_allowed: allowed.map(|texts| {
+                texts.iter().map(|text| Key::from_components([text])).collect()
+            }),
             horizon_ns: horizon,
         };
         let mut definitions = parse(&template_for(&schema));

@@ -21,6 +21,7 @@ fn schema() -> StreamSchema {
         keys: vec!["symbol".into(), "the venue".into()],
         columns: vec![column("price", 4, false), column("size", 0, false), column("in", 1, true)],
         inexact: Inexact::Reject,
+        keys_allowed: None,
         horizon_ns: None,
     }
 }

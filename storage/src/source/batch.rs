@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use arrow_buffer::ScalarBuffer;
 use isotick_model::view::Tumbling;
-use isotick_model::{Key, PublisherId, RejectReason, Rejected, Ticks, ValueColumn};
+use isotick_model::{Key, PublisherId, RejectReason, Rejected, StreamSchema, Ticks, ValueColumn};
 
 use super::{RejectedRow, SourceBatch};
 
@@ -147,6 +147,33 @@ pub(super) fn keys_of(
         }
     }
     (codes, keys)
+}
+
+/// Refuses rows whose key is not in the stream's closed set. To be called after whatever else is
+/// wrong with keys, before values are looked at.
+pub(super) fn refuse_unknown_keys(
+    schema: &StreamSchema,
+    codes: &[u32],
+    keys: &[Key],
+    refusals: &mut Refusals,
+) {
+    let Some(allowed) = &schema.keys_allowed else { return };
+    let unknown: Vec<bool> = keys.iter().map(|key| !allowed.contains(key)).collect();
+    if !unknown.contains(&true) {
+        return;
+    }
+    let column = schema.keys.first().map_or("", String::as_str);
+    for (row, &code) in codes.iter().enumerate() {
+        // A refused row's code may name no key; it stays refused for its first reason.
+        if unknown.get(code as usize) == Some(&true) {
+            refusals.refuse(row, codes.len(), column, unknown_key(&keys[code as usize]));
+        }
+    }
+}
+
+pub(super) fn unknown_key(key: &Key) -> Refusal {
+    let text = format!("the key {} is not among the stream's", shown(&key.to_string()));
+    (RejectReason::UnknownKey, text)
 }
 
 pub(super) fn key_too_long(len: usize) -> Refusal {

@@ -448,6 +448,7 @@ fn suggest(path: &Path, stream: &str, profiles: &[Profile]) -> Result<Suggestion
             keys: Vec::new(),
             columns: Vec::new(),
             inexact: Inexact::Reject,
+            keys_allowed: None,
             horizon_ns: Some(StreamSchema::HORIZON_NS_DEFAULT),
         },
         time_unit: profiles[time].time_unit(),

@@ -19,7 +19,7 @@ use parquet::errors::ParquetError;
 use parquet::file::statistics::Statistics;
 
 use super::array::{self, KeyDictionary, Site};
-use super::batch::{Columns, Refusals, finish, keys_of};
+use super::batch::{Columns, Refusals, finish, keys_of, refuse_unknown_keys};
 use super::fields::stated_scale;
 use super::parquet_types::{check_types, int96_seconds, with_dictionary_keys};
 use super::pieces::Pieces;
@@ -212,7 +212,8 @@ impl ParquetFile {
             .needed
             .as_ref()
             .is_some_and(|needed| times_are_good(plan, &metadata, needed.latest_ns));
-        let all_ticks = good_times && {
+        // Of keys the statistics prove too little.
+        let all_ticks = good_times && plan.schema.keys_allowed.is_none() && {
             let mut values = plan.bindings.values.iter().zip(&plan.schema.columns).zip(&stated);
             values.all(|((field, column), stated)| match field {
                 Some(field) => rejects_nothing(&metadata, *field, column, *stated),
@@ -513,6 +514,7 @@ impl ParquetFile {
                 (codes.into(), keys)
             }
         };
+        refuse_unknown_keys(schema, &codes, &keys, &mut refusals);
         let nothing = new_null_array(&DataType::Null, rows);
         let values = (0..schema.columns.len())
             .map(|index| {

@@ -48,6 +48,7 @@ fn stream(columns: Vec<Column>) -> StreamSchema {
         keys: vec!["symbol".into()],
         columns,
         inexact: Inexact::Reject,
+        keys_allowed: None,
         horizon_ns: None,
     }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arrow_buffer::NullBufferBuilder;
 use isotick_model::{Key, RejectReason, ValueColumn};
 
-use super::batch::{Columns, Refusal, Refusals, TimeRange, finish, key_too_long};
+use super::batch::{Columns, Refusal, Refusals, TimeRange, finish, key_too_long, unknown_key};
 use super::lines::{Line, Records};
 use super::{
     Format, Plan, Progress, ProgressUnit, SourceBatch, SourceError, array, read_error, text,
@@ -202,6 +202,10 @@ impl Rows {
         if key.as_bytes().len() > Key::LEN_MAX {
             let column = plan.schema.keys.first().map_or("", String::as_str);
             return Err((column, key_too_long(key.as_bytes().len())));
+        }
+        if plan.schema.keys_allowed.as_ref().is_some_and(|allowed| !allowed.contains(&key)) {
+            let column = plan.schema.keys.first().map_or("", String::as_str);
+            return Err((column, unknown_key(&key)));
         }
         let code = self.keys.len() as u32;
         self.known.insert(key.as_bytes().into(), code);

@@ -233,6 +233,7 @@ fn schema() -> StreamSchema {
         keys: vec!["symbol".into()],
         columns: vec![column("price", false), column("size", true)],
         inexact: Inexact::Reject,
+        keys_allowed: None,
         horizon_ns: None,
     }
 }

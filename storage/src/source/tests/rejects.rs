@@ -185,3 +185,50 @@ fn times_without_a_representable_window_are_rejected() {
         assert!(flat.rejected.iter().all(|row| row.1 == RejectReason::TimeOutOfRange));
     }
 }
+
+#[test]
+fn a_closed_set_of_keys_holds_on_every_way() {
+    let allowed = ["A", "C"].map(|text| isotick_model::Key::from_components([text]));
+    let closed = StreamSchema { keys_allowed: Some(allowed.into_iter().collect()), ..bounded() };
+    let symbols = [Some("A"), Some("B"), None, Some("C"), Some("B"), Some("a"), Some("A")];
+    let prices = [1, 1, 1, 1, -1, 1, 1];
+    let lines: String = (0..)
+        .zip(symbols.iter().zip(prices))
+        .map(|(ts, (symbol, price))| format!("{ts},{},{price}\n", symbol.unwrap_or("")))
+        .collect();
+    let csv = Sample::csv(&format!("ts,symbol,price\n{lines}"));
+    let times = || Arc::new(Int64Array::from_iter_values(0..7)) as ArrayRef;
+    let prices = || Arc::new(Int64Array::from_iter_values(prices.map(i64::from))) as ArrayRef;
+    let plain = Arc::new(StringArray::from(symbols.to_vec())) as ArrayRef;
+    let parquet = Sample::parquet(vec![("ts", times()), ("symbol", plain), ("price", prices())]);
+    use RejectReason::*;
+    let expected = [(1, UnknownKey), (2, NullKey), (4, UnknownKey), (5, UnknownKey)];
+    for sample in [&csv, &parquet] {
+        let flat = sample.read(&closed);
+        assert_eq!(flat.rejected, expected);
+        let ticks: Vec<_> = flat.ticks.iter().map(|row| (row.0, row.2.as_str())).collect();
+        assert_eq!(ticks, [(0, "A"), (3, "C"), (6, "A")]);
+        assert!(flat.messages[0].contains("\"B\" is not among the stream's"), "{flat:?}");
+    }
+
+    // Keys straight from a dictionary, and a scan that could leave other keys unread.
+    let symbols = ["A", "B", "C", "B", "A", "A", "A"];
+    let whole = Arc::new(StringArray::from(symbols.to_vec())) as ArrayRef;
+    let good = Arc::new(Int64Array::from_iter_values([1; 7])) as ArrayRef;
+    let sample = Sample::parquet(vec![("ts", times()), ("symbol", whole), ("price", good)]);
+    let needed = Needed {
+        keys: isotick_model::KeySelection::new(
+            1,
+            &[isotick_model::Key::from_components(["A"])],
+            None,
+        ),
+        one_window: None,
+        latest_ns: i64::MAX,
+    };
+    for needed in [None, Some(needed)] {
+        let options = SourceOptions { needed, ..Default::default() };
+        let flat = sample.read_with(&closed, &options);
+        assert_eq!(flat.rejected, [(1, UnknownKey), (3, UnknownKey)]);
+        assert_eq!(flat.ticks.len(), 5);
+    }
+}

@@ -71,6 +71,7 @@ impl Trial {
             keys: vec!["k".into()],
             columns: vec![column("a", false), column("b", true)],
             inexact: Inexact::Reject,
+            keys_allowed: None,
             horizon_ns: Some(50),
         };
         let mut sequencer = Sequencer::default();
