@@ -104,7 +104,8 @@ impl Trial {
                 self.position += u64::from(lost > 0);
             }
             kind => {
-                let (ticks, rejected) = frame(name, kind, numbers);
+                let next = self.sequencer.ack(slot).received_through;
+                let (ticks, rejected) = frame(name, kind, next, numbers);
                 let sequences: Vec<u64> = ticks.sequence.iter().copied().collect();
                 let rejected_too = rejected.iter().map(|row| row.sequence);
                 let sequences: Vec<u64> = sequences.into_iter().chain(rejected_too).collect();
@@ -152,10 +153,12 @@ impl Trial {
     }
 }
 
-/// A frame of some rows: near each other, or at the ends of what sequences and times can be.
+/// A frame of some rows: as they come from a publisher that goes on, near each other, or at the ends
+/// of what sequences and times can be.
 fn frame(
     publisher: PublisherId,
     kind: u8,
+    next: u64,
     [first, shape, seed]: [u8; 3],
 ) -> (Ticks, Vec<Rejected>) {
     let mut numbers = Numbers::new(u64::from_le_bytes([kind, first, shape, seed, 0, 0, 0, 0]));
@@ -163,6 +166,7 @@ fn frame(
     let base = match kind {
         15 => [u64::MAX, u64::MAX - 1, 1 << 32, (1 << 32) + 1, 1 << 33, 1 << 40]
             [usize::from(first) % 6],
+        6..=9 => next,
         _ => u64::from(first),
     };
     let disorder = 1 + usize::from(shape / 32) * 3;
