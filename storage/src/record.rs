@@ -279,7 +279,7 @@ fn batch(schema: &ResultSchema, arrow: &Arc<Schema>, rows: &[WindowRow]) -> Reco
         columns.push(Arc::new(StringArray::from_iter_values(texts)));
     }
     let time = |of: fn(&WindowRow) -> i64| -> ArrayRef {
-        let times = TimestampNanosecondArray::from_iter_values(rows.iter().map(|row| of(row)));
+        let times = TimestampNanosecondArray::from_iter_values(rows.iter().map(of));
         Arc::new(times.with_timezone("UTC"))
     };
     columns.push(time(|row| row.window_start));
