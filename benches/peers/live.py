@@ -32,7 +32,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--seconds", type=int, default=12, help="of a paced run [default: 12]")
     parser.add_argument("--warm-seconds", type=int, default=2, help="not timed of them [default: 2]")
-    parser.add_argument("--step-us", type=int, default=200, help="how often ticks are sent [default: 200]")
+    parser.add_argument("--step-us", type=int, default=1_000, help="ticks due within so long go together [default: 1000]")
     parser.add_argument("--threads", type=int, default=2, help="cores of everything [default: 2]")
     parser.add_argument("--seed", type=int, default=1, help="of the ticks [default: 1]")
     parser.add_argument("--patience", type=float, default=30, help="seconds without a window [default: 30]")

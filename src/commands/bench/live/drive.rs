@@ -138,7 +138,8 @@ fn publish(runtime: &Runtime, publisher: &mut Publisher, parts: &[Part]) -> Resu
 fn listen(asked: &Asked, ready: &Sender<ResultSchema>) -> Result<Vec<(Instant, WindowBatch)>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let connect = Subscriber::connect(&asked.serving.address, &asked.view, &asked.options);
+        let connect =
+            Subscriber::connect(&asked.serving.address, asked.view.as_str(), &asked.options);
         let mut subscriber = connect.await?;
         // The publisher waits for this: no window is missed.
         let _ = ready.send(subscriber.schema().clone());
