@@ -1,5 +1,6 @@
 #![doc = include_str!("README.md")]
 
+pub mod arrow;
 mod cli;
 mod commands;
 mod comparing;

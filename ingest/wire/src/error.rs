@@ -70,6 +70,12 @@ pub enum DecodeError {
         /// What it is.
         what: &'static str,
     },
+    /// No valid Arrow IPC stream.
+    #[error("no valid Arrow IPC stream: {reason}")]
+    Arrow {
+        /// What the reader says.
+        reason: String,
+    },
     /// No valid Protocol Buffers message.
     #[error("no valid control message: {0}")]
     Protobuf(#[from] prost::DecodeError),
@@ -102,6 +108,12 @@ pub enum EncodeError {
     KeyTooLong {
         /// Its encoded bytes.
         bytes: usize,
+    },
+    /// A window's value is not of its column's type.
+    #[error("a value of column {column} is not of the column's type")]
+    Value {
+        /// The column's index.
+        column: usize,
     },
     /// A column has not one value per row.
     #[error("value column {column} has {values} values for {rows} rows")]

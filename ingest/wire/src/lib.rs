@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod arrow;
 pub mod control;
 pub mod datagram;
 pub mod error;

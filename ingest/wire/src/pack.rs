@@ -85,6 +85,10 @@ impl<'a> Cursor<'a> {
         Ok((value >> 1) as i128 ^ -((value & 1) as i128))
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
     pub(crate) fn end(&self) -> Result<(), DecodeError> {
         match self.rest.len() {
             0 => Ok(()),

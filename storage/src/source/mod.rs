@@ -19,6 +19,7 @@ mod parquet_file;
 mod parquet_types;
 mod pieces;
 mod proven;
+mod record_batch;
 mod text;
 mod text_file;
 
@@ -43,6 +44,7 @@ use text_file::TextFile;
 
 pub use describe::{SourceField, SourceSchema, Suggestion};
 pub use error::SourceError;
+pub use record_batch::{BatchError, SEQUENCE, ticks_of_batch};
 
 /// How a file is to be read.
 #[derive(Clone, Debug)]
