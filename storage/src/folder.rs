@@ -98,7 +98,7 @@ impl DataFolder {
         files::replace(&self.root.join(DEFINITIONS), text.as_bytes())
     }
 
-    pub(crate) fn log(&self) -> PathBuf {
+    pub fn log(&self) -> PathBuf {
         self.root.join(LOG)
     }
 

@@ -356,15 +356,16 @@ proptest! {
 /// Everything that an outcome holds, without where it stands in memory.
 fn plain(accepted: &Accepted) -> String {
     let Accepted { ticks, rejected, letters, late, duplicate, conflicting } = accepted;
-    let letters = letters.as_ref().map(|letters| &letters.sequence[..]);
     let values: Vec<Vec<_>> = ticks
         .values
         .iter()
         .map(|column| (0..ticks.len()).map(|row| column.get(row)).collect())
         .collect();
     let seen = ticks.seen.as_deref();
+    let letters = letters.as_ref().map(|letters| &letters.sequence[..]);
     format!(
-        "{:?} {:?} {:?} {values:?} {seen:?} {rejected:?} {letters:?} {late} {duplicate} {conflicting}",
+        "{:?} {:?} {:?} {values:?} {seen:?} {rejected:?} {letters:?} {late} {duplicate} \
+         {conflicting}",
         &ticks.ts_event[..],
         &ticks.sequence[..],
         &ticks.key[..],
