@@ -144,13 +144,12 @@ impl Granted {
         let Some(rights) = &self.rights else { return all };
         let Ok(all) = Definitions::parse(&all, "definitions") else { return String::new() };
         let any = |patterns: &[Pattern], name: &str| patterns.iter().any(|p| p.matches(name));
-        let mut known = Definitions::default();
-        known.views = all.views.into_iter().filter(|v| any(&rights.subscribe, &v.name)).collect();
-        let read = |stream: &str| known.views.iter().any(|view| view.stream == stream);
+        let views: Vec<_> =
+            all.views.into_iter().filter(|view| any(&rights.subscribe, &view.name)).collect();
+        let read = |stream: &str| views.iter().any(|view| view.stream == stream);
         let streams = all.streams.into_iter();
-        known.streams =
-            streams.filter(|s| any(&rights.publish, &s.name) || read(&s.name)).collect();
-        known.to_toml()
+        let streams = streams.filter(|s| any(&rights.publish, &s.name) || read(&s.name)).collect();
+        Definitions { streams, views, ..Definitions::default() }.to_toml()
     }
 
     /// A refusal as they may read it: one that lists the names that there are is cut short for

@@ -8,7 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use isotick_model::results::ResultSchema;
 use isotick_model::{PublisherId, Rejected, Ticks};
-use isotick_wire::{Ack, Code, Refusal, Subscribe};
+use isotick_wire::{Ack, Code, Frame, Refusal, Subscribe};
 
 use crate::edge::Mailbox;
 use crate::intake::Permit;
@@ -120,6 +120,23 @@ pub struct Welcome {
     pub columns: usize,
     /// Where the publisher stands.
     pub ack: Ack,
+    /// Reads its rows where they come as Arrow.
+    pub arrow: ArrowDecoder,
+}
+
+/// Reads the payload of an Arrow message of one publisher; rows without a sequence are numbered
+/// from the one given on. The text says what is wrong with the payload as a whole. Pure, and
+/// called on ingest threads.
+#[derive(Clone)]
+pub struct ArrowDecoder(pub Arc<DecodeArrow>);
+
+/// See [`ArrowDecoder`].
+pub type DecodeArrow = dyn Fn(&[u8], u64) -> Result<Vec<Frame>, String> + Send + Sync;
+
+impl fmt::Debug for ArrowDecoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ArrowDecoder").finish_non_exhaustive()
+    }
 }
 
 /// What a subscriber is let in with.

@@ -81,12 +81,14 @@ impl Queue {
 }
 
 impl Intake {
-    /// Hands an input over; gives it back when the service is gone. Never waits: what a frame
-    /// takes is bounded by its permit, other inputs by the number of sessions.
-    pub(crate) fn push(&self, input: Input) -> Result<(), Input> {
+    /// Hands an input over; false when the service is gone. Never waits: what a frame takes is
+    /// bounded by its permit, other inputs by the number of sessions.
+    pub(crate) fn push(&self, input: Input) -> bool {
         let mut state = self.queue.state();
         if state.is_closed {
-            return Err(input);
+            // Its reply takes other locks.
+            drop(state);
+            return false;
         }
         state.inputs.push(input);
         let first = state.inputs.len() == 1;
@@ -94,7 +96,7 @@ impl Intake {
         if first {
             self.queue.ready.notify_one();
         }
-        Ok(())
+        true
     }
 
     /// Charges rows that are about to be handed over. When there is no room, the mailbox's thread
@@ -232,7 +234,7 @@ mod tests {
     fn the_consumer_takes_everything_and_learns_of_the_end() {
         let (intake, mut inputs) = intake(1);
         let session = crate::input::SessionId(1);
-        assert!(intake.push(Input::Left { session }).is_ok());
+        assert!(intake.push(Input::Left { session }));
         let mut taken = Vec::new();
         assert!(inputs.take(&mut taken, Duration::ZERO));
         assert_eq!(taken.len(), 1);
@@ -242,6 +244,6 @@ mod tests {
         intake.end();
         assert!(!inputs.take(&mut taken, Duration::from_secs(60)));
         drop(inputs);
-        assert!(intake.push(Input::Left { session }).is_err());
+        assert!(!intake.push(Input::Left { session }));
     }
 }

@@ -15,7 +15,7 @@ pub use access::{Access, Gate, Granted};
 pub use certificates::Certificates;
 pub use edge::{Counters, Edge, EdgeConfig, IoChoice};
 pub use error::{AccessError, CertificateError, EdgeError, SequencerError};
-pub use input::{Input, Outlet, Reply, SessionId, Stamps, Subscription, Welcome};
+pub use input::{ArrowDecoder, Input, Outlet, Reply, SessionId, Stamps, Subscription, Welcome};
 pub use intake::{Inputs, Intake, Notifier, Permit, intake};
 pub use sequencer::{Accepted, Marks, PublisherStatus, Sequencer, Slot, StreamStatus};
 pub use stages::{Stage, Stages};

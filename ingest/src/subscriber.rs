@@ -7,8 +7,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use isotick_model::Key;
+use isotick_model::results::ResultSchema;
 use isotick_wire::message::{self, Kind};
-use isotick_wire::{Code, EncodeError, Policy, PublishedWindow, Refusal, windows};
+use isotick_wire::{
+    Code, EncodeError, Format, Policy, PublishedWindow, Refusal, Subscribe, arrow, windows,
+};
 
 use crate::input::Outlet;
 
@@ -20,21 +23,22 @@ const WINDOWS_PER_MESSAGE: usize = 4_096;
 pub struct Batch {
     windows: Vec<PublishedWindow>,
     next_cursor: u64,
-    columns: usize,
+    schema: Arc<ResultSchema>,
     published: Instant,
-    messages: OnceLock<Result<Vec<Bytes>, EncodeError>>,
+    /// By format.
+    messages: [OnceLock<Result<Vec<Bytes>, EncodeError>>; 2],
 }
 
 impl Batch {
-    /// Windows with `columns` values each, in the order published. `next_cursor` counts the
+    /// Windows of a view with this schema, in the order published. `next_cursor` counts the
     /// windows that the view has published from its beginning to the last of these.
     pub fn new(
         windows: Vec<PublishedWindow>,
         next_cursor: u64,
-        columns: usize,
+        schema: Arc<ResultSchema>,
         published: Instant,
     ) -> Self {
-        Self { windows, next_cursor, columns, published, messages: OnceLock::new() }
+        Self { windows, next_cursor, schema, published, messages: Default::default() }
     }
 
     /// How long ago the windows were published.
@@ -64,21 +68,26 @@ impl Batch {
         }
         let skipped = usize::try_from(cursor - self.first_cursor()).ok()?;
         let windows = self.windows.get(skipped..).filter(|windows| !windows.is_empty())?;
-        Some(Arc::new(Self::new(windows.to_vec(), self.next_cursor, self.columns, self.published)))
+        Some(Arc::new(Self::new(
+            windows.to_vec(),
+            self.next_cursor,
+            self.schema.clone(),
+            self.published,
+        )))
     }
 
     /// What the windows take in memory, about.
     pub fn bytes(&self) -> usize {
-        self.windows.len() * (size_of::<PublishedWindow>() + 32 * self.columns)
+        self.windows.len() * (size_of::<PublishedWindow>() + 32 * self.schema.columns.len())
     }
 
     /// Whole messages, headers included.
-    pub(crate) fn messages(&self) -> &Result<Vec<Bytes>, EncodeError> {
-        self.messages.get_or_init(|| {
+    pub(crate) fn messages(&self, format: Format) -> &Result<Vec<Bytes>, EncodeError> {
+        self.messages[format as usize].get_or_init(|| {
             let mut messages = Vec::new();
             let mut cursor = self.first_cursor();
             for part in self.windows.chunks(WINDOWS_PER_MESSAGE) {
-                self.encode(part, cursor, &mut messages)?;
+                self.encode(format, part, cursor, &mut messages)?;
                 cursor += part.len() as u64;
             }
             Ok(messages)
@@ -88,20 +97,26 @@ impl Batch {
     /// Cuts into as many messages as it takes.
     fn encode(
         &self,
+        format: Format,
         part: &[PublishedWindow],
         first: u64,
         messages: &mut Vec<Bytes>,
     ) -> Result<(), EncodeError> {
         let mut bytes = Vec::new();
         let next = first + part.len() as u64;
-        let put = message::put(Kind::Windows, &mut bytes, |out| {
-            windows::encode(part, next, self.columns, out)
-        });
+        let put = match format {
+            Format::Windows => message::put(Kind::Windows, &mut bytes, |out| {
+                windows::encode(part, next, self.schema.columns.len(), out)
+            }),
+            Format::Arrow => message::put(Kind::Arrow, &mut bytes, |out| {
+                arrow::encode_windows(part, next, &self.schema, out)
+            }),
+        };
         match put {
             Err(EncodeError::TooLarge { rows }) if rows > 1 => {
                 let (left, right) = part.split_at(rows / 2);
-                self.encode(left, first, messages)?;
-                self.encode(right, first + left.len() as u64, messages)
+                self.encode(format, left, first, messages)?;
+                self.encode(format, right, first + left.len() as u64, messages)
             }
             Err(error) => Err(error),
             Ok(()) => {
@@ -137,7 +152,8 @@ pub struct SubscriberCounters {
 #[derive(Debug)]
 pub struct SubscriberQueue {
     policy: Policy,
-    columns: usize,
+    format: Format,
+    schema: Arc<ResultSchema>,
     limits: QueueLimits,
     outlet: Outlet,
     counters: Arc<SubscriberCounters>,
@@ -172,20 +188,34 @@ pub(crate) enum Next {
 }
 
 impl SubscriberQueue {
-    /// An empty queue of windows with `columns` values each.
+    /// An empty queue of windows of a view with this schema, as the subscriber asked for them.
     pub fn new(
         outlet: Outlet,
-        policy: Policy,
-        columns: usize,
+        request: &Subscribe,
+        schema: Arc<ResultSchema>,
         limits: QueueLimits,
         counters: Arc<SubscriberCounters>,
     ) -> Self {
         let (state, room) = (Mutex::default(), Condvar::new());
-        Self { policy, columns, limits, outlet, counters, state, room }
+        Self {
+            policy: request.policy,
+            format: request.format,
+            schema,
+            limits,
+            outlet,
+            counters,
+            state,
+            room,
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How its windows are sent.
+    pub(crate) fn format(&self) -> Format {
+        self.format
     }
 
     /// Puts what was published before the subscriber came, in full, however much it is.
@@ -295,7 +325,7 @@ impl SubscriberQueue {
                 });
                 // Fewer windows than were published: the cursor is that of the last one.
                 let (cursor, since) = (newest.next_cursor, newest.since);
-                Next::Send(Arc::new(Batch::new(windows, cursor, self.columns, since)))
+                Next::Send(Arc::new(Batch::new(windows, cursor, self.schema.clone(), since)))
             }
         }
     }

@@ -24,7 +24,7 @@ const NEWEST: usize = 8;
 /// those that resume.
 pub struct ViewChannel {
     pub view: Arc<View>,
-    columns: usize,
+    schema: Arc<ResultSchema>,
     /// Bytes that a subscriber may fall behind, and that are kept for resuming.
     bytes_max: usize,
     state: Mutex<State>,
@@ -43,8 +43,8 @@ struct State {
 
 impl ViewChannel {
     pub fn new(view: Arc<View>, bytes_max: usize) -> Self {
-        let columns = ResultSchema::of(&view).columns.len();
-        Self { view, columns, bytes_max, state: Mutex::default() }
+        let schema = Arc::new(ResultSchema::of(&view));
+        Self { view, schema, bytes_max, state: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -71,12 +71,12 @@ impl ViewChannel {
             return Err(Refusal::new(Code::CursorGone, text));
         }
         let limits = QueueLimits { bytes_max: self.bytes_max, block_max: BLOCK_MAX };
-        let queue =
-            Arc::new(SubscriberQueue::new(outlet, request.policy, self.columns, limits, counters));
+        let schema = self.schema.clone();
+        let queue = Arc::new(SubscriberQueue::new(outlet, request, schema, limits, counters));
         queue.fill(state.kept.iter().filter_map(|batch| batch.since(cursor)));
         state.subscribers.retain(|known| !known.is_closed());
         state.subscribers.push(queue.clone());
-        Ok(Subscription { schema: ResultSchema::of(&self.view), cursor, queue })
+        Ok(Subscription { schema: (*self.schema).clone(), cursor, queue })
     }
 
     /// Tells subscribers. Nobody listening is no error. May wait for those that chose to block.
@@ -105,7 +105,7 @@ impl ViewChannel {
                 },
             });
             let (windows, cursor) = (windows.collect(), state.published);
-            let batch = Arc::new(Batch::new(windows, cursor, self.columns, now));
+            let batch = Arc::new(Batch::new(windows, cursor, self.schema.clone(), now));
             state.kept_bytes += batch.bytes();
             state.kept.push_back(batch.clone());
             batches.push(batch);

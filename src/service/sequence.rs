@@ -11,11 +11,14 @@ use std::time::{Duration, Instant};
 
 use isotick_ingest::sequencer::{Sequencer, Slot};
 use isotick_ingest::{
-    Input, Inputs, Outlet, Permit, Reply, SessionId, Stage, Stamps, Subscription, Welcome,
+    ArrowDecoder, Input, Inputs, Outlet, Permit, Reply, SessionId, Stage, Stamps, Subscription,
+    Welcome,
 };
-use isotick_model::{LogPosition, PublisherId, Rejected, Ticks};
+use isotick_model::{LogPosition, PublisherId, Rejected, StreamSchema, Ticks};
 use isotick_storage::log::{LogRecord, LogWriter};
-use isotick_wire::{Ack, Code, Refusal, Subscribe};
+use isotick_wire::{Ack, Code, Frame, Refusal, Subscribe};
+
+use crate::arrow::ticks_of_payload;
 
 use super::deadletters::DeadLetterSink;
 use super::messages::{Event, LiveMessage, Logged};
@@ -242,6 +245,7 @@ impl Sequencing {
             definitions: self.shared.definitions_text.clone(),
             columns,
             ack: self.sequencer.ack(slot),
+            arrow: arrow_decoder(self.sequencer.schema(slot).clone(), publisher.clone()),
         })
     }
 
@@ -446,4 +450,13 @@ impl Sequencing {
         self.publish_marks();
         self.shared.to_json().to_string()
     }
+}
+
+/// Reads a publisher's rows where they come as Arrow.
+fn arrow_decoder(schema: StreamSchema, publisher: PublisherId) -> ArrowDecoder {
+    ArrowDecoder(Arc::new(move |payload, first_sequence| {
+        let read = ticks_of_payload(payload, &schema, &publisher, first_sequence);
+        let frame = |(ticks, rejected)| Frame { ticks, rejected };
+        read.map(|batches| batches.into_iter().map(frame).collect()).map_err(|e| e.to_string())
+    }))
 }

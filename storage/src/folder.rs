@@ -98,6 +98,7 @@ impl DataFolder {
         files::replace(&self.root.join(DEFINITIONS), text.as_bytes())
     }
 
+    /// Where the log's segments are.
     pub fn log(&self) -> PathBuf {
         self.root.join(LOG)
     }

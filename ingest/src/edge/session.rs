@@ -3,6 +3,7 @@
 //! Driven by its thread: [`Driver::drive`] whenever the stream may be read or written, something
 //! was answered, or a deadline passed. Never waits.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use quinn_proto::{Connection, ReadError, ReadableError, StreamId, VarInt, WriteE
 
 use super::thread::Context;
 use crate::access::Granted;
-use crate::input::{Answer, Input, Outlet, Reply, SessionId, Stamps, unavailable};
+use crate::input::{Answer, ArrowDecoder, Input, Outlet, Reply, SessionId, Stamps, unavailable};
 use crate::intake::Permit;
 use crate::session::{Broken, Request, Session};
 use crate::stages::Stage;
@@ -87,8 +88,20 @@ enum Phase {
 struct Publishing {
     outlet: Outlet,
     takes_datagrams: bool,
+    arrow: ArrowDecoder,
+    /// The number of the next row that comes without one.
+    next_row: u64,
     /// Rows that found no room in memory: nothing is read until they do.
-    pending: Option<Pending>,
+    pending: VecDeque<Pending>,
+}
+
+impl Publishing {
+    /// Rows that came whole; they are numbered on where they come without numbers.
+    fn take(&mut self, frame: Frame, ts_recv_ns: i64) {
+        let rows = (frame.ticks.len() + frame.rejected.len()) as u64;
+        self.next_row = self.next_row.saturating_add(rows);
+        self.pending.push_back(Pending { frame, ts_recv_ns, received: Instant::now() });
+    }
 }
 
 struct Pending {
@@ -118,7 +131,7 @@ impl Driver {
 
     /// Whether rows wait for room in memory.
     pub(super) fn is_blocked(&self) -> bool {
-        matches!(self.phase, Phase::Publishing(Publishing { pending: Some(_), .. }))
+        matches!(&self.phase, Phase::Publishing(publishing) if !publishing.pending.is_empty())
     }
 
     /// The session is over: its stream and its share of memory are given back.
@@ -134,9 +147,9 @@ impl Driver {
     pub(super) fn deadline(&self) -> Option<Instant> {
         match &self.phase {
             Phase::Closing { until, .. } => Some(*until),
-            Phase::New | Phase::Publishing(Publishing { pending: None, .. }) => {
-                self.began.map(|began| began.deadline)
-            }
+            // While its rows wait for room, the client is not the slow one.
+            Phase::Publishing(publishing) if !publishing.pending.is_empty() => None,
+            Phase::New | Phase::Publishing(_) => self.began.map(|began| began.deadline),
             _ => None,
         }
     }
@@ -152,7 +165,7 @@ impl Driver {
         let mut read = 0;
         loop {
             let end = match &mut self.phase {
-                Phase::Publishing(publishing) if publishing.pending.is_some() => {
+                Phase::Publishing(publishing) if !publishing.pending.is_empty() => {
                     match Self::hand_over(self.id, publishing, cx) {
                         Ok(true) => {
                             self.began = self.requests.is_inside_message().then(|| Began {
@@ -230,6 +243,7 @@ impl Driver {
                 match (answer, publisher.take()) {
                     (Ok(welcome), Some((publisher, takes_datagrams))) => {
                         self.requests.welcome(publisher, welcome.columns);
+                        let next_row = welcome.next_sequence;
                         let reply = HelloReply {
                             next_sequence: welcome.next_sequence,
                             held: welcome.held,
@@ -240,7 +254,9 @@ impl Driver {
                         self.phase = Phase::Publishing(Publishing {
                             outlet,
                             takes_datagrams,
-                            pending: None,
+                            arrow: welcome.arrow,
+                            next_row,
+                            pending: VecDeque::new(),
                         });
                         match self.outbox.put(&Control::HelloReply(reply)) {
                             Ok(()) => return,
@@ -271,17 +287,17 @@ impl Driver {
                     Err(refusal) => End::Refused(granted.conceal(refusal)),
                 }
             }
-            Answer::Status(Ok(json)) => End::Answered(Control::StatusReply(json)),
+            Answer::Status(Ok(json)) => End::Answered(Box::new(Control::StatusReply(json))),
             Answer::Definitions(Ok(text)) => match &self.phase {
                 Phase::Asked { granted, .. } => {
-                    End::Answered(Control::DefinitionsReply(granted.definitions(text)))
+                    End::Answered(Box::new(Control::DefinitionsReply(granted.definitions(text))))
                 }
                 _ => return,
             },
             Answer::Status(Err(refusal)) | Answer::Definitions(Err(refusal)) => {
                 End::Refused(refusal)
             }
-            Answer::Finished(Ok(ack)) => End::Answered(Control::FinishReply(ack)),
+            Answer::Finished(Ok(ack)) => End::Answered(Box::new(Control::FinishReply(ack))),
             Answer::Finished(Err(refusal)) | Answer::Ended(refusal) => End::Goodbye(refusal),
             // Written when there is room: only the newest one counts.
             Answer::Acked | Answer::Windows => return,
@@ -309,11 +325,11 @@ impl Driver {
         match std::mem::replace(&mut self.phase, Phase::New) {
             Phase::Publishing(_) | Phase::Finishing { .. } => {
                 // A service that is gone does not listen any more.
-                let _ = cx.intake.push(Input::Left { session: self.id });
+                cx.intake.push(Input::Left { session: self.id });
             }
             Phase::Asked { publisher: Some(_), .. } => {
                 // The service may have let the publisher in; if not it knows of no such session.
-                let _ = cx.intake.push(Input::Left { session: self.id });
+                cx.intake.push(Input::Left { session: self.id });
             }
             Phase::Subscribed { queue } => queue.close(),
             Phase::New | Phase::Asked { .. } | Phase::Closing { .. } => {}
@@ -334,7 +350,7 @@ impl Driver {
             None => super::SharedCounters::add(&cx.counters.tick_datagrams_dropped),
             Some(permit) => {
                 let stamps = Stamps { ts_recv_ns: cx.now_ns(), received: now, queued: now };
-                let _ = cx.intake.push(frame_input(self.id, frame, stamps, permit));
+                cx.intake.push(frame_input(self.id, frame, stamps, permit));
             }
         }
     }
@@ -349,14 +365,24 @@ impl Driver {
             Request::Hello(hello) => self.ask(hello, connection, cx),
             Request::Frame(frame) => {
                 let Phase::Publishing(publishing) = &mut self.phase else { return Ok(()) };
-                publishing.pending =
-                    Some(Pending { frame, ts_recv_ns: cx.now_ns(), received: Instant::now() });
+                publishing.take(frame, cx.now_ns());
                 Ok(())
             }
-            Request::Arrow(_) => Err(End::Goodbye(Refusal::new(
-                Code::Protocol,
-                "this service does not take Arrow: send tick frames",
-            ))),
+            Request::Arrow(payload) => {
+                let Phase::Publishing(publishing) = &mut self.phase else { return Ok(()) };
+                match (publishing.arrow.0)(&payload, publishing.next_row) {
+                    Ok(frames) => {
+                        let now_ns = cx.now_ns();
+                        frames.into_iter().for_each(|frame| publishing.take(frame, now_ns));
+                        Ok(())
+                    }
+                    Err(reason) => {
+                        let refusal = Refusal::new(Code::Protocol, reason);
+                        self.undecodable(payload, &refusal, cx);
+                        Err(End::Goodbye(refusal))
+                    }
+                }
+            }
             Request::Finish(rows) => {
                 let Phase::Publishing(publishing) = &self.phase else { return Ok(()) };
                 let outlet = publishing.outlet.clone();
@@ -364,7 +390,10 @@ impl Driver {
                 self.began = None;
                 let reply = Reply::new(self.id, cx.mailbox, Answer::Finished);
                 let finish = Input::Finish { session: self.id, rows, reply };
-                cx.intake.push(finish).map_err(|_| End::Goodbye(unavailable()))
+                match cx.intake.push(finish) {
+                    true => Ok(()),
+                    false => Err(End::Goodbye(unavailable())),
+                }
             }
         }
     }
@@ -373,7 +402,9 @@ impl Driver {
     fn poll(&mut self, cx: &Context<'_>) -> Result<Option<Request>, Broken> {
         let start = Instant::now();
         let polled = self.requests.poll();
-        if let (Ok(Some(Request::Frame(_))), Some(began)) = (&polled, self.began) {
+        if let (Ok(Some(Request::Frame(_) | Request::Arrow(_))), Some(began)) =
+            (&polled, self.began)
+        {
             cx.stages.record(Stage::Receive, start.saturating_duration_since(began.first_byte));
             cx.stages.record(Stage::Decode, start.elapsed());
         }
@@ -410,7 +441,10 @@ impl Driver {
             }
         };
         self.phase = Phase::Asked { publisher: asked, outlet, granted };
-        cx.intake.push(input).map_err(|_| End::Refused(unavailable()))
+        match cx.intake.push(input) {
+            true => Ok(()),
+            false => Err(End::Refused(unavailable())),
+        }
     }
 
     /// Hands the rows in hand to the service. False when there is no room for them yet.
@@ -419,25 +453,24 @@ impl Driver {
         publishing: &mut Publishing,
         cx: &mut Context<'_>,
     ) -> Result<bool, Refusal> {
-        let Some(Pending { frame, ts_recv_ns, received }) = publishing.pending.take() else {
-            return Ok(true);
-        };
-        let bytes = frame_bytes(&frame.ticks, frame.rejected.len());
-        let Some(permit) = cx.intake.reserve(bytes, cx.mailbox) else {
-            publishing.pending = Some(Pending { frame, ts_recv_ns, received });
-            return Ok(false);
-        };
-        cx.stages.record(Stage::Batch, received.elapsed());
-        let stamps = Stamps { ts_recv_ns, received, queued: Instant::now() };
-        match cx.intake.push(frame_input(session, frame, stamps, permit)) {
-            Ok(()) => Ok(true),
-            Err(_) => Err(unavailable()),
+        while let Some(Pending { frame, ts_recv_ns, received }) = publishing.pending.pop_front() {
+            let bytes = frame_bytes(&frame.ticks, frame.rejected.len());
+            let Some(permit) = cx.intake.reserve(bytes, cx.mailbox) else {
+                publishing.pending.push_front(Pending { frame, ts_recv_ns, received });
+                return Ok(false);
+            };
+            cx.stages.record(Stage::Batch, received.elapsed());
+            let stamps = Stamps { ts_recv_ns, received, queued: Instant::now() };
+            if !cx.intake.push(frame_input(session, frame, stamps, permit)) {
+                return Err(unavailable());
+            }
         }
+        Ok(true)
     }
 
     fn undecodable(&self, bytes: Bytes, refusal: &Refusal, cx: &mut Context<'_>) {
         let (session, reason, ts_recv_ns) = (self.id, refusal.text.clone(), cx.now_ns());
-        let _ = cx.intake.push(Input::Undecodable { session, bytes, reason, ts_recv_ns });
+        cx.intake.push(Input::Undecodable { session, bytes, reason, ts_recv_ns });
     }
 
     /// Feeds what the stream has, up to one chunk. Zero when there is nothing now.
@@ -528,7 +561,7 @@ impl Driver {
         let _ = connection.recv_stream(self.stream).stop(VarInt::from_u32(0));
         let (farewell, goodbye) = match end {
             End::Gone => return,
-            End::Answered(control) => (control, None),
+            End::Answered(control) => (*control, None),
             End::Refused(refusal) => {
                 cx.count_refusal(&refusal, true);
                 (Control::Refusal(refusal), None)
@@ -565,7 +598,7 @@ impl Driver {
                     while self.outbox.bytes < OUTBOX_BYTES {
                         match queue.next() {
                             Next::Wait => break,
-                            Next::Send(batch) => match batch.messages() {
+                            Next::Send(batch) => match batch.messages(queue.format()) {
                                 Ok(messages) => {
                                     messages.iter().for_each(|m| self.outbox.push(m.clone()));
                                     cx.stages.record(Stage::Publish, batch.age(now));
@@ -613,7 +646,7 @@ enum End {
     /// The client went away, or the connection did.
     Gone,
     /// What was asked for is answered.
-    Answered(Control),
+    Answered(Box<Control>),
     /// Refused before anything was established.
     Refused(Refusal),
     /// Ended by the service or for a broken rule.

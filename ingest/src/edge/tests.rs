@@ -238,6 +238,7 @@ fn rows_without_room_stop_the_publisher_and_go_on_with_it() {
         definitions: String::new(),
         columns: 2,
         ack: isotick_wire::Ack::default(),
+        arrow: no_arrow(),
     }));
     // Nothing is let go: the budget is spent, the windows fill up and the publisher waits.
     std::thread::sleep(Duration::from_millis(500));

@@ -1,9 +1,17 @@
 use isotick_model::results::{Value, WindowRow};
+use isotick_model::view::OutputType;
 use isotick_wire::VersionReason;
 
 use super::*;
 use crate::edge::mailbox;
 use crate::input::SessionId;
+
+fn schema() -> Arc<ResultSchema> {
+    Arc::new(ResultSchema {
+        keys: vec!["symbol".into()],
+        columns: vec![("trades".into(), OutputType::Count)],
+    })
+}
 
 fn window(key: &str, window_start: i64, version: u32) -> PublishedWindow {
     PublishedWindow {
@@ -19,14 +27,16 @@ fn window(key: &str, window_start: i64, version: u32) -> PublishedWindow {
 }
 
 fn batch(next_cursor: u64, windows: Vec<PublishedWindow>) -> Arc<Batch> {
-    Arc::new(Batch::new(windows, next_cursor, 1, Instant::now()))
+    Arc::new(Batch::new(windows, next_cursor, schema(), Instant::now()))
 }
 
 fn queue(policy: Policy, batches: usize) -> SubscriberQueue {
     let (mailbox, _wake) = mailbox().unwrap();
     let bytes_max = batches * batch(1, vec![window("A", 0, 1)]).bytes();
     let limits = QueueLimits { bytes_max, block_max: Duration::from_millis(20) };
-    SubscriberQueue::new(Outlet::new(SessionId(1), &mailbox), policy, 1, limits, Arc::default())
+    let outlet = Outlet::new(SessionId(1), &mailbox);
+    let request = Subscribe { policy, ..Subscribe::new("bars") };
+    SubscriberQueue::new(outlet, &request, schema(), limits, Arc::default())
 }
 
 fn taken(queue: &SubscriberQueue) -> Vec<Arc<Batch>> {

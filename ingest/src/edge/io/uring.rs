@@ -70,16 +70,16 @@ struct Slot {
 }
 
 impl Slot {
-    fn new() -> Box<Self> {
+    fn new() -> Self {
         // SAFETY: all of these are plain C structs for which zero is a valid value.
         unsafe {
-            Box::new(Self {
+            Self {
                 bytes: Vec::new(),
                 address: mem::zeroed(),
                 part: mem::zeroed(),
                 control: [0; CONTROL_BYTES / 8],
                 header: mem::zeroed(),
-            })
+            }
         }
     }
 }
@@ -99,7 +99,8 @@ pub(super) struct UringIo {
     filled: VecDeque<(u16, usize)>,
     is_receiving: bool,
     is_watching: bool,
-    slots: Vec<Box<Slot>>,
+    /// Never grown or moved: the kernel has their addresses.
+    slots: Box<[Slot]>,
     free: Vec<u16>,
     unsubmitted: usize,
     segments_offered: usize,
@@ -296,7 +297,7 @@ impl Io for UringIo {
 
     fn send(&mut self, fill: &mut dyn FnMut(&mut Vec<u8>) -> Option<Transmit>) -> bool {
         let Some(&index) = self.free.last() else { return false };
-        let slot = &mut *self.slots[usize::from(index)];
+        let slot = &mut self.slots[usize::from(index)];
         slot.bytes.clear();
         let Some(transmit) = fill(&mut slot.bytes) else { return false };
         slot.address_to(&transmit);

@@ -14,7 +14,7 @@ use isotick_wire::{Code, PublishedWindow, Refusal, VersionReason};
 
 use crate::certificates::{self, Certificates};
 use crate::edge::{Edge, EdgeConfig};
-use crate::input::{Input, Outlet, SessionId, Subscription, Welcome};
+use crate::input::{ArrowDecoder, Input, Outlet, SessionId, Subscription, Welcome};
 use crate::intake::intake;
 use crate::sequencer::{Sequencer, Slot};
 use crate::stages::Stages;
@@ -57,7 +57,8 @@ impl Windows {
             *published += windows as u64;
             *published
         };
-        let batch = Arc::new(Batch::new(all.clone(), cursor, 1, Instant::now()));
+        let batch =
+            Arc::new(Batch::new(all.clone(), cursor, Arc::new(schema_of_bars()), Instant::now()));
         self.queues.lock().unwrap().retain(|queue| queue.offer(&batch));
         all
     }
@@ -84,6 +85,7 @@ impl FakeService {
                     definitions: "[stream.trades]".into(),
                     columns: self.sequencer.schema(slot).columns.len(),
                     ack: self.sequencer.ack(slot),
+                    arrow: no_arrow(),
                 }));
                 let _ = self.events.send(Event::Joined);
             }
@@ -126,7 +128,8 @@ impl FakeService {
                 let limits =
                     QueueLimits { bytes_max: QUEUE_BYTES, block_max: Duration::from_secs(1) };
                 let counters = self.counters.clone();
-                let queue = SubscriberQueue::new(outlet, request.policy, 1, limits, counters);
+                let schema = Arc::new(schema_of_bars());
+                let queue = SubscriberQueue::new(outlet, &request, schema, limits, counters);
                 let queue = Arc::new(queue);
                 self.windows.queues.lock().unwrap().push(queue.clone());
                 let cursor = *self.windows.published.lock().unwrap();
@@ -136,6 +139,13 @@ impl FakeService {
             Input::Definitions { reply } => reply.send(Ok("[stream.trades]".into())),
         }
     }
+}
+
+/// Says no, with what it was given.
+pub fn no_arrow() -> ArrowDecoder {
+    ArrowDecoder(Arc::new(|payload, first| {
+        Err(format!("{} bytes of Arrow from row {first} on", payload.len()))
+    }))
 }
 
 pub fn schema_of_bars() -> ResultSchema {
