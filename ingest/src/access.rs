@@ -149,7 +149,7 @@ impl Granted {
         let read = |stream: &str| views.iter().any(|view| view.stream == stream);
         let streams = all.streams.into_iter();
         let streams = streams.filter(|s| any(&rights.publish, &s.name) || read(&s.name)).collect();
-        Definitions { streams, views, ..Definitions::default() }.to_toml()
+        Definitions { streams, views }.to_toml()
     }
 
     /// A refusal as they may read it: one that lists the names that there are is cut short for
