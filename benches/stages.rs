@@ -14,7 +14,7 @@ use isotick_model::results::{ResultSchema, WindowRow};
 use isotick_model::view::View;
 use isotick_model::{LogPosition, StreamSchema, Ticks};
 use isotick_scheduler::{LiveView, Published};
-use isotick_storage::{DataFolder, LogRecord, LogWriter, RecordedWindow, Store};
+use isotick_storage::{LogRecord, RecordedWindow, Store};
 
 const ROWS: usize = 1 << 20;
 const RUNS: usize = 5;
@@ -98,8 +98,8 @@ fn sequencer(frames: &[Ticks], schema: &StreamSchema) -> Outcome<(Vec<Ticks>, Ve
 
 fn log(accepted: &[Ticks]) -> Outcome<()> {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let data = DataFolder::open_writer(folder.path(), "bench").expect("it is new");
-    let (mut writer, _) = LogWriter::open(&data).expect("it is new");
+    let store = Store::open(folder.path(), "bench").expect("it is new");
+    let (mut writer, _) = store.open_log().expect("it is new");
     let record = |ticks: &Ticks| LogRecord::Ticks {
         stream: "trades".to_owned(),
         ticks: ticks.clone(),
@@ -112,7 +112,7 @@ fn log(accepted: &[Ticks]) -> Outcome<()> {
         writer.append(record).expect("the disk takes it");
     }
     let took = started.elapsed();
-    let files = std::fs::read_dir(data.log()).expect("it is there");
+    let files = std::fs::read_dir(folder.path().join("log")).expect("it is there");
     let bytes: u64 = files.map(|file| file.unwrap().metadata().unwrap().len()).sum();
     Outcome { result: (), text: format!("{bytes} bytes"), took }
 }
