@@ -130,7 +130,7 @@ impl<'a> Reference<'a> {
             Aggregate::Count => Known::Is(Value::Integer(places.len() as i128)),
             Aggregate::CountOf(column) => Known::Is(Value::Integer(of(column).count() as i128)),
             Aggregate::First(column) => integer(of(column).next()),
-            Aggregate::Last(column) => integer(of(column).last()),
+            Aggregate::Last(column) => integer(of(column).next_back()),
             Aggregate::Min(column) => integer(of(column).min()),
             Aggregate::Max(column) => integer(of(column).max()),
             Aggregate::Sum(column) => {
