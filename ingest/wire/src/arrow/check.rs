@@ -181,18 +181,19 @@ fn batch_fits(
         if *layout == Layout::Null {
             continue;
         }
-        let mut next = |needed: usize| match sizes.next() {
-            Some(bytes) if bytes >= needed => Ok(()),
+        // Of whole values, as many as are needed at least.
+        let mut next = |needed: usize, width: usize| match sizes.next() {
+            Some(bytes) if bytes >= needed && bytes % width == 0 => Ok(()),
             _ => Err(wrong()),
         };
-        next(if nulls > 0 { rows.div_ceil(8) } else { 0 })?;
+        next(if nulls > 0 { rows.div_ceil(8) } else { 0 }, 1)?;
         match layout {
             Layout::Null => (),
-            Layout::Fixed(bits) => next((rows * bits).div_ceil(8))?,
+            Layout::Fixed(bits) => next((rows * bits).div_ceil(8), bits.div_ceil(8))?,
             Layout::Text(width) => {
                 // Without rows the offsets may be left out.
-                next(if rows > 0 { (rows + 1) * width } else { 0 })?;
-                next(0)?;
+                next(if rows > 0 { (rows + 1) * width } else { 0 }, *width)?;
+                next(0, 1)?;
             }
         }
     }

@@ -81,7 +81,7 @@ fn what_would_take_too_much_or_is_not_read_is_refused() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4_000))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(4_000) })]
 
     #[test]
     fn changed_bytes_never_panic(
