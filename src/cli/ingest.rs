@@ -81,7 +81,7 @@ impl FromStr for ByteSize {
 
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let whole = UNITS.iter().find(|(_, shift)| self.0 % (1 << shift) == 0);
+        let whole = UNITS.iter().find(|(_, shift)| self.0.is_multiple_of(1 << shift));
         let (unit, shift) = whole.copied().unwrap_or(("", 0));
         write!(f, "{}{unit}", self.0 >> shift)
     }

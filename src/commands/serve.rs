@@ -35,7 +35,7 @@ pub fn run(args: ServeArgs) -> Result<ExitCode> {
         eprintln!("{notice}");
     }
     eprintln!("listening on {} (QUIC), data in {}", service.local_addr(), args.data.display());
-    eprintln!("ingest: {}", service.shared.ingest());
+    eprintln!("ingest: {}", service.shared.ingest.description);
     eprintln!("engine: {}", service.shared.engine());
     eprintln!("certificate fingerprint: {}", service.fingerprint);
     for line in service.describe_security() {

@@ -179,7 +179,8 @@ impl Lettering {
 /// Rows as tick frames: one, or several where the rows pack worse without those between them.
 fn frames(encoder: &mut Encoder, ticks: &Ticks, rejected: &[Rejected]) -> Vec<(Content, Vec<u8>)> {
     let mut made = Vec::new();
-    let mut todo = vec![0..ticks.len()];
+    let whole = 0..ticks.len();
+    let mut todo = Vec::from([whole]);
     while let Some(rows) = todo.pop() {
         let mut bytes = Vec::new();
         match encoder.encode(ticks, rows.clone(), &[], &mut bytes) {

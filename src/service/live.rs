@@ -99,7 +99,7 @@ impl Live {
     fn handle_record(&mut self, mut logged: Logged) {
         self.advance(&logged);
         if let Some(written) = logged.written {
-            self.shared.stages.record(Stage::Kernel, written.elapsed());
+            self.shared.ingest.stages.record(Stage::Kernel, written.elapsed());
         }
         // The rows go to the bounded hot buffer.
         logged.permit = None;

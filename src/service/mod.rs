@@ -34,7 +34,7 @@ use isotick_storage::log::{LogRecord, LogSyncer, Recovery};
 use isotick_storage::{DeadLetters, Store};
 
 pub use channel::ViewChannel;
-pub use stats::{Shared, Totals, rejections_json};
+pub use stats::{IngestSide, Shared, Totals, rejections_json};
 
 use crate::cli::EngineChoice;
 use crate::engines;
@@ -128,11 +128,15 @@ impl Service {
         };
         let edge = Edge::start(&config, &certificates, intake.clone(), stages.clone())?;
         notices.extend_from_slice(edge.notices());
-        let kind = engine.kind();
-        let mut shared =
-            Shared::new(text, channels, &edge, gate.clone(), stages, intake, kind, described);
-        shared.letters = letters.counters();
-        let shared = Arc::new(shared);
+        let ingest = IngestSide {
+            description: edge.description(),
+            edge: edge.counter_reader(),
+            stages,
+            gate: gate.clone(),
+            intake,
+            letters: letters.counters(),
+        };
+        let shared = Arc::new(Shared::new(text, channels, ingest, engine.kind(), described));
         let (sender, events_taken) = mpsc::channel();
         let events = Events { sender, notifier: inputs.notifier() };
         let (live, records) = sync_channel(RECORDS_MAX);

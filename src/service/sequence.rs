@@ -262,7 +262,10 @@ impl Sequencing {
             return;
         }
         let taken = Instant::now();
-        self.shared.stages.record(Stage::Queue, taken.saturating_duration_since(stamps.queued));
+        self.shared
+            .ingest
+            .stages
+            .record(Stage::Queue, taken.saturating_duration_since(stamps.queued));
         let (slot, stream) = (known.slot, known.stream.clone());
         self.heard.insert(slot, taken);
         while let Some(end) = self.sequencer.gap_in_the_way(slot, &ticks, &rejected) {
@@ -377,7 +380,7 @@ impl Sequencing {
                         let position = LogPosition(position);
                         let permit = rows.map(|(taken, permit)| {
                             let took = written.saturating_duration_since(taken);
-                            self.shared.stages.record(Stage::Log, took);
+                            self.shared.ingest.stages.record(Stage::Log, took);
                             permit
                         });
                         let written = Some(written);
@@ -431,7 +434,7 @@ impl Sequencing {
     fn subscribe(&self, request: &Subscribe, outlet: Outlet) -> Result<Subscription, Refusal> {
         let view = &request.view;
         match self.shared.views.iter().find(|known| known.view.name == *view) {
-            Some(known) => known.subscribe(request, outlet, self.shared.edge.subscribers()),
+            Some(known) => known.subscribe(request, outlet, self.shared.ingest.edge.subscribers()),
             None => {
                 let names: Vec<_> =
                     self.shared.views.iter().map(|known| known.view.name.as_str()).collect();

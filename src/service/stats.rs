@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use isotick_ingest::edge::CounterReader;
 use isotick_ingest::sequencer::{StreamStatus, total_rejections};
-use isotick_ingest::{Edge, Gate, Intake, Stage, Stages};
+use isotick_ingest::{Gate, Intake, Stage, Stages};
 use isotick_kernels::EngineKind;
 use isotick_model::{LogPosition, time};
 use isotick_wire::{Ack, Rejections};
@@ -15,18 +15,23 @@ use serde_json::{Value, json};
 use super::channel::ViewChannel;
 use super::deadletters::LetterCounters;
 
+/// What lets clients in, as far as others need to see it.
+pub struct IngestSide {
+    /// How the edge runs, for people.
+    pub description: String,
+    pub edge: CounterReader,
+    pub stages: Arc<Stages>,
+    pub gate: Gate,
+    pub intake: Intake,
+    /// What of the refused is kept.
+    pub letters: Arc<LetterCounters>,
+}
+
 /// Shared by the service's threads and whoever asks for its status.
 pub struct Shared {
     pub definitions_text: String,
     pub views: Vec<Arc<ViewChannel>>,
-    pub edge: CounterReader,
-    /// What of the refused is kept.
-    pub letters: Arc<LetterCounters>,
-    pub stages: Arc<Stages>,
-    gate: Gate,
-    intake: Intake,
-    /// How the edge runs, for people.
-    ingest: String,
+    pub ingest: IngestSide,
     engine_kind: EngineKind,
     engine: String,
     started: Instant,
@@ -49,32 +54,19 @@ impl Shared {
     pub fn new(
         definitions_text: String,
         views: Vec<Arc<ViewChannel>>,
-        edge: &Edge,
-        gate: Gate,
-        stages: Arc<Stages>,
-        intake: Intake,
+        ingest: IngestSide,
         engine_kind: EngineKind,
         engine: String,
     ) -> Self {
         Self {
             definitions_text,
             views,
-            edge: edge.counter_reader(),
-            letters: Arc::default(),
-            stages,
-            gate,
-            intake,
-            ingest: edge.description(),
+            ingest,
             engine_kind,
             engine,
             started: Instant::now(),
             state: Mutex::default(),
         }
-    }
-
-    /// How the edge runs, for people.
-    pub fn ingest(&self) -> &str {
-        &self.ingest
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -138,14 +130,16 @@ impl Shared {
     pub fn to_json(&self) -> Value {
         let views: serde_json::Map<_, _> =
             self.views.iter().map(|view| (view.view.name.clone(), view.to_json())).collect();
-        let counters = self.edge.read().named().into_iter().chain(self.gate.refusals().named());
+        let counters =
+            self.ingest.edge.read().named().into_iter().chain(self.ingest.gate.refusals().named());
         let edge: serde_json::Map<_, _> =
             counters.map(|(name, count)| (name.to_owned(), count.into())).collect();
         let stages: serde_json::Map<_, _> = Stage::ALL
             .into_iter()
-            .map(|stage| (stage.name().to_owned(), stage_json(&self.stages, stage)))
+            .map(|stage| (stage.name().to_owned(), stage_json(&self.ingest.stages, stage)))
             .collect();
         let letters: serde_json::Map<_, _> = self
+            .ingest
             .letters
             .named()
             .map(|(name, count)| (name.to_owned(), count.into()))
@@ -178,8 +172,8 @@ impl Shared {
                 "durable_records": state.durable.0,
                 "records_in_history": state.covered.0,
             },
-            "ingest": self.ingest,
-            "in_flight_bytes": self.intake.held_bytes(),
+            "ingest": self.ingest.description,
+            "in_flight_bytes": self.ingest.intake.held_bytes(),
             "stages": stages,
             "edge": edge,
             "deadletters": letters,

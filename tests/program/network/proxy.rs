@@ -151,11 +151,14 @@ impl Path {
     }
 }
 
+/// When a datagram is due, its number among those, where it goes and what it is.
+type Waiting = (Instant, u64, SocketAddr, Vec<u8>);
+
 /// One direction: what waits to be sent, by the time it is due.
 struct Way {
     path: Arc<Path>,
     numbers: Numbers,
-    waiting: BinaryHeap<Reverse<(Instant, u64, SocketAddr, Vec<u8>)>>,
+    waiting: BinaryHeap<Reverse<Waiting>>,
     taken: u64,
     buffer: Vec<u8>,
 }
