@@ -1,6 +1,7 @@
 //! What networks and bad peers do to a service, over real QUIC: after each of it the service
 //! answers, every row that was sent is counted once, and `verify` finds no difference.
 
+mod arrow;
 mod crowd;
 mod path;
 mod peers;

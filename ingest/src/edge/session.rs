@@ -96,10 +96,11 @@ struct Publishing {
 }
 
 impl Publishing {
-    /// Rows that came whole; they are numbered on where they come without numbers.
+    /// Rows that came whole. Those that come without numbers go on after the greatest of these.
     fn take(&mut self, frame: Frame, ts_recv_ns: i64) {
-        let rows = (frame.ticks.len() + frame.rejected.len()) as u64;
-        self.next_row = self.next_row.saturating_add(rows);
+        let rejected = frame.rejected.iter().map(|row| row.sequence).max();
+        let greatest = frame.ticks.sequence.iter().copied().max().max(rejected);
+        self.next_row = self.next_row.max(greatest.map_or(0, |row| row.saturating_add(1)));
         self.pending.push_back(Pending { frame, ts_recv_ns, received: Instant::now() });
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use quinn_proto::congestion::CubicConfig;
 use quinn_proto::crypto::rustls::QuicServerConfig;
 use quinn_proto::{EndpointConfig, MtuDiscoveryConfig, ServerConfig, TransportConfig, VarInt};
 
@@ -15,6 +16,8 @@ use crate::certificates::{self, Certificates};
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 /// What one connection has under way to its client at most.
 const SEND_WINDOW_BYTES: u64 = 1 << 20;
+/// What is sent before the path has shown what it takes: the windows of one closing.
+const INITIAL_WINDOW_BYTES: u64 = 256 << 10;
 /// Tick datagrams of one connection that wait to be read.
 const DATAGRAM_BYTES: usize = 1 << 20;
 
@@ -34,6 +37,8 @@ pub(super) fn server_config(
 fn transport(config: &EdgeConfig) -> TransportConfig {
     let mut transport = TransportConfig::default();
     let idle = config.idle_timeout.try_into().unwrap_or(VarInt::from_u32(10_000).into());
+    let mut congestion = CubicConfig::default();
+    congestion.initial_window(INITIAL_WINDOW_BYTES);
     let mut mtu = MtuDiscoveryConfig::default();
     mtu.upper_bound(UDP_PAYLOAD_BYTES_MAX);
     transport
@@ -45,6 +50,7 @@ fn transport(config: &EdgeConfig) -> TransportConfig {
         .send_window(SEND_WINDOW_BYTES)
         .max_idle_timeout(Some(idle))
         .mtu_discovery_config(Some(mtu))
+        .congestion_controller_factory(Arc::new(congestion))
         // Loopback and local networks: the default of a third of a second waits too long for the
         // first lost packet.
         .initial_rtt(Duration::from_millis(100));
