@@ -216,7 +216,9 @@ mod tests {
     use super::*;
 
     fn ticks(rows: u64) -> Ticks {
-        let column = (0..rows).map(|row| row.wrapping_mul(0x9E37_79B9_7F4A_7C15) as i64).collect();
+        // Squares of spread numbers: neither they nor their steps pack.
+        let spread = |row: u64| row.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 7;
+        let column = (0..rows).map(|row| spread(row).wrapping_mul(spread(row)) as i64).collect();
         Ticks {
             ts_event: (0..rows as i64).collect(),
             sequence: (10..10 + rows).collect(),

@@ -7,7 +7,7 @@ use arrow_array::types::{Int64Type, TimestampNanosecondType};
 use arrow_array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray};
 use isotick_wire::{Code, Control, Format, Hello, Kind, Role, Subscribe, arrow};
 
-use super::raw::{Client, hello, message_bytes};
+use super::raw::{Client, message_bytes};
 use crate::program::{DEFINITIONS, Place, SECOND_NS, START_NS};
 
 /// Rows in time order, ten a second; row 5 has a price below zero.
@@ -41,9 +41,9 @@ fn ticks_come_and_windows_go_as_arrow() {
     // Sent again with their numbers, from where they were: nothing new.
     let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..40));
     let again = batch(0, 40);
-    let columns = again.schema().fields().iter().zip(again.columns()).map(|(field, column)| {
-        (field.name().clone(), column.clone())
-    });
+    let names = again.schema();
+    let names = names.fields().iter().map(|field| field.name().clone());
+    let columns = names.zip(again.columns().iter().cloned());
     let columns: Vec<_> = columns.chain([("sequence".to_owned(), numbers)]).collect();
     let again = RecordBatch::try_from_iter(columns).expect("columns of one length");
     stream.send(&message_bytes(Kind::Arrow, &arrow::encode_batches(&[again])));
