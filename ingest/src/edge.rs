@@ -36,6 +36,8 @@ use thread::{IngestThread, Shared};
 
 /// What clients are told at the end.
 const STOPS: &str = "the service stops";
+/// How long an address may take to become free.
+const ADDRESS_FREE_WITHIN: Duration = Duration::from_secs(2);
 /// What a connection may have unread, whatever the load.
 const CONNECTION_WINDOW_BYTES_MIN: usize = 64 << 10;
 /// And when the memory would allow more.
@@ -58,6 +60,8 @@ pub struct EdgeConfig {
     pub connections_max: usize,
     /// Streams, that is sessions, open per connection; further ones wait.
     pub sessions_per_connection_max: u32,
+    /// Handshakes under way on one thread above which clients must prove their address first.
+    pub handshakes_unproven_max: usize,
     /// A connection without a sign of life for this long is closed.
     pub idle_timeout: Duration,
     /// How long a stream may take to say hello.
@@ -84,6 +88,7 @@ impl EdgeConfig {
             io: IoChoice::Auto,
             connections_max: 4_096,
             sessions_per_connection_max: 4,
+            handshakes_unproven_max: 64,
             idle_timeout: Duration::from_secs(10),
             hello_timeout: Duration::from_secs(5),
             message_timeout: Duration::from_secs(10),
@@ -282,13 +287,29 @@ fn listen(address: SocketAddr, threads: usize) -> Result<Vec<UdpSocket>, EdgeErr
         _ => EdgeError::Listen { address, source },
     };
     // Alone first: another service that shares its address would share its clients as well.
-    let alone = UdpSocket::bind(address).map_err(error)?;
+    let alone = bind_soon(address).map_err(error)?;
     if threads == 1 {
         return Ok(vec![alone]);
     }
     let address = alone.local_addr().map_err(error)?;
     drop(alone);
     (0..threads).map(|_| bind_shared(address).map_err(error)).collect()
+}
+
+/// Takes an address that nobody else has, or is about to have no more: after a kill the kernel
+/// keeps a ring's socket for a moment.
+fn bind_soon(address: SocketAddr) -> std::io::Result<UdpSocket> {
+    let deadline = Instant::now() + ADDRESS_FREE_WITHIN;
+    loop {
+        match UdpSocket::bind(address) {
+            Err(error)
+                if error.kind() == std::io::ErrorKind::AddrInUse && Instant::now() < deadline =>
+            {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            bound => return bound,
+        }
+    }
 }
 
 fn bind_shared(address: SocketAddr) -> std::io::Result<UdpSocket> {

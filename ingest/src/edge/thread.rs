@@ -28,8 +28,6 @@ use crate::input::SessionId;
 use crate::intake::Intake;
 use crate::stages::Stages;
 
-/// Handshakes under way on one thread above which clients must prove their address first.
-const HANDSHAKES_UNPROVEN_MAX: usize = 64;
 /// Sends of one connection before others get their turn.
 const SENDS_PER_TURN: usize = 16;
 /// The longest sleep.
@@ -321,7 +319,8 @@ impl IngestThread {
             SharedCounters::add(&counters.connections_refused);
             return Some(self.endpoint.refuse(incoming, response));
         }
-        if self.handshakes >= HANDSHAKES_UNPROVEN_MAX && !incoming.remote_address_validated() {
+        let unproven_max = self.shared.config.handshakes_unproven_max;
+        if self.handshakes >= unproven_max && !incoming.remote_address_validated() {
             SharedCounters::add(&counters.addresses_challenged);
             return self.endpoint.retry(incoming, response).ok();
         }

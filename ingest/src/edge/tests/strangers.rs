@@ -172,7 +172,7 @@ fn who_says_nothing_or_never_ends_a_message_is_sent_away() {
 
 #[test]
 fn many_strangers_at_once_prove_their_addresses_and_are_served() {
-    let world = world();
+    let world = world_with(|config| config.handshakes_unproven_max = 0);
     world.client.block_on(async {
         let one = async {
             let (endpoint, connection) = stranger(&world, isotick_wire::ALPN).await;
@@ -191,7 +191,7 @@ fn many_strangers_at_once_prove_their_addresses_and_are_served() {
         });
     });
     let counters = world.edge.counters();
-    assert!(counters.addresses_challenged > 0, "{counters:?}");
+    assert!(counters.addresses_challenged >= 200, "{counters:?}");
 }
 
 /// Runs all at once, on this task.
