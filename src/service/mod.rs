@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use isotick_ingest::{Edge, EdgeConfig, Gate, Sequencer, Stages, intake};
@@ -44,6 +44,8 @@ use live::Live;
 use messages::{Event, Events, LiveMessage, Logged};
 use sequence::Sequencing;
 
+/// Between two syncs of the log.
+const SYNC_SPACING: Duration = Duration::from_millis(1);
 /// Records between the sequencing and the live thread.
 const RECORDS_MAX: usize = 256;
 /// Flushes between the live and the flushing thread, besides the one under way.
@@ -332,7 +334,11 @@ fn recovery_notice(recovery: &Recovery) -> Option<String> {
 
 /// The syncing thread: one sync for everything written since the last one.
 fn sync(syncer: &LogSyncer, woken: &Receiver<()>, events: &Events) {
+    let mut last = Instant::now();
     while let Ok(()) = woken.recv() {
+        // What is written meanwhile goes with it; a record alone does not wait.
+        std::thread::sleep(SYNC_SPACING.saturating_sub(last.elapsed()));
+        last = Instant::now();
         let event = match syncer.sync() {
             Ok(before) => Event::Durable(before),
             Err(error) => Event::Failed(error.to_string()),

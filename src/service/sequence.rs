@@ -30,6 +30,8 @@ const BATCH_INPUTS_MAX: usize = 256;
 /// Sessions of one publisher of one stream, at most.
 const PUBLISHER_SESSIONS_MAX: usize = 16;
 
+/// Between two rounds of acknowledgements: each wakes an ingest thread and sends a packet.
+const ACKS_SPACING: Duration = Duration::from_micros(500);
 /// How often silent publishers are looked for.
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -53,8 +55,10 @@ pub struct Sequencing {
     batch: Vec<LogRecord>,
     /// What goes with each of them.
     beside: Vec<Beside>,
-    /// Publishers whose acknowledgement changed in the batch in hand.
+    /// Publishers whose marks moved since they were told.
     moved: Vec<Slot>,
+    /// When they were told last.
+    acknowledged: Instant,
     finishing: Vec<Finishing>,
     /// Whether the batch in hand holds the end of a publisher that waits for it to be stored.
     flush_wanted: bool,
@@ -127,6 +131,7 @@ impl Sequencing {
             batch: Vec::new(),
             beside: Vec::new(),
             moved: Vec::new(),
+            acknowledged: now,
             finishing: Vec::new(),
             flush_wanted: false,
             durable,
@@ -141,7 +146,11 @@ impl Sequencing {
         let mut taken = Vec::new();
         let mut second = Instant::now();
         loop {
-            let until_next = SECOND.saturating_sub(second.elapsed());
+            let until_acks = match self.moved.is_empty() {
+                true => SECOND,
+                false => ACKS_SPACING.saturating_sub(self.acknowledged.elapsed()),
+            };
+            let until_next = SECOND.saturating_sub(second.elapsed()).min(until_acks);
             let is_open = inputs.take(&mut taken, until_next);
             events.try_iter().for_each(|event| self.handle_event(event));
             let mut taken = taken.drain(..).peekable();
@@ -149,6 +158,7 @@ impl Sequencing {
                 taken.by_ref().take(BATCH_INPUTS_MAX).for_each(|input| self.handle_input(input));
                 self.commit();
             }
+            self.acknowledge();
             if second.elapsed() >= SECOND {
                 second = Instant::now();
                 self.handle_second();
@@ -170,18 +180,19 @@ impl Sequencing {
             Event::Durable(before) => {
                 self.durable = self.durable.max(before);
                 if let Some(last) = before.0.checked_sub(1) {
-                    let moved = self.sequencer.durable(LogPosition(last));
-                    self.acknowledge(moved);
+                    self.moved.extend(self.sequencer.durable(LogPosition(last)));
                 }
             }
-            Event::Covered(before) => self.covered = self.covered.max(before),
+            Event::Covered(before) => {
+                self.covered = self.covered.max(before);
+                self.publish_marks();
+            }
             Event::Failed(reason) => self.fail(reason),
         }
         let (durable, covered) = (self.durable, self.covered);
         for done in self.finishing.extract_if(.., |f| f.through < durable && f.through < covered) {
             done.reply.send(Ok(self.sequencer.ack(done.slot)));
         }
-        self.publish_marks();
     }
 
     fn handle_input(&mut self, input: Input) {
@@ -403,12 +414,17 @@ impl Sequencing {
         if std::mem::take(&mut self.flush_wanted) {
             let _ = self.live.send(LiveMessage::Flush);
         }
-        let moved = std::mem::take(&mut self.moved);
-        self.acknowledge(moved);
     }
 
-    fn acknowledge(&self, moved: Vec<Slot>) {
-        for slot in moved {
+    /// Tells publishers whose marks moved where they stand, if the last time is not too close.
+    fn acknowledge(&mut self) {
+        if self.moved.is_empty() || self.acknowledged.elapsed() < ACKS_SPACING {
+            return;
+        }
+        self.acknowledged = Instant::now();
+        self.moved.sort_unstable();
+        self.moved.dedup();
+        for slot in self.moved.drain(..) {
             for session in self.by_slot.get(&slot).into_iter().flatten() {
                 self.sessions[session].outlet.ack(self.sequencer.ack(slot));
             }
