@@ -1,8 +1,10 @@
 //! `isotick status`: how a running service stands.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
+use isotick_ingest::Stage;
 use serde_json::Value;
 
 use crate::cli::StatusArgs;
@@ -34,12 +36,14 @@ fn print(status: &Value) {
             text(&stream["watermark"])
         );
         println!(
-            "  {:<20} {:>12} {:>9} {:>9} {:>11} {:>9} {:>12} {:>12}  rejected",
+            "  {:<20} {:>12} {:>9} {:>9} {:>11} {:>8} {:>8} {:>7} {:>12} {:>12}  rejected",
             "publisher",
             "accepted",
             "late",
             "duplicate",
             "conflicting",
+            "missing",
+            "lost",
             "active",
             "written",
             "durable"
@@ -50,12 +54,14 @@ fn print(status: &Value) {
                 rejected.map(|(reason, rows)| format!("{reason} {rows}")).collect();
             let name: String = text(&publisher["publisher"]).chars().take(20).collect();
             println!(
-                "  {:<20} {:>12} {:>9} {:>9} {:>11} {:>9} {:>12} {:>12}  {}",
+                "  {:<20} {:>12} {:>9} {:>9} {:>11} {:>8} {:>8} {:>7} {:>12} {:>12}  {}",
                 name,
                 publisher["accepted"].to_string(),
                 publisher["late"].to_string(),
                 publisher["duplicate"].to_string(),
                 publisher["conflicting"].to_string(),
+                publisher["missing"].to_string(),
+                publisher["lost"].to_string(),
                 publisher["active"].to_string(),
                 publisher["written_through"].to_string(),
                 publisher["durable_through"].to_string(),
@@ -74,6 +80,22 @@ fn print(status: &Value) {
             view["too_late"],
             text(&view["too_late_are"]),
             view["subscribers"]
+        );
+    }
+    println!("ingest: {}, {} bytes in flight", text(&status["ingest"]), status["in_flight_bytes"]);
+    for stage in Stage::ALL {
+        let times = &status["stages"][stage.name()];
+        let time = |name: &str| {
+            let took = Duration::from_nanos(times[name].as_u64().unwrap_or(0));
+            format!("{took:.1?}")
+        };
+        println!(
+            "  {:<8} {:>10} times, p50 {:>8}, p99 {:>8}, max {:>8}",
+            stage.name(),
+            times["count"].to_string(),
+            time("p50_ns"),
+            time("p99_ns"),
+            time("max_ns"),
         );
     }
     for part in ["log", "edge", "deadletters"] {
