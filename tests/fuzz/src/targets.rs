@@ -1,5 +1,6 @@
 //! Every decoder that reads what others wrote, and the state machines behind them.
 
+mod arrow;
 mod frame;
 mod log;
 mod messages;
@@ -18,6 +19,7 @@ pub const TARGETS: &[Target] = &[
     frame::FRAME,
     frame::FRAME_AGAIN,
     windows::WINDOWS,
+    arrow::ARROW,
     session::SESSION,
     sequencer::SEQUENCER,
     log::RECORD,

@@ -138,6 +138,7 @@ targets!(
     frame,
     frame_again,
     windows,
+    arrow,
     session,
     sequencer,
     record,
