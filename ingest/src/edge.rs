@@ -5,6 +5,7 @@ mod counters;
 mod ids;
 mod io;
 mod mailbox;
+mod outbox;
 mod plan;
 mod session;
 mod thread;

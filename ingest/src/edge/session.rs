@@ -9,11 +9,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use isotick_model::{PublisherId, Ticks};
-use isotick_wire::{
-    Code, Control, EncodeError, Frame, Hello, HelloReply, Refusal, Role, SubscribeReply,
-};
-use quinn_proto::{Connection, ReadError, ReadableError, StreamId, VarInt, WriteError};
+use isotick_wire::{Code, Control, Frame, Hello, HelloReply, Refusal, Role, SubscribeReply};
+use quinn_proto::{Connection, ReadError, ReadableError, StreamId, VarInt};
 
+use super::outbox::Outbox;
 use super::thread::Context;
 use crate::access::Granted;
 use crate::input::{Answer, ArrowDecoder, Input, Outlet, Reply, SessionId, Stamps, unavailable};
@@ -661,49 +660,4 @@ fn frame_bytes(ticks: &Ticks, rejected: usize) -> usize {
 
 fn frame_input(session: SessionId, frame: Frame, stamps: Stamps, permit: Permit) -> Input {
     Input::Frame { session, ticks: frame.ticks, rejected: frame.rejected, stamps, permit }
-}
-
-/// The writing side of a session.
-#[derive(Default)]
-struct Outbox {
-    chunks: Vec<Bytes>,
-    /// Chunks that are written.
-    done: usize,
-    bytes: usize,
-    is_last: bool,
-}
-
-impl Outbox {
-    fn put(&mut self, control: &Control) -> Result<(), EncodeError> {
-        let mut bytes = Vec::new();
-        control.put(&mut bytes)?;
-        self.push(bytes.into());
-        Ok(())
-    }
-
-    fn push(&mut self, bytes: Bytes) {
-        self.bytes += bytes.len();
-        self.chunks.push(bytes);
-    }
-
-    /// Writes as much as there is room for. True when everything is written, an error when the
-    /// client wants nothing more.
-    fn flush(&mut self, connection: &mut Connection, stream: StreamId) -> Result<bool, ()> {
-        while self.bytes > 0 {
-            match connection.send_stream(stream).write_chunks(&mut self.chunks[self.done..]) {
-                Ok(written) => {
-                    self.done += written.chunks;
-                    self.bytes -= written.bytes;
-                }
-                Err(WriteError::Blocked) => return Ok(false),
-                Err(WriteError::Stopped(_) | WriteError::ClosedStream) => return Err(()),
-            }
-        }
-        self.chunks.clear();
-        self.done = 0;
-        if std::mem::take(&mut self.is_last) {
-            connection.send_stream(stream).finish().map_err(|_| ())?;
-        }
-        Ok(true)
-    }
 }
