@@ -75,8 +75,12 @@ pub enum Error {
         /// What is wrong with it.
         what: &'static str,
     },
-    /// The log lacks records that should be there.
-    #[error("the log {} starts at or ends before position {position}: segments are missing", .path.display())]
+    /// The log lacks records that are asked for.
+    #[error(
+        "the log {} does not hold position {position}: it begins later, ends before, or lacks a \
+         segment; a service at work gives up what its history covers, so ask again",
+        .path.display()
+    )]
     LogGap {
         /// The log's folder.
         path: PathBuf,

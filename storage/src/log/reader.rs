@@ -1,7 +1,7 @@
 //! Reading the log: replay, and the tail while a writer appends.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::PathBuf;
 
 use isotick_model::LogPosition;
@@ -82,7 +82,10 @@ impl LogReader {
     fn refill(&mut self, first: u64) -> Result<bool> {
         let path = segment::path_of(&self.folder, first);
         let offset = self.base + self.used as u64;
-        let mut file = File::open(&path).map_err(Error::io("open", &path))?;
+        let mut file = match File::open(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Err(self.released()),
+            file => file.map_err(Error::io("open", &path))?,
+        };
         file.seek(SeekFrom::Start(offset)).map_err(Error::io("read", &path))?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(Error::io("read", &path))?;
@@ -92,6 +95,11 @@ impl LogReader {
             self.used = segment::HEADER_LEN;
         }
         Ok(more)
+    }
+
+    /// The segment being read was given up by the writer.
+    fn released(&self) -> Error {
+        Error::LogGap { path: self.folder.clone(), position: self.position().0 }
     }
 
     fn corrupt(&self, first: u64, what: &'static str) -> Error {

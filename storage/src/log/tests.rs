@@ -195,6 +195,39 @@ fn damage_in_an_earlier_segment_and_missing_segments_are_refused() {
     assert!(matches!(gap, Err(Error::LogGap { position: 0, .. })));
 }
 
+#[test]
+fn released_segments_are_gone_and_the_rest_reads_and_grows() {
+    let (_dir, folder) = folder();
+    let open = || LogWriter::open_with(&folder, Box::new(segment::Files), 1_000).unwrap();
+    let (mut writer, _) = open();
+    append(&mut writer, 0..60);
+    let firsts = segment::list(&folder.log()).unwrap();
+    assert_eq!(writer.first(), LogPosition(0));
+    let mut behind = LogReader::from(&folder, LogPosition(0)).unwrap();
+    assert_eq!(behind.next().unwrap().unwrap().0, LogPosition(0));
+    // A record of the second segment is needed: the second segment stays.
+    assert_eq!(writer.release(LogPosition(firsts[1] + 1)).unwrap(), 1);
+    assert_eq!(writer.release(LogPosition(firsts[1] + 1)).unwrap(), 0);
+    assert_eq!(writer.first(), LogPosition(firsts[1]));
+    assert_holds(&folder, firsts[1], 60);
+    let gone = LogReader::from(&folder, LogPosition(firsts[1] - 1));
+    assert!(matches!(gone, Err(Error::LogGap { position, .. }) if position == firsts[1] - 1));
+    // The reader has what it has read, and is told where it misses the rest.
+    let position = behind.find_map(Result::err).expect("its segment is gone");
+    assert!(matches!(position, Error::LogGap { .. }), "{position}");
+    // The one that grows stays.
+    assert_eq!(writer.release(LogPosition(60)).unwrap(), firsts.len() - 2);
+    let last = *firsts.last().unwrap();
+    assert_eq!(writer.first(), LogPosition(last));
+    drop(writer);
+    let (mut writer, recovery) = open();
+    assert_eq!(recovery, Recovery { next: LogPosition(60), cut: None });
+    assert_eq!(writer.first(), LogPosition(last));
+    append(&mut writer, 60..90);
+    assert!(writer.bytes() > 0);
+    assert_holds(&folder, last, 90);
+}
+
 /// A disk with room for so many more bytes, that may also refuse to sync or cut.
 #[derive(Clone, Default)]
 struct Faults {

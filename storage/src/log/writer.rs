@@ -1,5 +1,6 @@
 //! Appending, syncing, and recovery of the log's end.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
@@ -29,6 +30,10 @@ pub struct LogWriter {
     path: PathBuf,
     len: u64,
     next: u64,
+    /// The first positions of the segments that are kept, ascending; the last one grows.
+    firsts: VecDeque<u64>,
+    /// Bytes of frames appended since the log was opened.
+    bytes: u64,
     frames: Vec<u8>,
     shared: Arc<Shared>,
     /// Keeps the folder's lock.
@@ -109,7 +114,11 @@ impl LogWriter {
     ) -> Result<(Self, Recovery)> {
         folder.assert_writer();
         let log = folder.log();
-        let first = segment::list(&log)?.last().copied();
+        let mut firsts = VecDeque::from(segment::list(&log)?);
+        let first = firsts.back().copied();
+        if first.is_none() {
+            firsts.push_back(0);
+        }
         let path = segment::path_of(&log, first.unwrap_or(0));
         let end = match first {
             Some(first) => find_end(&path, first)?,
@@ -147,6 +156,8 @@ impl LogWriter {
             path,
             len,
             next: end.next,
+            firsts,
+            bytes: 0,
             frames: Vec::new(),
             shared: Arc::new(shared),
             _lock: folder.clone(),
@@ -157,6 +168,40 @@ impl LogWriter {
     /// The position of the next record.
     pub fn next(&self) -> LogPosition {
         LogPosition(self.next)
+    }
+
+    /// The position of the first record that is kept; [`next`](Self::next) when there is none.
+    pub fn first(&self) -> LogPosition {
+        LogPosition(*self.firsts.front().expect("the segment that grows"))
+    }
+
+    /// How many bytes were appended since the log was opened.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Gives up the segments whose records all lie before a position, the oldest first; the one
+    /// that grows stays. Returns how many went. A [`LogReader`](super::LogReader) that is still
+    /// among them is told so with [`Error::LogGap`].
+    ///
+    /// The caller promises that nobody needs these records: what they brought is durable
+    /// elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]; the log is whole then, and what was not given up stays.
+    pub fn release(&mut self, before: LogPosition) -> Result<usize> {
+        let mut released = 0;
+        while self.firsts.get(1).is_some_and(|next| *next <= before.0) {
+            let path = segment::path_of(&self.folder, self.firsts[0]);
+            fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+            self.firsts.pop_front();
+            released += 1;
+        }
+        if released > 0 {
+            files::sync_folder(&self.folder)?;
+        }
+        Ok(released)
     }
 
     /// Appends a record: one write to the operating system. Returns its position.
@@ -206,6 +251,7 @@ impl LogWriter {
             return Err(self.shared.poison(Error::io("write", &self.path)(source)));
         }
         self.len += bytes;
+        self.bytes += bytes;
         self.next = next;
         self.shared.written().next = next;
         Ok(LogPosition(first))
@@ -226,6 +272,7 @@ impl LogWriter {
         files::sync_folder(&self.folder)?;
         self.segment = file.clone();
         self.path = path.clone();
+        self.firsts.push_back(self.next);
         *self.shared.written() = Written { segment: file, path, next: self.next };
         Ok(())
     }
