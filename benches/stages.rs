@@ -169,7 +169,7 @@ fn record(published: &[Published], view: &View) -> Outcome<()> {
     let started = Instant::now();
     let mut commit = store.begin();
     commit
-        .add_windows(&view.name, &view.definition, &ResultSchema::of(view), &windows)
+        .add_windows(&view.name, &view.definition, &ResultSchema::of(view), &windows, None)
         .expect("the disk takes it");
     commit.cover(LogPosition(0), []);
     commit.finish().expect("the disk takes it");

@@ -6,6 +6,7 @@
 
 mod content;
 mod held;
+mod saved;
 mod validate;
 
 use std::collections::{HashMap, VecDeque};
@@ -23,6 +24,7 @@ use crate::error::SequencerError;
 use content::RecentContent;
 pub use content::hashes as content_hashes;
 use held::Held;
+pub use saved::{SavedPublisher, SavedSequencer};
 use validate::TimeRange;
 
 /// The most publishers of all streams together.
@@ -95,7 +97,7 @@ pub struct PublisherStatus {
 /// A new session: [`slot`](Self::slot), [`marks`](Self::marks), [`join`](Self::join). A frame:
 /// [`accept`](Self::accept). Its end: [`leave`](Self::leave), [`idle`](Self::idle). The log's
 /// progress: [`written`](Self::written), [`durable`](Self::durable). At start, before all of
-/// that: [`restore_mark`](Self::restore_mark), [`replay`](Self::replay),
+/// that: [`restore`](Self::restore), [`restore_mark`](Self::restore_mark), [`replay`](Self::replay),
 /// [`replay_join`](Self::replay_join) and [`idle`](Self::idle) for what the log holds.
 #[derive(Debug, Default)]
 pub struct Sequencer {
@@ -325,6 +327,20 @@ impl Sequencer {
         publisher.ack.late +=
             (0..ticks.len()).filter(|&row| ticks.seen_of(row) != ON_TIME).count() as u64;
         publisher.all_marks_at_received();
+    }
+
+    /// A block that the log holds and that a [restored](Self::restore) sequencer has taken
+    /// already: what its rows hold is remembered again, so that their repeats can be told from
+    /// conflicts. Nothing for a publisher that is not known.
+    pub fn remember(&mut self, stream: &str, ticks: &Ticks) {
+        let index = self.streams.iter().position(|known| known.schema.name == stream);
+        let publisher = ticks.publishers.first().cloned();
+        let slot = index.zip(publisher).and_then(|known| self.slots.get(&known).copied());
+        if let Some(slot) = slot {
+            content::hashes_into(ticks, &mut self.hashes);
+            let publisher = &mut self.publishers[slot.0 as usize];
+            publisher.content.remember_all(&ticks.sequence, &self.hashes);
+        }
     }
 
     /// The rows `0..rows` of a publisher are held in imported history: they need not be sent, and

@@ -34,4 +34,4 @@ pub use plan::{Plan, Term, ValuesOf};
 pub use results::Results;
 pub use runs::{Group, Groups, Run, Runs};
 pub use tables::{KeyTable, PublisherTable};
-pub use windows::{Touched, WindowId, Windows};
+pub use windows::{SavedMultiset, SavedWindows, Touched, Unfit, WindowId, Windows};

@@ -15,6 +15,7 @@ use isotick_model::Quantile;
 use self::dense::Dense;
 use self::waiting::{Waiting, value};
 pub(crate) use self::waiting::{are_codes, base_around, distance};
+use crate::windows::SavedMultiset;
 
 /// Values that wait before they are counted, at least.
 const PENDING_MAX: usize = 512;
@@ -125,6 +126,36 @@ impl Multiset {
             Counted::Sorted(sorted) => sorted.len,
         };
         counted + self.waiting.len() as u64
+    }
+
+    /// All values with their counts.
+    pub(crate) fn save(&self) -> SavedMultiset {
+        let mut sorted = match &self.counted {
+            Counted::Nothing => Sorted::default(),
+            Counted::Dense(dense) => Sorted::from(dense.clone()),
+            Counted::Sorted(sorted) => Sorted::clone(sorted),
+        };
+        sorted.merge(&self.waiting.clone().sorted());
+        SavedMultiset { values: sorted.values, counts: sorted.counts }
+    }
+
+    /// A multiset as it was saved; `None` where values do not ascend, or counts do not suit them.
+    pub(crate) fn restore(saved: SavedMultiset) -> Option<Self> {
+        let SavedMultiset { values, counts } = saved;
+        let ascend = values.is_sorted_by(|a, b| a < b);
+        if !ascend || values.len() != counts.len() || counts.contains(&0) {
+            return None;
+        }
+        let len = counts.iter().try_fold(0_u64, |sum, &count| sum.checked_add(count))?;
+        let mut set = Self::default();
+        if len <= PLAIN_MAX as u64 {
+            let times = values.iter().zip(&counts);
+            times.for_each(|(&value, &count)| (0..count).for_each(|_| set.push(value)));
+        } else {
+            set.waiting_max = PLAIN_MAX.max(values.len() / 2);
+            set.counted = Counted::Sorted(Box::new(Sorted { values, counts, len }));
+        }
+        Some(set)
     }
 
     /// Counts what waits, in the form that suits; afterwards less than `waiting_max` wait.

@@ -152,6 +152,16 @@ impl Multisets {
         &self.sets[slot as usize * kinds..][..kinds]
     }
 
+    /// Puts multisets, one per kind, in place of those of a slot.
+    pub(crate) fn put(&mut self, slot: u32, sets: Vec<Multiset>) {
+        let kinds = self.kinds.len();
+        let start = slot as usize * kinds;
+        if self.sets.len() < start + kinds {
+            self.sets.resize_with(start + kinds, Multiset::default);
+        }
+        self.sets[start..].iter_mut().zip(sets).for_each(|(to, set)| *to = set);
+    }
+
     /// Empties a slot.
     pub(crate) fn clear(&mut self, slot: u32) {
         let kinds = self.kinds.len();

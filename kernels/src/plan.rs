@@ -138,6 +138,14 @@ impl Plan {
         self.terms.iter().find(|(other, _)| *other == term).map(|(_, offset)| *offset)
     }
 
+    /// Whether every publisher that a state names has a code below `publishers`.
+    pub(crate) fn has_publishers_below(&self, words: &[u64], publishers: usize) -> bool {
+        self.terms.iter().all(|&(term, offset)| {
+            let is_end = matches!(term, Term::First(_) | Term::Last(_));
+            !is_end || words[offset] == 0 || words[offset + 2] < publishers as u64
+        })
+    }
+
     /// The values that quantiles are selected from, each once.
     pub fn values(&self) -> &[ValuesOf] {
         &self.values

@@ -1,5 +1,7 @@
 //! The windows of one view, by key and start: states while they change, rows when asked.
 
+mod saved;
+
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -7,6 +9,7 @@ use isotick_model::results::WindowRow;
 use isotick_model::view::View;
 use isotick_model::{Key, StreamSchema, Ticks};
 
+pub use self::saved::{SavedMultiset, SavedWindows, Unfit};
 use crate::engine::{Engine, EngineError};
 use crate::finished::Finished;
 use crate::index::WindowIndex;
@@ -108,6 +111,11 @@ impl Windows {
     pub fn with_range(mut self, from: Option<i64>, to: Option<i64>) -> Self {
         self.partitioner = self.partitioner.with_range(from, to);
         self
+    }
+
+    /// The same from now on. Windows outside that are held already stay.
+    pub fn set_range(&mut self, from: Option<i64>, to: Option<i64>) {
+        self.partitioner = self.partitioner.clone().with_range(from, to);
     }
 
     /// Under a truth; without this, [`Truth::Now`].

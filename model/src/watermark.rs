@@ -30,6 +30,22 @@ impl Watermark {
         self.active.keys()
     }
 
+    /// The greatest `ts_event` of a publisher, active or not; `None` before its first tick.
+    pub fn greatest(&self, publisher: &PublisherId) -> Option<i64> {
+        self.active.get(publisher).or_else(|| self.idle.get(publisher)).copied().flatten()
+    }
+
+    /// W where it was, before publishers are [put back](Self::restore).
+    pub fn at(w: Option<i64>) -> Self {
+        Self { w, ..Self::default() }
+    }
+
+    /// Puts a publisher back as it was: active or not, with its greatest `ts_event`. W stays.
+    pub fn restore(&mut self, publisher: PublisherId, is_active: bool, greatest: Option<i64>) {
+        let publishers = if is_active { &mut self.active } else { &mut self.idle };
+        publishers.insert(publisher, greatest);
+    }
+
     /// A publisher becomes active, or is active again.
     pub fn join(&mut self, publisher: &PublisherId) {
         if !self.active.contains_key(publisher) {

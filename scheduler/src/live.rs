@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use isotick_kernels::{Engine, EngineError, Touched, Truth, WindowId, Windows};
+use isotick_kernels::{
+    Engine, EngineError, SavedWindows, Touched, Truth, Unfit, WindowId, Windows,
+};
 use isotick_model::results::WindowRow;
 use isotick_model::view::{LatenessPolicy, View};
 use isotick_model::{StreamSchema, Ticks};
@@ -26,6 +28,21 @@ pub struct LiveView {
     changed: Vec<(WindowId, u32)>,
     published: Vec<Published>,
     counters: LiveCounters,
+    /// Windows that start before are not held: the view came after them.
+    from: Option<i64>,
+}
+
+/// A [`LiveView`] as plain data, between two records.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SavedView {
+    /// The states.
+    pub windows: SavedWindows,
+    /// Per window, the latest version published; 0 for none.
+    pub versions: Vec<u32>,
+    /// Windows that start before are not held, nanoseconds UTC.
+    pub from: Option<i64>,
+    /// What the view has done.
+    pub counters: LiveCounters,
 }
 
 /// What a view has done so far.
@@ -83,7 +100,80 @@ impl LiveView {
             changed: Vec::new(),
             published: Vec::new(),
             counters: LiveCounters::default(),
+            from: None,
         }
+    }
+
+    /// A view that comes when the stream's watermark is `w` already, instead of
+    /// [`new`](Self::new): it holds windows that `w` does not close, and those only. Show it the
+    /// stream's earlier ticks that are in them with [`handle_ticks`](Self::handle_ticks), before
+    /// anything else.
+    pub fn declared_at(view: Arc<View>, schema: &StreamSchema, w: Option<i64>) -> Self {
+        let mut live = Self::new(view, schema);
+        if let Some(w) = w {
+            live.set_from(first_open(&live.view, w));
+        }
+        live
+    }
+
+    /// The view as it was [saved](Self::save).
+    ///
+    /// # Errors
+    ///
+    /// When it was another view's.
+    pub fn restore(
+        view: Arc<View>,
+        schema: &StreamSchema,
+        saved: SavedView,
+    ) -> Result<Self, Unfit> {
+        let mut live = Self::new(view.clone(), schema);
+        let mut placed = Vec::new();
+        let truth = Truth::Seen { allowed_ns: view.lateness.allowed_ns };
+        let with = |id, place| placed.push((id, place));
+        live.windows = Windows::restore(view, schema, truth, saved.windows, with)?;
+        if saved.versions.len() != placed.len() {
+            return Err(Unfit("versions and windows are not as many"));
+        }
+        live.versions = vec![0; placed.len()];
+        for ((id, place), version) in placed.into_iter().zip(saved.versions) {
+            live.versions[place as usize] = version;
+            if version == 0 {
+                live.open.entry(live.publish_at(id)).or_default().push((id, place));
+            } else {
+                live.expiring.entry(live.expires_at(id)).or_default().push(id);
+            }
+        }
+        if let Some(from) = saved.from {
+            live.set_from(from);
+        }
+        live.counters = saved.counters;
+        Ok(live)
+    }
+
+    /// The view as plain data.
+    ///
+    /// # Panics
+    ///
+    /// In the middle of a record: before its watermark was handled and what was published taken.
+    pub fn save(&self) -> SavedView {
+        assert!(
+            self.changed.is_empty() && self.published.is_empty(),
+            "a view is saved between two records"
+        );
+        let mut versions = Vec::with_capacity(self.windows.len());
+        let windows = self.windows.save(|_, place| versions.push(self.versions[place as usize]));
+        SavedView { windows, versions, from: self.from, counters: self.counters }
+    }
+
+    fn set_from(&mut self, from: i64) {
+        self.from = Some(from);
+        self.windows.set_range(self.from, None);
+    }
+
+    /// The start of the first window that the view may hold; `None` when it was there from the
+    /// beginning.
+    pub fn from(&self) -> Option<i64> {
+        self.from
     }
 
     /// The view.
@@ -197,6 +287,18 @@ impl LiveView {
         i128::from(self.view.window.end_of(id.window_start()))
             + i128::from(self.view.lateness.allowed_ns)
     }
+}
+
+/// A bound on starts: all windows of the view that start there or later, and no others, are not
+/// closed at watermark `w`.
+fn first_open(view: &View, w: i64) -> i64 {
+    let wait_ns = match view.lateness.policy {
+        LatenessPolicy::Correct => 0,
+        LatenessPolicy::Side | LatenessPolicy::Drop => view.lateness.allowed_ns,
+    };
+    // start + width + wait > w
+    let after = i128::from(w) - i128::from(view.window.width_ns) - i128::from(wait_ns) + 1;
+    after.clamp(i64::MIN.into(), i64::MAX.into()) as i64
 }
 
 /// Whether a window counts as closed, and so as final but for corrections, at watermark `w`.

@@ -4,13 +4,16 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use anyhow::{Result, ensure};
 use isotick_ingest::{
     Batch, Outlet, QueueLimits, SubscriberCounters, SubscriberQueue, Subscription,
 };
 use isotick_model::results::{ResultSchema, WindowRow};
 use isotick_model::view::{LatenessPolicy, View};
 use isotick_scheduler::{LiveCounters, Published, Reason};
-use isotick_wire::{Code, PublishedWindow, Refusal, Subscribe, VersionReason};
+use isotick_wire::{
+    Code, EncodeError, PublishedWindow, Refusal, Subscribe, VersionReason, WindowBatch, windows,
+};
 use serde_json::{Value, json};
 
 /// Windows of one batch at most.
@@ -41,6 +44,73 @@ struct State {
     newest: Vec<WindowRow>,
 }
 
+/// The windows that subscribers may still ask for.
+pub struct KeptWindows {
+    schema: Arc<ResultSchema>,
+    /// Windows published since the log began.
+    pub published: u64,
+    batches: Vec<Arc<Batch>>,
+}
+
+impl KeptWindows {
+    /// Each batch in parts that one message of the wire format holds.
+    pub fn encode(&self) -> Result<Vec<Vec<u8>>> {
+        let mut parts = Vec::new();
+        for batch in &self.batches {
+            let first = batch.first_cursor();
+            encode_parts(batch.windows(), first, self.schema.columns.len(), &mut parts)?;
+        }
+        Ok(parts)
+    }
+
+    /// Reads what was encoded of a view.
+    pub fn decode(view: &View, published: u64, parts: &[Vec<u8>]) -> Result<Self> {
+        let schema = Arc::new(ResultSchema::of(view));
+        let (now, mut batches) = (Instant::now(), Vec::new());
+        let mut next: Option<u64> = None;
+        for part in parts {
+            let WindowBatch { windows, next_cursor } =
+                windows::decode(part, schema.columns.len())?;
+            let first = next_cursor.checked_sub(windows.len() as u64);
+            ensure!(
+                first.is_some_and(|first| next.is_none_or(|next| next == first)),
+                "the windows kept of {} do not follow each other",
+                view.name
+            );
+            next = Some(next_cursor);
+            batches.push(Arc::new(Batch::new(windows, next_cursor, schema.clone(), now)));
+        }
+        ensure!(
+            next.is_none_or(|next| next == published),
+            "the windows kept of {} end at another cursor",
+            view.name
+        );
+        Ok(Self { schema, published, batches })
+    }
+}
+
+/// Cuts into as many messages as it takes.
+fn encode_parts(
+    windows: &[PublishedWindow],
+    first: u64,
+    columns: usize,
+    parts: &mut Vec<Vec<u8>>,
+) -> Result<()> {
+    let mut bytes = Vec::new();
+    match windows::encode(windows, first + windows.len() as u64, columns, &mut bytes) {
+        Err(EncodeError::TooLarge { rows }) if rows > 1 => {
+            let (left, right) = windows.split_at(rows / 2);
+            encode_parts(left, first, columns, parts)?;
+            encode_parts(right, first + left.len() as u64, columns, parts)
+        }
+        encoded => {
+            encoded?;
+            parts.push(bytes);
+            Ok(())
+        }
+    }
+}
+
 impl ViewChannel {
     pub fn new(view: Arc<View>, bytes_max: usize) -> Self {
         let schema = Arc::new(ResultSchema::of(&view));
@@ -57,7 +127,7 @@ impl ViewChannel {
         request: &Subscribe,
         outlet: Outlet,
         counters: Arc<SubscriberCounters>,
-    ) -> Result<Subscription, Refusal> {
+    ) -> std::result::Result<Subscription, Refusal> {
         let mut state = self.state();
         let cursor = request.cursor.unwrap_or(state.published);
         let oldest = state.kept.front().map_or(state.published, |batch| batch.first_cursor());
@@ -77,6 +147,23 @@ impl ViewChannel {
         state.subscribers.retain(|known| !known.is_closed());
         state.subscribers.push(queue.clone());
         Ok(Subscription { schema: (*self.schema).clone(), cursor, queue })
+    }
+
+    /// What a start needs to go on as if it had not stopped.
+    pub fn kept(&self) -> KeptWindows {
+        let state = self.state();
+        let batches = state.kept.iter().cloned().collect();
+        KeptWindows { schema: self.schema.clone(), published: state.published, batches }
+    }
+
+    /// Before anything else: what an earlier run kept.
+    pub fn restore(&self, kept: KeptWindows) {
+        let mut state = self.state();
+        state.published = kept.published;
+        state.kept_bytes = kept.batches.iter().map(|batch| batch.bytes()).sum();
+        state.kept = kept.batches.into();
+        let newest = state.kept.iter().rev().flat_map(|batch| batch.windows().iter().rev());
+        state.newest = newest.take(NEWEST).map(|window| window.row.clone()).collect();
     }
 
     /// Tells subscribers. Nobody listening is no error. May wait for those that chose to block.

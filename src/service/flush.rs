@@ -6,6 +6,8 @@ use std::sync::mpsc::Receiver;
 use anyhow::{Context, Result};
 use isotick_model::definitions::Definitions;
 use isotick_model::results::ResultSchema;
+use isotick_model::LogPosition;
+use isotick_storage::log::LogSyncer;
 use isotick_storage::Store;
 
 use super::channel::ViewChannel;
@@ -17,6 +19,7 @@ pub struct Flushing {
     pub definitions: Arc<Definitions>,
     pub views: Vec<Arc<ViewChannel>>,
     pub events: Events,
+    pub syncer: LogSyncer,
 }
 
 impl Flushing {
@@ -26,8 +29,9 @@ impl Flushing {
         while let Ok(job) = jobs.recv() {
             let covered = job.covered;
             match self.commit(job) {
-                Ok(()) => {
+                Ok(checkpointed) => {
                     self.events.send(Event::Covered(covered));
+                    checkpointed.map(|event| self.events.send(event));
                 }
                 Err(error) => {
                     self.events.send(Event::Failed(format!("{error:#}")));
@@ -37,7 +41,9 @@ impl Flushing {
         }
     }
 
-    fn commit(&mut self, job: FlushJob) -> Result<()> {
+    fn commit(&mut self, job: FlushJob) -> Result<Option<Event>> {
+        // History never knows more than the log would after a power failure.
+        self.syncer.sync()?;
         let mut commit = self.store.begin();
         for (stream, ticks) in &job.ticks {
             let schema = self.definitions.stream(stream)?;
@@ -47,13 +53,26 @@ impl Flushing {
         }
         for channel in &self.views {
             let view = &channel.view;
-            let windows = job.windows.get(&view.definition.0).map_or(&[][..], Vec::as_slice);
+            let definition = &view.definition;
+            let windows = job.windows.get(&definition.0).map_or(&[][..], Vec::as_slice);
+            if let Some(unrecorded) = job.unrecorded.get(&definition.0) {
+                commit.note_unrecorded(&view.name, definition, *unrecorded);
+            }
+            let w = job.watermarks.get(&view.stream).copied().flatten();
             commit
-                .add_windows(&view.name, &view.definition, &ResultSchema::of(view), windows)
+                .add_windows(&view.name, definition, &ResultSchema::of(view), windows, w)
                 .with_context(|| format!("cannot record windows of view {}", view.name))?;
         }
         commit.cover(job.covered, job.watermarks);
-        commit.finish().context("cannot commit the manifest")?;
-        Ok(())
+        if let Some(path) = &job.checkpoint {
+            let checkpoint = path.encode().context("cannot encode a checkpoint")?;
+            commit.add_checkpoint(&checkpoint).context("cannot write a checkpoint")?;
+        }
+        let manifest = commit.finish().context("cannot commit the manifest")?;
+        let kept = job.checkpoint.and(manifest.checkpoints.first().zip(manifest.checkpoints.last()));
+        Ok(kept.map(|(oldest, newest)| Event::Checkpointed {
+            needed: LogPosition(oldest.position),
+            bytes: newest.bytes,
+        }))
     }
 }

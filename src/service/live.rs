@@ -6,14 +6,17 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
 use isotick_ingest::Stage;
+use isotick_ingest::sequencer::SavedSequencer;
 use isotick_kernels::{CpuEngine, Engine};
 use isotick_model::LogPosition;
 use isotick_model::results::WindowRow;
+use isotick_model::view::{DefinitionHash, View};
 use isotick_scheduler::{LiveView, Published};
-use isotick_storage::RecordedWindow;
 use isotick_storage::log::LogRecord;
+use isotick_storage::{RecordedWindow, Unrecorded};
 
 use super::channel::ViewChannel;
+use super::checkpoint::{LivePath, LivePathView};
 use super::messages::{FlushJob, LiveMessage, Logged};
 use super::stats::Shared;
 
@@ -68,6 +71,10 @@ impl Live {
             match messages.recv_timeout(HOT_AGE_MAX.saturating_sub(age)) {
                 Ok(LiveMessage::Record(logged)) => self.handle_record(*logged),
                 Ok(LiveMessage::Flush) => self.send_flush(),
+                Ok(LiveMessage::Checkpoint(position, sequencer)) => {
+                    self.keep_checkpoint(position, *sequencer);
+                    self.send_flush();
+                }
                 Err(RecvTimeoutError::Timeout) => self.send_flush(),
                 Ok(LiveMessage::Stop) | Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -80,10 +87,22 @@ impl Live {
         self.views.iter().map(|view| (view.view().name.clone(), view.open_rows())).collect()
     }
 
-    /// A record from the log's past, at start: `is_recorded` tells, by the view's definition,
-    /// whether what it publishes is in the live record already.
-    pub fn replay(&mut self, logged: Logged, is_recorded: impl Fn(&str) -> bool) {
-        self.advance(&logged);
+    /// Notes that a view comes late: windows that its record will not have.
+    pub fn keep_unrecorded(&mut self, definition: &DefinitionHash, windows: Unrecorded) {
+        self.hot.job.unrecorded.insert(definition.0.clone(), windows);
+        self.hot.since.get_or_insert_with(Instant::now);
+    }
+
+    /// A record from the log's past, at start, shown to the views that have not seen it;
+    /// `is_recorded` tells, by the view's definition, whether what it publishes is in the live
+    /// record already.
+    pub fn replay(
+        &mut self,
+        logged: Logged,
+        has_seen: impl Fn(&View) -> bool,
+        is_recorded: impl Fn(&str) -> bool,
+    ) {
+        self.advance(&logged, |view| !has_seen(view));
         for index in 0..self.views.len() {
             let published = self.views[index].poll_published();
             self.channels[index].keep(&published);
@@ -97,7 +116,7 @@ impl Live {
     }
 
     fn handle_record(&mut self, mut logged: Logged) {
-        self.advance(&logged);
+        self.advance(&logged, |_| true);
         if let Some(written) = logged.written {
             self.shared.ingest.stages.record(Stage::Kernel, written.elapsed());
         }
@@ -121,10 +140,11 @@ impl Live {
         }
     }
 
-    /// Shows a record to the views of its stream.
-    fn advance(&mut self, logged: &Logged) {
+    /// Shows a record to those views of its stream that are selected.
+    fn advance(&mut self, logged: &Logged, select: impl Fn(&View) -> bool) {
         let stream = logged.record.stream();
-        for view in self.views.iter_mut().filter(|view| view.view().stream == stream) {
+        let of_stream = |view: &&mut LiveView| view.view().stream == stream && select(view.view());
+        for view in self.views.iter_mut().filter(of_stream) {
             if let LogRecord::Ticks { ticks, .. } = &logged.record {
                 let result = view.handle_ticks(ticks, self.engine.as_mut());
                 if let Err(error) = result {
@@ -163,6 +183,19 @@ impl Live {
             self.hot.rows += ticks.len();
             job.ticks.entry(stream).or_default().push(ticks);
         }
+    }
+
+    /// Adds the live path as it stands to the next flush.
+    fn keep_checkpoint(&mut self, position: LogPosition, sequencer: SavedSequencer) {
+        let job = &mut self.hot.job;
+        assert_eq!(position, job.covered, "every record before the checkpoint was handled");
+        let views = self.views.iter().zip(&self.channels).map(|(view, channel)| LivePathView {
+            definition: view.view().definition.0.clone(),
+            view: view.save(),
+            kept: channel.kept(),
+        });
+        job.checkpoint = Some(LivePath { position, sequencer, views: views.collect() });
+        self.hot.since.get_or_insert_with(Instant::now);
     }
 
     /// Hands everything since the last flush over. Bounded: waits while two flushes are under way.

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::mpsc;
 use std::time::Instant;
 
+use isotick_ingest::sequencer::SavedSequencer;
 use isotick_ingest::{Notifier, Permit};
 use isotick_model::{LogPosition, Ticks};
-use isotick_storage::RecordedWindow;
 use isotick_storage::log::LogRecord;
+use isotick_storage::{RecordedWindow, Unrecorded};
+
+use super::checkpoint::LivePath;
 
 /// What the live thread is told, in log order.
 pub enum LiveMessage {
@@ -15,6 +18,9 @@ pub enum LiveMessage {
     Record(Box<Logged>),
     /// A publisher waits for what it sent to be in history.
     Flush,
+    /// What the sequencer holds before this position, which is the next record's: to be kept with
+    /// what the views hold.
+    Checkpoint(LogPosition, Box<SavedSequencer>),
     /// The end: flush, and give back what is open.
     Stop,
 }
@@ -56,8 +62,12 @@ pub struct FlushJob {
     pub ticks: BTreeMap<String, Vec<Ticks>>,
     /// Published windows by the definition's hash.
     pub windows: BTreeMap<String, Vec<RecordedWindow>>,
-    /// W of each stream at `covered`.
+    /// W of each stream at `covered`, where a record changed it.
     pub watermarks: BTreeMap<String, Option<i64>>,
+    /// By the definition's hash, windows that the record does not have and will not get.
+    pub unrecorded: BTreeMap<String, Unrecorded>,
+    /// The live path at `covered`.
+    pub checkpoint: Option<LivePath>,
 }
 
 /// What the syncing and flushing threads tell the sequencing thread.
@@ -67,6 +77,9 @@ pub enum Event {
     Durable(LogPosition),
     /// Everything before this position is in history and live record.
     Covered(LogPosition),
+    /// A checkpoint of so many bytes is in place; a start reads the log from `needed` on, whichever
+    /// of those kept it finds readable.
+    Checkpointed { needed: LogPosition, bytes: u64 },
     /// Something broke that acknowledgements depend on: nothing more is accepted.
     Failed(String),
 }

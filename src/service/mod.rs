@@ -8,10 +8,12 @@
 //! ```
 
 mod channel;
+mod checkpoint;
 mod deadletters;
 mod flush;
 mod live;
 mod messages;
+mod recovery;
 mod sequence;
 mod stats;
 
@@ -24,13 +26,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use isotick_ingest::{Edge, EdgeConfig, Gate, Sequencer, Stages, intake};
+use isotick_ingest::{Edge, EdgeConfig, Gate, Stages, intake};
 use isotick_kernels::{CpuEngine, Engine};
 use isotick_model::definitions::Definitions;
 use isotick_model::results::WindowRow;
-use isotick_model::{LogPosition, PublisherId};
-use isotick_scheduler::{LiveView, OnFailure};
-use isotick_storage::log::{LogRecord, LogSyncer, Recovery};
+use isotick_scheduler::OnFailure;
+use isotick_storage::log::{LogSyncer, Recovery};
 use isotick_storage::{DeadLetters, Store};
 
 pub use channel::ViewChannel;
@@ -41,7 +42,8 @@ use crate::engines;
 use crate::security::Security;
 use flush::Flushing;
 use live::Live;
-use messages::{Event, Events, LiveMessage, Logged};
+use messages::{Event, Events, LiveMessage};
+use recovery::Recovered;
 use sequence::Sequencing;
 
 /// Between two syncs of the log.
@@ -145,20 +147,18 @@ impl Service {
         let (jobs, jobs_taken) = sync_channel(FLUSHES_MAX);
         let (wake_sync, woken) = sync_channel(1);
 
-        let views = definitions.views.iter().map(|view| {
-            let schema = definitions.stream(&view.stream)?;
-            Ok(LiveView::new(Arc::new(view.clone()), schema))
-        });
         let covered = store.manifest().covered();
+        let mut recovered =
+            Recovered::read(&store, &definitions, &shared.views, &mut notices)?;
         let mut living = Live::new(
-            views.collect::<Result<_>>()?,
+            std::mem::take(&mut recovered.views),
             engine,
             fall_back,
             covered,
             jobs,
             shared.clone(),
         );
-        let sequencer = replay(&store, &definitions, &mut living)?;
+        let sequencer = recovered.replay(&store, &mut living)?;
         let syncer = log.syncer();
         let sequencing = Sequencing::new(
             sequencer,
@@ -170,8 +170,13 @@ impl Service {
             letters,
             options.idle_after,
         );
-        let flushing =
-            Flushing { store, definitions, views: shared.views.clone(), events: events.clone() };
+        let flushing = Flushing {
+            store,
+            definitions,
+            views: shared.views.clone(),
+            events: events.clone(),
+            syncer: syncer.clone(),
+        };
 
         Ok(Self {
             fingerprint: certificates.fingerprint,
@@ -263,62 +268,6 @@ fn live_engine(choice: EngineChoice) -> Result<(Box<dyn Engine>, bool, String)> 
     let mut engines = engines::open(choice, std::num::NonZeroUsize::new(1))?;
     let engine = engines.workers.pop().unwrap_or_else(|| Box::new(CpuEngine));
     Ok((engine, engines.on_failure == OnFailure::ContinueOnCpu, engines.description))
-}
-
-/// Brings sequencer and live views to where the log ends. What the folder's record holds already
-/// is not recorded again.
-fn replay(store: &Store, definitions: &Definitions, living: &mut Live) -> Result<Sequencer> {
-    let mut sequencer = Sequencer::default();
-    for schema in &definitions.streams {
-        let views = definitions.views_of(&schema.name);
-        sequencer.declare(schema.clone(), &views.map(|view| view.window).collect::<Vec<_>>());
-    }
-    let manifest = store.manifest().clone();
-    for (stream, files) in &manifest.streams {
-        for (publisher, imported) in &files.imported {
-            let publisher =
-                PublisherId::new(publisher).context("the manifest names no publisher")?;
-            let slot = sequencer.slot(stream, &publisher)?;
-            sequencer.restore_mark(slot, imported.rows);
-        }
-    }
-    let records = isotick_storage::log::LogReader::from(store.folder(), LogPosition(0))?;
-    let bar = crate::progress::bar("replaying the log", None, "records");
-    for record in records {
-        let (position, record) = record?;
-        let watermark = replay_record(&mut sequencer, &record)?;
-        let logged = Logged { position, record, watermark, written: None, permit: None };
-        living.replay(logged, |definition| {
-            manifest.records.get(definition).is_some_and(|record| position.0 < record.covered)
-        });
-        bar.inc(1);
-    }
-    bar.finish_and_clear();
-    Ok(sequencer)
-}
-
-/// Shows a record of the log to the sequencer. Returns W of its stream after it.
-pub fn replay_record(sequencer: &mut Sequencer, record: &LogRecord) -> Result<Option<i64>> {
-    let stream = record.stream();
-    match record {
-        LogRecord::Ticks { ticks, rejected, .. } => {
-            let slot = sequencer.slot(stream, &ticks.publishers[0])?;
-            sequencer.replay(slot, ticks, rejected);
-        }
-        LogRecord::Joined { publisher, .. } => {
-            let slot = sequencer.slot(stream, publisher)?;
-            sequencer.replay_join(slot);
-        }
-        LogRecord::Idle { publisher, .. } => {
-            let slot = sequencer.slot(stream, publisher)?;
-            sequencer.idle(slot);
-        }
-        LogRecord::Lost { publisher, through, .. } => {
-            let slot = sequencer.slot(stream, publisher)?;
-            sequencer.replay_lost(slot, *through);
-        }
-    }
-    Ok(sequencer.watermark(stream))
 }
 
 fn recovery_notice(recovery: &Recovery) -> Option<String> {

@@ -32,6 +32,13 @@ const PUBLISHER_SESSIONS_MAX: usize = 16;
 
 /// Between two rounds of acknowledgements: each wakes an ingest thread and sends a packet.
 const ACKS_SPACING: Duration = Duration::from_micros(500);
+/// Log from one checkpoint to the next: as much as the last one took, and at least so much. So a
+/// start replays little, and checkpoints write no more than the log itself.
+const CHECKPOINT_BYTES_MIN: u64 = 16 << 20;
+/// Log that is kept behind the checkpoints: repeats of what it holds are told from conflicts after
+/// a restart too.
+const KEPT_BYTES: u64 = 64 << 20;
+
 /// How often silent publishers are looked for.
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -66,6 +73,17 @@ pub struct Sequencing {
     covered: LogPosition,
     failure: Option<String>,
     rates: StreamRates,
+    checkpoints: Checkpoints,
+}
+
+/// When the next checkpoint is due.
+struct Checkpoints {
+    /// Bytes of the log when the last one was asked for.
+    asked_at: u64,
+    /// Bytes of the log after which the next one is.
+    due_after: u64,
+    /// Whether one is being written.
+    is_under_way: bool,
 }
 
 struct Session {
@@ -138,6 +156,11 @@ impl Sequencing {
             covered,
             failure: None,
             rates: StreamRates::default(),
+            checkpoints: Checkpoints {
+                asked_at: 0,
+                due_after: CHECKPOINT_BYTES_MIN,
+                is_under_way: false,
+            },
         }
     }
 
@@ -173,6 +196,9 @@ impl Sequencing {
             self.make_idle(slot);
         }
         self.commit();
+        if self.log.bytes() > self.checkpoints.asked_at {
+            self.ask_for_checkpoint();
+        }
     }
 
     fn handle_event(&mut self, event: Event) {
@@ -186,6 +212,13 @@ impl Sequencing {
             Event::Covered(before) => {
                 self.covered = self.covered.max(before);
                 self.publish_marks();
+            }
+            Event::Checkpointed { needed, bytes } => {
+                self.checkpoints.is_under_way = false;
+                self.checkpoints.due_after = bytes.max(CHECKPOINT_BYTES_MIN);
+                if let Err(error) = self.log.release(needed, KEPT_BYTES) {
+                    tracing::warn!("old log segments stay: {error}");
+                }
             }
             Event::Failed(reason) => self.fail(reason),
         }
@@ -411,9 +444,25 @@ impl Sequencing {
         }
         self.batch.clear();
         self.beside.clear();
-        if std::mem::take(&mut self.flush_wanted) {
+        let logged = self.log.bytes() - self.checkpoints.asked_at;
+        if logged >= self.checkpoints.due_after && !self.checkpoints.is_under_way {
+            self.ask_for_checkpoint();
+        } else if std::mem::take(&mut self.flush_wanted) {
             let _ = self.live.send(LiveMessage::Flush);
         }
+    }
+
+    /// Has what this thread and the live thread hold stored, with a flush. Between two records:
+    /// everything that the sequencer took is in the log.
+    fn ask_for_checkpoint(&mut self) {
+        if self.failure.is_some() {
+            return;
+        }
+        self.flush_wanted = false;
+        self.checkpoints.is_under_way = true;
+        self.checkpoints.asked_at = self.log.bytes();
+        let saved = Box::new(self.sequencer.save());
+        let _ = self.live.send(LiveMessage::Checkpoint(self.log.next(), saved));
     }
 
     /// Tells publishers whose marks moved where they stand, if the last time is not too close.

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod checkpoint;
 pub mod deadletters;
 mod error;
 mod files;
@@ -16,12 +17,13 @@ mod snapshot;
 pub mod source;
 pub mod store;
 
+pub use checkpoint::Checkpoint;
 pub use deadletters::{DeadLetters, Letter};
 pub use error::{Error, Result};
 pub use folder::DataFolder;
 pub use history::{ALL_TIME, Columns, Part};
 pub use log::{LogReader, LogRecord, LogSyncer, LogWriter, Recovery};
-pub use manifest::{Imported, Manifest};
+pub use manifest::{Imported, Manifest, Unrecorded};
 pub use record::{RecordedWindow, ResultFile};
 pub use snapshot::Snapshot;
 pub use store::{Commit, Store};

@@ -10,11 +10,12 @@ use isotick_model::ticks::NEVER_SEEN;
 use isotick_model::view::DefinitionHash;
 use isotick_model::{LogPosition, PublisherId, StreamSchema, Ticks};
 
+use crate::checkpoint::{self, Checkpoint};
 use crate::error::{Error, Result};
 use crate::files::{self, Staged};
 use crate::folder::DataFolder;
 use crate::log::{LogWriter, Recovery};
-use crate::manifest::{self, HistoryFile, Imported, Manifest, Origin};
+use crate::manifest::{self, HistoryFile, Imported, Manifest, Origin, Unrecorded};
 use crate::record::RecordedWindow;
 use crate::snapshot::Snapshot;
 use crate::{history, record};
@@ -81,6 +82,26 @@ impl Store {
         Ok((writer, recovery))
     }
 
+    /// The newest checkpoint that can be read; `None` where none was made. `told` hears of a
+    /// damaged one that is passed over.
+    ///
+    /// # Errors
+    ///
+    /// Why the newest cannot be read, when none can.
+    pub fn checkpoint(&self, mut told: impl FnMut(&Error)) -> Result<Option<Checkpoint>> {
+        let mut first_error = None;
+        for file in self.manifest.checkpoints.iter().rev() {
+            match checkpoint::read(&self.folder, file) {
+                Ok(checkpoint) => return Ok(Some(checkpoint)),
+                Err(error) => {
+                    told(&error);
+                    first_error.get_or_insert(error);
+                }
+            }
+        }
+        first_error.map_or(Ok(None), Err)
+    }
+
     /// What is committed now, for reading.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot::new(self.folder.clone(), self.manifest.clone())
@@ -124,10 +145,6 @@ impl Store {
             let mut commit = self.begin();
             commit.merge(schema, &runs, progress)?;
             commit.finish()?;
-            for file in runs.iter().flatten() {
-                // What stays is not referred to and goes when the folder is next opened.
-                let _ = std::fs::remove_file(self.folder.path().join(&file.file.path));
-            }
         }
     }
 
@@ -140,6 +157,7 @@ impl Store {
             next,
             written: Vec::new(),
             folders: BTreeSet::new(),
+            replaced: Vec::new(),
             recorded: BTreeSet::new(),
             pieces: 0,
         }
@@ -157,6 +175,8 @@ pub struct Commit<'a> {
     next: Manifest,
     written: Vec<PathBuf>,
     folders: BTreeSet<PathBuf>,
+    /// Files that no longer count once it has happened.
+    replaced: Vec<PathBuf>,
     /// Definitions whose windows this commit brings up to what it covers.
     recorded: BTreeSet<String>,
     pieces: u32,
@@ -211,6 +231,7 @@ impl Commit<'_> {
 
     /// Adds windows that a view published: all since the position up to which its record was
     /// complete, so that it is complete up to what this commit covers. None is fine too.
+    /// `watermark` is that of the view's stream there.
     ///
     /// # Errors
     ///
@@ -225,9 +246,11 @@ impl Commit<'_> {
         definition: &DefinitionHash,
         schema: &ResultSchema,
         windows: &[RecordedWindow],
+        watermark: Option<i64>,
     ) -> Result<()> {
         let record = self.next.records.entry(definition.0.clone()).or_default();
         record.view = view.to_owned();
+        record.watermark = watermark.max(record.watermark);
         self.recorded.insert(definition.0.clone());
         if windows.is_empty() {
             return Ok(());
@@ -238,6 +261,37 @@ impl Commit<'_> {
         self.put(file, &entry.path)?;
         let record = self.next.records.get_mut(&definition.0).expect("it was made above");
         record.files.push(entry);
+        Ok(())
+    }
+
+    /// Notes that a view comes late: windows that the record does not have and will not get.
+    pub fn note_unrecorded(
+        &mut self,
+        view: &str,
+        definition: &DefinitionHash,
+        windows: Unrecorded,
+    ) {
+        let record = self.next.records.entry(definition.0.clone()).or_default();
+        record.view = view.to_owned();
+        record.unrecorded.push(windows);
+    }
+
+    /// Adds what the live path held at a log position that this commit covers. The newest two
+    /// checkpoints are kept.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]; the commit can only be dropped then.
+    pub fn add_checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        let id = self.next_id();
+        let (file, entry) = checkpoint::stage(&self.store.folder, checkpoint, &id)?;
+        self.put(file, &entry.path)?;
+        let checkpoints = &mut self.next.checkpoints;
+        checkpoints.push(entry);
+        let old = checkpoints.len().saturating_sub(checkpoint::KEPT);
+        for old in checkpoints.drain(..old) {
+            self.replaced.push(self.store.folder.path().join(old.path));
+        }
         Ok(())
     }
 
@@ -276,6 +330,10 @@ impl Commit<'_> {
         self.written.clear();
         self.store.manifest = Arc::new(std::mem::take(&mut self.next));
         files::sync_folder(self.store.folder.path())?;
+        for path in &self.replaced {
+            // What stays is not referred to and goes when the folder is next opened for writing.
+            let _ = std::fs::remove_file(path);
+        }
         Ok(self.store.manifest.clone())
     }
 
@@ -302,6 +360,7 @@ impl Commit<'_> {
         let stream = self.next.streams.get_mut(&schema.name);
         let stream = stream.expect("it has the files that are merged");
         stream.files.retain(|file| !merged.contains(&*file.file.path));
+        self.replaced.extend(merged.iter().map(|path| self.store.folder.path().join(path)));
         stream.files.extend(staged.iter().map(|(_, entry)| entry.clone()));
         for (file, entry) in staged {
             self.put(file, &entry.file.path)?;

@@ -38,7 +38,7 @@ fn record(place: &Place, view: &View, row: WindowRow) {
     let mut commit = store.begin();
     let windows = [RecordedWindow { row, reason: "late".into() }];
     let schema = ResultSchema::of(view);
-    commit.add_windows(&view.name, &view.definition, &schema, &windows).expect("writable");
+    commit.add_windows(&view.name, &view.definition, &schema, &windows, None).expect("writable");
     commit.finish().expect("writable");
 }
 

@@ -116,6 +116,25 @@ impl Held {
         }
     }
 
+    /// The mark, and the rows beyond it as serialized by the bitmap's own portable format.
+    pub(super) fn save(&self) -> (u64, Vec<u8>) {
+        let mut beyond = Vec::new();
+        if !self.beyond.is_empty() {
+            self.beyond.serialize_into(&mut beyond).expect("memory takes what is written");
+        }
+        (self.next, beyond)
+    }
+
+    /// What was saved; `None` where it is not such.
+    pub(super) fn restore(next: u64, beyond: &[u8]) -> Option<Self> {
+        let beyond = match beyond {
+            [] => RoaringTreemap::new(),
+            bytes => RoaringTreemap::deserialize_from(bytes).ok()?,
+        };
+        let is_beyond = beyond.min().is_none_or(|least| least > next);
+        (is_beyond && beyond.len() <= BEYOND_MAX).then_some(Self { next, beyond })
+    }
+
     pub(super) fn marks(&self) -> Marks {
         let mut held: Vec<std::ops::RangeInclusive<u64>> = Vec::new();
         for sequence in &self.beyond {

@@ -315,15 +315,28 @@ proptest! {
     fn cuts_and_replay_do_not_matter(
         events in events(),
         cuts in prop::collection::vec(1..40usize, 1..20),
+        saved_at in any::<prop::sample::Index>(),
     ) {
         let (single, _) = run(&events, || 1);
         let mut next = cuts.iter().cycle();
         let (cut, records) = run(&events, || *next.next().unwrap());
         prop_assert_eq!(&cut, &single);
 
+        // Saved after some of the records, as a checkpoint is, and restored.
+        let (before, after) = records.split_at(saved_at.index(records.len() + 1));
         let mut sequencer = sequencer();
         let slots = publishers(&mut sequencer);
-        for (slot, record) in &records {
+        for (slot, record) in before {
+            sequencer.replay(*slot, &record.ticks, &record.rejected);
+        }
+        let saved = sequencer.save();
+        let mut sequencer = self::sequencer();
+        sequencer.restore(saved.clone()).unwrap();
+        prop_assert_eq!(sequencer.save(), saved);
+        for (_, record) in before.iter().filter(|(_, record)| !record.ticks.is_empty()) {
+            sequencer.remember("s", &record.ticks);
+        }
+        for (slot, record) in after {
             sequencer.replay(*slot, &record.ticks, &record.rejected);
         }
         let mut replayed = Outcome::default();
@@ -418,4 +431,23 @@ fn frames_taken_whole_come_to_the_same_as_row_by_row() {
             assert_eq!(marks.held, expected.held[..expected.held.len() - 1]);
         }
     }
+}
+
+#[test]
+fn what_is_no_sequencer_is_not_restored() {
+    let mut whole = sequencer();
+    let slot = whole.slot("s", &name("p")).unwrap();
+    send(&mut whole, slot, &[tick(0, 1, 1), tick(5, 2, 1)], 0);
+    let saved = whole.save();
+    let restore = |change: &dyn Fn(&mut SavedSequencer)| {
+        let mut saved = saved.clone();
+        change(&mut saved);
+        sequencer().restore(saved)
+    };
+    assert_eq!(restore(&|_| ()), Ok(()));
+    assert!(restore(&|saved| saved.publishers[0].beyond.truncate(3)).is_err());
+    assert!(restore(&|saved| saved.publishers[0].next_sequence = 5).is_err());
+    assert!(restore(&|saved| saved.publishers.push(saved.publishers[0].clone())).is_err());
+    let other = |saved: &mut SavedSequencer| saved.publishers[0].stream = "gone".into();
+    assert_eq!(restore(&other), Ok(()), "a stream that is no longer declared is left out");
 }

@@ -315,3 +315,59 @@ fn can_move_between_threads() {
     fn send<T: Send>() {}
     send::<Windows>();
 }
+
+proptest! {
+    /// What is saved in the middle and restored goes on as if nothing had happened.
+    #[test]
+    fn restored_windows_go_on_alike(
+        before in any_rows(300),
+        after in any_rows(60),
+        width_ns in 1_i64..40,
+    ) {
+        let window = Tumbling { width_ns, origin_ns: 3 };
+        let mut whole = windows(&EVERY_AGGREGATE, window, [4, 0]);
+        whole.update_all(&ticks_of(&before), &mut CpuEngine).unwrap();
+        let removed = whole.ids().nth(2);
+        removed.map(|id| whole.remove(id));
+        let (mut out, mut back) = (Vec::new(), Vec::new());
+        let saved = whole.save(|id, _| out.push(id));
+        let (view, schema) = (whole.view().clone(), schema([4, 0]));
+        let restored = Windows::restore(view, &schema, Truth::Now, saved.clone(), |id, _| back.push(id));
+        let mut restored = restored.unwrap();
+        prop_assert_eq!(out, back);
+        prop_assert_eq!(&restored.save(|_, _| ()), &saved);
+        for windows in [&mut whole, &mut restored] {
+            windows.update_all(&ticks_of(&after), &mut CpuEngine).unwrap();
+        }
+        prop_assert_eq!(whole.rows(), restored.rows());
+        prop_assert_eq!(whole.save(|_, _| ()), restored.save(|_, _| ()));
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_not_restored() {
+    let rows = [row(1, 0, 0, 5, 6), row(2, 1, 1, 7, 8), row(90, 1, 2, 7, 8)];
+    let windows = windows_of(&rows, &EVERY_AGGREGATE, WINDOW);
+    let saved = windows.save(|_, _| ());
+    let restore = |change: &dyn Fn(&mut SavedWindows)| {
+        let mut saved = saved.clone();
+        change(&mut saved);
+        let (view, schema) = (windows.view().clone(), schema([4, 0]));
+        Windows::restore(view, &schema, Truth::Now, saved, |_, _| ()).map(|_| ())
+    };
+    assert_eq!(restore(&|_| ()), Ok(()));
+    let changes: [&dyn Fn(&mut SavedWindows); 9] = [
+        &|saved| saved.words.truncate(1),
+        &|saved| saved.start.push(3),
+        &|saved| saved.start[0] += 1,
+        &|saved| saved.start[1] = saved.start[0],
+        &|saved| saved.key[0] = 9,
+        &|saved| saved.keys.push(saved.keys[0].clone()),
+        &|saved| saved.publishers.clear(),
+        &|saved| saved.multisets[0].counts[0] = 0,
+        &|saved| saved.multisets[0].values.push(i64::MIN),
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        assert!(restore(change).is_err(), "change {number} was not noticed");
+    }
+}

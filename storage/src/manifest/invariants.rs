@@ -18,6 +18,11 @@ pub(super) fn holds(manifest: &Manifest) -> Result<(), String> {
             return Err(format!("{} leads out of the data folder", file.path));
         }
     }
+    if !manifest.checkpoints.is_sorted_by_key(|checkpoint| checkpoint.position)
+        || manifest.checkpoints.iter().any(|checkpoint| checkpoint.position > manifest.covered)
+    {
+        return Err("its checkpoints are not of ascending covered positions".to_owned());
+    }
     for (definition, record) in &manifest.records {
         if record.covered > manifest.covered {
             return Err(format!("the record of {definition} covers more than the log positions"));
@@ -57,6 +62,10 @@ pub(super) fn succeeds(next: &Manifest, current: &Manifest) -> Result<(), String
     }
     if next.covered < current.covered {
         return Err(format!("it covers {} after {}", next.covered, current.covered));
+    }
+    let newest = |manifest: &Manifest| manifest.checkpoints.last().map(|last| last.position);
+    if newest(next) < newest(current) {
+        return Err("its checkpoints move back".to_owned());
     }
     for (definition, record) in &current.records {
         let files = next.records.get(definition).map_or(&[][..], |next| &next.files);

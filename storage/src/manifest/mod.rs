@@ -13,6 +13,7 @@ use isotick_model::view::DefinitionHash;
 use isotick_model::{LogPosition, RejectReason};
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::{self, CheckpointFile};
 use crate::error::{Error, Result};
 use crate::files::{self, Staged};
 use crate::folder::{DataFolder, FORMAT_VERSION};
@@ -28,6 +29,9 @@ pub struct Manifest {
     pub streams: BTreeMap<String, StreamFiles>,
     /// Recorded live windows, by the hash of the view's definition.
     pub records: BTreeMap<String, RecordFiles>,
+    /// What the live path held, the newest last, at most two.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checkpoints: Vec<CheckpointFile>,
 }
 
 /// What is stored of one stream.
@@ -122,8 +126,30 @@ pub struct RecordFiles {
     /// manifest's while the definition is not in use.
     #[serde(default)]
     pub covered: u64,
+    /// The stream's watermark at `covered`, nanoseconds UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watermark: Option<i64>,
+    /// Windows that the record does not have, because the view was not in use when they were live.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unrecorded: Vec<Unrecorded>,
     /// The files, in the order in which they were committed.
     pub files: Vec<StoredFile>,
+}
+
+/// Windows by their start, nanoseconds UTC: `[from, to)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unrecorded {
+    /// The first start; `None`: from the beginning.
+    pub from: Option<i64>,
+    /// The start after the last.
+    pub to: i64,
+}
+
+impl Unrecorded {
+    /// Whether a window that starts there is one of these.
+    pub fn contains(&self, window_start: i64) -> bool {
+        self.from.is_none_or(|from| from <= window_start) && window_start < self.to
+    }
 }
 
 /// The file's form: the manifest and a checksum over its canonical text.
@@ -238,6 +264,8 @@ pub(crate) fn remove_orphans(folder: &DataFolder, manifest: &Manifest) -> Result
     let root = folder.path();
     let kept: std::collections::HashSet<&str> =
         manifest.files().map(|file| file.path.as_str()).collect();
+    let checkpoints: std::collections::HashSet<&str> =
+        manifest.checkpoints.iter().map(|file| file.path.as_str()).collect();
     let mut removed = 0;
     let remove = |path: &Path| fs::remove_file(path).map_err(Error::io("remove", path));
     for name in files::names_in(root)? {
@@ -245,6 +273,16 @@ pub(crate) fn remove_orphans(folder: &DataFolder, manifest: &Manifest) -> Result
         if unfinished && root.join(&name).is_file() {
             remove(&root.join(&name))?;
             removed += 1;
+        } else if name == checkpoint::FOLDER {
+            for file in files::names_in(&root.join(&name))? {
+                let relative = format!("{name}/{file}");
+                let ours = file.ends_with(checkpoint::SUFFIX)
+                    || file.ends_with(&format!(".{}", files::UNFINISHED));
+                if ours && !checkpoints.contains(relative.as_str()) {
+                    remove(&root.join(&relative))?;
+                    removed += 1;
+                }
+            }
         } else if name.starts_with("stream=") || name.starts_with("view=") {
             for part in files::names_in(&root.join(&name))? {
                 let inner = format!("{name}/{part}");

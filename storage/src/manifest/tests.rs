@@ -66,7 +66,7 @@ fn fill<'a>(store: &'a mut Store, publisher_name: &str) -> crate::store::Commit<
     commit.add_ticks(&schema, &[ticks(&schema, publisher_name, 0, 100, 1)], from..to).unwrap();
     commit.add_ticks(&schema, &[ticks(&schema, publisher_name, 100, 50, 2)], from..to).unwrap();
     commit.add_imported(&schema, &[ticks(&schema, "file", 0, 10, 3)]).unwrap();
-    commit.add_windows("bars", &definition(), &results(), &[window(0, version, 7)]).unwrap();
+    commit.add_windows("bars", &definition(), &results(), &[window(0, version, 7)], None).unwrap();
     commit.cover(to, [("trades".to_owned(), Some(to.0 as i64))]);
     commit
 }

@@ -61,7 +61,7 @@ fn values() -> Vec<[Value; 5]> {
 
 fn commit(store: &mut Store, schema: &ResultSchema, windows: &[RecordedWindow]) {
     let mut commit = store.begin();
-    commit.add_windows("a view", &definition(), schema, windows).unwrap();
+    commit.add_windows("a view", &definition(), schema, windows, None).unwrap();
     commit.cover(LogPosition(0), []);
     commit.finish().unwrap();
 }

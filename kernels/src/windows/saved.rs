@@ -1,0 +1,145 @@
+//! Windows as plain data: what outlives the process, and back.
+
+use std::sync::Arc;
+
+use isotick_model::view::View;
+use isotick_model::{Key, PublisherId, StreamSchema};
+
+use super::{Truth, WindowId, Windows};
+use crate::multiset::Multiset;
+
+/// All that [`Windows`] hold beyond their view, schema, range and truth. Two plain copies of equal windows may
+/// differ; windows made from either go on alike.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SavedWindows {
+    /// Every key met, in the order of first sight.
+    pub keys: Vec<Key>,
+    /// Every publisher met, in the order of first sight: the words say which one by its place.
+    pub publishers: Vec<PublisherId>,
+    /// Per window: the key's place in `keys`.
+    pub key: Vec<u32>,
+    /// Per window: its start, nanoseconds UTC.
+    pub start: Vec<i64>,
+    /// The windows' states one after another, each of the plan's words.
+    pub words: Vec<u64>,
+    /// Per window, a multiset for each of the plan's values.
+    pub multisets: Vec<SavedMultiset>,
+    /// As [`Windows::passed`].
+    pub passed: u64,
+    /// As [`Windows::unrepresentable`].
+    pub unrepresentable: u64,
+    /// As [`Windows::too_late`].
+    pub too_late: u64,
+}
+
+/// Values and how often each occurs, ascending.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SavedMultiset {
+    /// Each once.
+    pub values: Vec<i64>,
+    /// As many as values, each at least 1.
+    pub counts: Vec<u64>,
+}
+
+/// What was saved does not fit the view, or itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("saved windows do not fit their view: {0}")]
+pub struct Unfit(pub &'static str);
+
+impl Windows {
+    /// Copies everything out. `with` is told of each window in the order of [`SavedWindows::key`],
+    /// with where it stands.
+    ///
+    /// # Panics
+    ///
+    /// When windows were [finished](Self::finish).
+    pub fn save(&self, mut with: impl FnMut(WindowId, u32)) -> SavedWindows {
+        assert!(self.finished.is_empty(), "finished windows are not saved");
+        let mut saved = SavedWindows {
+            keys: self.keys.values().to_vec(),
+            publishers: self.publishers.values().to_vec(),
+            key: Vec::with_capacity(self.len()),
+            start: Vec::with_capacity(self.len()),
+            words: Vec::with_capacity(self.len() * self.plan.words()),
+            multisets: Vec::new(),
+            passed: self.passed,
+            unrepresentable: self.unrepresentable,
+            too_late: self.too_late,
+        };
+        for (key, start, slot) in self.index.iter() {
+            with(WindowId { start, key }, slot);
+            saved.key.push(key);
+            saved.start.push(start);
+            saved.words.extend_from_slice(self.states.get(slot));
+            if !self.multisets.is_empty() {
+                saved.multisets.extend(self.multisets.of(slot).iter().map(Multiset::save));
+            }
+        }
+        saved
+    }
+
+    /// Windows as they were saved, of the same view. `with` is told of each in the order of
+    /// [`SavedWindows::key`], with where it stands.
+    ///
+    /// # Errors
+    ///
+    /// [`Unfit`] when lengths, places or counts do not fit together.
+    pub fn restore(
+        view: Arc<View>,
+        schema: &StreamSchema,
+        truth: Truth,
+        saved: SavedWindows,
+        mut with: impl FnMut(WindowId, u32),
+    ) -> Result<Self, Unfit> {
+        let mut windows = Self::new(view, schema).with_truth(truth);
+        for key in &saved.keys {
+            windows.keys.intern(key);
+        }
+        for publisher in &saved.publishers {
+            windows.publishers.intern(publisher);
+        }
+        let (stride, kinds) = (windows.plan.words(), windows.plan.values().len());
+        let count = saved.key.len();
+        let lengths = saved.start.len() == count
+            && saved.words.len() == count * stride
+            && saved.multisets.len() == count * kinds;
+        if !lengths {
+            return Err(Unfit("its parts have other lengths than the view's windows"));
+        }
+        if windows.keys.len() != saved.keys.len()
+            || windows.publishers.len() != saved.publishers.len()
+        {
+            return Err(Unfit("a key or publisher is there twice"));
+        }
+        let publishers = windows.publishers.len();
+        let mut multisets = saved.multisets.into_iter();
+        for ((&key, &start), words) in
+            saved.key.iter().zip(&saved.start).zip(saved.words.chunks_exact(stride))
+        {
+            let id = WindowId { start, key };
+            if key as usize >= windows.keys.len() {
+                return Err(Unfit("a window's key is not there"));
+            }
+            if windows.view.window.start_of(start) != Some(start) {
+                return Err(Unfit("a window does not start where the view's windows do"));
+            }
+            if !windows.plan.has_publishers_below(words, publishers) {
+                return Err(Unfit("a state names a publisher that is not there"));
+            }
+            let (slot, is_new) = windows.combine(id, words);
+            if !is_new {
+                return Err(Unfit("a window is there twice"));
+            }
+            if kinds > 0 {
+                let sets = multisets.by_ref().take(kinds).map(Multiset::restore);
+                let sets = sets.collect::<Option<Vec<_>>>();
+                windows.multisets.put(slot, sets.ok_or(Unfit("values do not ascend"))?);
+            }
+            with(id, slot);
+        }
+        windows.passed = saved.passed;
+        windows.unrepresentable = saved.unrepresentable;
+        windows.too_late = saved.too_late;
+        Ok(windows)
+    }
+}
