@@ -6,6 +6,7 @@ mod deadletters;
 mod history;
 mod ingest;
 mod live;
+mod storage;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -22,8 +23,9 @@ pub use self::deadletters::{
     LettersShowArgs,
 };
 pub use self::history::{CompactArgs, ExplainArgs, ImportArgs, InputArgs, ScanArgs, VerifyArgs};
-pub use self::ingest::{ByteSize, DEFAULT_DEAD_LETTERS, DEFAULT_MEMORY, IngestArgs};
+pub use self::ingest::{DEFAULT_MEMORY, IngestArgs};
 pub use self::live::{LiveBenchArgs, PacedRate};
+pub use self::storage::StorageArgs;
 
 /// Market and sensor analytics, live over QUIC and over Parquet history, equal bit for bit.
 ///
@@ -156,9 +158,8 @@ pub struct ServeArgs {
     pub definitions: DefinitionArgs,
     #[command(flatten)]
     pub ingest: IngestArgs,
-    /// Bytes of refused rows and messages to keep; the oldest go first
-    #[arg(long, default_value_t = DEFAULT_DEAD_LETTERS, value_name = "SIZE")]
-    pub dead_letters_max: ByteSize,
+    #[command(flatten)]
+    pub storage: StorageArgs,
     #[command(flatten)]
     pub security: SecurityArgs,
 }

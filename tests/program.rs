@@ -2,6 +2,7 @@
 //! with a time limit that never outlive their test.
 
 mod access;
+mod checkpoints;
 mod client;
 mod compaction;
 mod crash;

@@ -5,7 +5,7 @@ pub mod part;
 pub mod placement;
 pub mod scan;
 
-pub use live::{LiveCounters, LiveView, Published, Reason, is_closed};
+pub use live::{LiveCounters, LiveView, Published, Reason, SavedView, is_closed};
 pub use part::{Extent, Part, TickSink};
 pub use placement::{Costs, Work, break_even_rows, choose};
 pub use scan::{OnFailure, Scan, ScanError, ScanOutcome, ScanView, ViewOutcome};

@@ -12,10 +12,6 @@ use super::DurationNs;
 /// The memory that clients can make a service hold, if nothing else is said.
 pub const DEFAULT_MEMORY: ByteSize = ByteSize(1 << 30);
 
-/// The dead letters that a service keeps, if nothing else is said.
-pub const DEFAULT_DEAD_LETTERS: ByteSize =
-    ByteSize(isotick_storage::deadletters::BYTES_MAX_DEFAULT as usize);
-
 /// Threads, cores and bounds of the ingest edge.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Ingest")]

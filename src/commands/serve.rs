@@ -27,7 +27,7 @@ pub fn run(args: ServeArgs) -> Result<ExitCode> {
         engine: args.engine,
         definitions,
         idle_after: args.idle_after.to_std(),
-        dead_letters_bytes_max: args.dead_letters_max.0 as u64,
+        storage: args.storage,
         security: Security::new(&args.data, args.security),
         command: "isotick serve",
     })?;

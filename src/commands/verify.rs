@@ -45,12 +45,19 @@ pub fn run(args: VerifyArgs) -> Result<ExitCode> {
 
     let result = ResultSchema::of(view);
     let (summary, engines) = (finished.summary(), finished.engines_json());
+    let record = snapshot.manifest().record(&view.definition);
+    let unrecorded = record.map_or(&[][..], |record| &record.unrecorded);
+    let was_live =
+        |row: &WindowRow| !unrecorded.iter().any(|missed| missed.contains(row.window_start));
+    let closed = scanned.len();
+    scanned.retain(was_live);
+    let before_view = closed - scanned.len();
     let in_range = |row: &WindowRow| {
         scan.from_ns.is_none_or(|from| row.window_start >= from)
             && scan.to_ns.is_none_or(|to| row.window_start < to)
     };
     let mut live = snapshot.record(&view.definition, &result)?;
-    live.retain(in_range);
+    live.retain(|row| in_range(row) && was_live(row));
     let differing = differences(&live, &scanned);
     let hash = result_hash(&result, &scanned);
     if args.json {
@@ -59,6 +66,7 @@ pub fn run(args: VerifyArgs) -> Result<ExitCode> {
             "windows": scanned.len(),
             "differences": differing.len(),
             "open": open,
+            "before_view": before_view,
             "rows": finished.rows_read,
             "engine": finished.engine,
             "rows_by_engine": engines,
@@ -75,7 +83,14 @@ pub fn run(args: VerifyArgs) -> Result<ExitCode> {
         );
     }
     eprintln!("scanned {summary}");
-    if snapshot.manifest().record(&view.definition).is_none() {
+    if before_view > 0 {
+        eprintln!(
+            "note: {before_view} windows were closed before {} came into use and were never live; \
+             they are in history only",
+            view.name
+        );
+    }
+    if record.is_none() {
         eprintln!("note: no live record: no service has computed this view here yet");
     }
     let unflushed = snapshot.log()?.count();

@@ -37,7 +37,7 @@ use isotick_storage::{DeadLetters, Store};
 pub use channel::ViewChannel;
 pub use stats::{IngestSide, Shared, Totals, rejections_json};
 
-use crate::cli::EngineChoice;
+use crate::cli::{EngineChoice, StorageArgs};
 use crate::engines;
 use crate::security::Security;
 use flush::Flushing;
@@ -64,8 +64,7 @@ pub struct Options {
     pub engine: EngineChoice,
     pub definitions: Definitions,
     pub idle_after: Duration,
-    /// Bytes of refused rows and messages to keep.
-    pub dead_letters_bytes_max: u64,
+    pub storage: StorageArgs,
     pub security: Security,
     /// The command's name, for the folder's lock.
     pub command: &'static str,
@@ -113,7 +112,8 @@ impl Service {
             .collect();
         let (log, recovery) = store.open_log()?;
         notices.extend(recovery_notice(&recovery));
-        let (kept, cut) = DeadLetters::open(store.folder(), options.dead_letters_bytes_max)?;
+        let (kept, cut) =
+            DeadLetters::open(store.folder(), options.storage.dead_letters_max.0 as u64)?;
         notices.extend(cut.map(|cut| {
             format!(
                 "a torn end of {} bytes was cut off the dead letters in {}",
@@ -148,8 +148,7 @@ impl Service {
         let (wake_sync, woken) = sync_channel(1);
 
         let covered = store.manifest().covered();
-        let mut recovered =
-            Recovered::read(&store, &definitions, &shared.views, &mut notices)?;
+        let mut recovered = Recovered::read(&store, &definitions, &shared.views, &mut notices)?;
         let mut living = Live::new(
             std::mem::take(&mut recovered.views),
             engine,
@@ -158,7 +157,7 @@ impl Service {
             jobs,
             shared.clone(),
         );
-        let sequencer = recovered.replay(&store, &mut living)?;
+        let sequencer = recovered.replay(&store, log.first(), &mut living)?;
         let syncer = log.syncer();
         let sequencing = Sequencing::new(
             sequencer,
@@ -169,6 +168,7 @@ impl Service {
             shared.clone(),
             letters,
             options.idle_after,
+            &options.storage,
         );
         let flushing = Flushing {
             store,

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow};
 use isotick_ingest::sequencer::Sequencer;
 use isotick_kernels::CpuEngine;
 use isotick_model::definitions::Definitions;
-use isotick_model::view::View;
+use isotick_model::view::{DefinitionHash, View};
 use isotick_model::{LogPosition, PublisherId};
 use isotick_scheduler::LiveView;
 use isotick_storage::log::{LogReader, LogRecord};
@@ -29,7 +29,7 @@ pub struct Recovered {
     pub position: LogPosition,
     /// Views that the checkpoint does not know, with what their record will not have: they have
     /// seen what history covers.
-    late: BTreeMap<String, Option<Unrecorded>>,
+    late: BTreeMap<DefinitionHash, Option<Unrecorded>>,
 }
 
 impl Recovered {
@@ -112,7 +112,7 @@ impl Recovered {
             let final_before = |w: i64| i64::try_from(i128::from(w) - span_ns + 1).ok();
             Unrecorded { from: w.and_then(final_before), to }
         });
-        self.late.insert(view.definition.0.clone(), unrecorded);
+        self.late.insert(view.definition.clone(), unrecorded);
         let range = live.from().unwrap_or(i64::MIN)..=i64::MAX;
         let parts = snapshot.ticks(schema, &Columns::all(schema), range)?;
         let bar = progress::bar(&format!("opening windows of {}", view.name), None, "ticks");
@@ -128,8 +128,14 @@ impl Recovered {
     }
 
     /// Brings sequencer and views, which are `living`'s now, to where the log ends. What the
-    /// folder's record holds already is not recorded again.
-    pub fn replay(mut self, store: &Store, living: &mut Live) -> Result<Sequencer> {
+    /// folder's record holds already is not recorded again. `first` is the first position that the
+    /// log has.
+    pub fn replay(
+        mut self,
+        store: &Store,
+        first: LogPosition,
+        living: &mut Live,
+    ) -> Result<Sequencer> {
         let sequencer = &mut self.sequencer;
         let manifest = store.manifest().clone();
         for (stream, files) in &manifest.streams {
@@ -146,7 +152,6 @@ impl Recovered {
             }
         }
         let covered = manifest.covered();
-        let first = LogReader::first(store.folder())?.unwrap_or(LogPosition(0));
         let bar = progress::bar("replaying the log", None, "records");
         for record in LogReader::from(store.folder(), first.min(self.position))? {
             let (position, record) = record?;
@@ -160,7 +165,7 @@ impl Recovered {
             let watermark = replay_record(sequencer, &record)?;
             let logged = Logged { position, record, watermark, written: None, permit: None };
             let has_seen =
-                |view: &View| position < covered && self.late.contains_key(&view.definition.0);
+                |view: &View| position < covered && self.late.contains_key(&view.definition);
             let is_recorded = |definition: &str| {
                 let record = manifest.records.get(definition);
                 record.is_some_and(|record| position.0 < record.covered)

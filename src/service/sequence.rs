@@ -4,7 +4,7 @@
 //! is behind (the log is slow, or the live thread's queue is full), the edge does not read and
 //! QUIC stops the publishers.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
@@ -19,11 +19,12 @@ use isotick_storage::log::{LogRecord, LogWriter};
 use isotick_wire::{Ack, Code, Frame, Refusal, Subscribe};
 
 use crate::arrow::ticks_of_payload;
+use crate::cli::StorageArgs;
 
 use super::deadletters::DeadLetterSink;
 use super::messages::{Event, LiveMessage, Logged};
 use super::now_ns;
-use super::stats::{Shared, StreamRates};
+use super::stats::{LogMarks, Shared, StreamRates};
 
 /// Inputs that are logged with one write, at most.
 const BATCH_INPUTS_MAX: usize = 256;
@@ -32,13 +33,6 @@ const PUBLISHER_SESSIONS_MAX: usize = 16;
 
 /// Between two rounds of acknowledgements: each wakes an ingest thread and sends a packet.
 const ACKS_SPACING: Duration = Duration::from_micros(500);
-/// Log from one checkpoint to the next: as much as the last one took, and at least so much. So a
-/// start replays little, and checkpoints write no more than the log itself.
-const CHECKPOINT_BYTES_MIN: u64 = 16 << 20;
-/// Log that is kept behind the checkpoints: repeats of what it holds are told from conflicts after
-/// a restart too.
-const KEPT_BYTES: u64 = 64 << 20;
-
 /// How often silent publishers are looked for.
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -76,14 +70,39 @@ pub struct Sequencing {
     checkpoints: Checkpoints,
 }
 
-/// When the next checkpoint is due.
+/// When the next checkpoint is due, and what of the log may go.
 struct Checkpoints {
-    /// Bytes of the log when the last one was asked for.
-    asked_at: u64,
-    /// Bytes of the log after which the next one is.
+    /// Positions and bytes of the log where checkpoints were asked for, ascending, from the last
+    /// one behind which enough is kept.
+    asked: VecDeque<(LogPosition, u64)>,
+    /// Log from one to the next, at least.
+    bytes_min: u64,
+    /// Log from the last one to the next: as much as that took, so that checkpoints write no more
+    /// than the log itself.
     due_after: u64,
+    /// Log to keep behind them.
+    kept_bytes: u64,
     /// Whether one is being written.
     is_under_way: bool,
+    /// The position from which a start needs the log, once one was written by this run.
+    needed: Option<LogPosition>,
+}
+
+impl Checkpoints {
+    fn last_bytes(&self) -> u64 {
+        self.asked.back().map_or(0, |asked| asked.1)
+    }
+
+    /// The position before which no start needs the log, when one needs it from `needed` on, and
+    /// enough is kept behind that.
+    fn releasable(&mut self, needed: LogPosition) -> LogPosition {
+        let at = self.asked.iter().rfind(|asked| asked.0 <= needed);
+        let kept_from = at.map_or(0, |asked| asked.1.saturating_sub(self.kept_bytes));
+        while self.asked.get(1).is_some_and(|asked| asked.1 <= kept_from) {
+            self.asked.pop_front();
+        }
+        self.asked.front().map_or(LogPosition(0), |asked| asked.0.min(needed))
+    }
 }
 
 struct Session {
@@ -129,6 +148,7 @@ impl Sequencing {
         shared: Arc<Shared>,
         letters: DeadLetterSink,
         idle_after: Duration,
+        storage: &StorageArgs,
     ) -> Self {
         let now = Instant::now();
         // After a crash: publishers that the log left active hold the watermark until they come
@@ -157,9 +177,12 @@ impl Sequencing {
             failure: None,
             rates: StreamRates::default(),
             checkpoints: Checkpoints {
-                asked_at: 0,
-                due_after: CHECKPOINT_BYTES_MIN,
+                asked: VecDeque::from([(LogPosition(0), 0)]),
+                bytes_min: storage.checkpoint_every.0 as u64,
+                due_after: storage.checkpoint_every.0 as u64,
+                kept_bytes: storage.log_kept.0 as u64,
                 is_under_way: false,
+                needed: None,
             },
         }
     }
@@ -196,7 +219,7 @@ impl Sequencing {
             self.make_idle(slot);
         }
         self.commit();
-        if self.log.bytes() > self.checkpoints.asked_at {
+        if self.log.bytes() > self.checkpoints.last_bytes() {
             self.ask_for_checkpoint();
         }
     }
@@ -215,8 +238,10 @@ impl Sequencing {
             }
             Event::Checkpointed { needed, bytes } => {
                 self.checkpoints.is_under_way = false;
-                self.checkpoints.due_after = bytes.max(CHECKPOINT_BYTES_MIN);
-                if let Err(error) = self.log.release(needed, KEPT_BYTES) {
+                self.checkpoints.due_after = bytes.max(self.checkpoints.bytes_min);
+                self.checkpoints.needed = Some(needed);
+                let before = self.checkpoints.releasable(needed);
+                if let Err(error) = self.log.release(before) {
                     tracing::warn!("old log segments stay: {error}");
                 }
             }
@@ -444,7 +469,7 @@ impl Sequencing {
         }
         self.batch.clear();
         self.beside.clear();
-        let logged = self.log.bytes() - self.checkpoints.asked_at;
+        let logged = self.log.bytes() - self.checkpoints.last_bytes();
         if logged >= self.checkpoints.due_after && !self.checkpoints.is_under_way {
             self.ask_for_checkpoint();
         } else if std::mem::take(&mut self.flush_wanted) {
@@ -460,7 +485,7 @@ impl Sequencing {
         }
         self.flush_wanted = false;
         self.checkpoints.is_under_way = true;
-        self.checkpoints.asked_at = self.log.bytes();
+        self.checkpoints.asked.push_back((self.log.next(), self.log.bytes()));
         let saved = Box::new(self.sequencer.save());
         let _ = self.live.send(LiveMessage::Checkpoint(self.log.next(), saved));
     }
@@ -511,7 +536,13 @@ impl Sequencing {
 
     fn publish_marks(&self) {
         self.shared.set_streams(self.sequencer.status(), &self.rates);
-        self.shared.set_log(self.log.next(), self.durable, self.covered);
+        self.shared.set_log(LogMarks {
+            first: self.log.first(),
+            next: self.log.next(),
+            durable: self.durable,
+            covered: self.covered,
+            needed: self.checkpoints.needed,
+        });
     }
 
     fn status(&mut self) -> String {

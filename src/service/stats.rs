@@ -38,13 +38,26 @@ pub struct Shared {
     state: Mutex<State>,
 }
 
+/// How far the log has come.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LogMarks {
+    /// The first record that is kept.
+    pub first: LogPosition,
+    /// The next record.
+    pub next: LogPosition,
+    /// Everything before is synced.
+    pub durable: LogPosition,
+    /// Everything before is in history.
+    pub covered: LogPosition,
+    /// Where the older of the checkpoints kept stands, once this run has written one.
+    pub needed: Option<LogPosition>,
+}
+
 #[derive(Default)]
 struct State {
     streams: Vec<StreamStatus>,
     rates: BTreeMap<String, u64>,
-    next: LogPosition,
-    durable: LogPosition,
-    covered: LogPosition,
+    log: LogMarks,
     rows_by_engine: BTreeMap<EngineKind, u64>,
     engine_failure: Option<String>,
     failure: Option<String>,
@@ -79,9 +92,8 @@ impl Shared {
         state.rates.clone_from(&rates.ticks_per_s);
     }
 
-    pub fn set_log(&self, next: LogPosition, durable: LogPosition, covered: LogPosition) {
-        let mut state = self.state();
-        (state.next, state.durable, state.covered) = (next, durable, covered);
+    pub fn set_log(&self, marks: LogMarks) {
+        self.state().log = marks;
     }
 
     /// The engine for live windows, for people.
@@ -168,9 +180,11 @@ impl Shared {
             "streams": streams,
             "views": views,
             "log": {
-                "records": state.next.0,
-                "durable_records": state.durable.0,
-                "records_in_history": state.covered.0,
+                "first_record": state.log.first.0,
+                "records": state.log.next.0,
+                "durable_records": state.log.durable.0,
+                "records_in_history": state.log.covered.0,
+                "needed_from": state.log.needed.map(|position| position.0),
             },
             "ingest": self.ingest.description,
             "in_flight_bytes": self.ingest.intake.held_bytes(),

@@ -19,7 +19,7 @@ fn publish(place: &Place, service: &Service, more: &str) -> Running {
 }
 
 /// Waits until the service has accepted some ticks, by its status.
-fn wait_for_ticks(place: &Place, service: &Service, more_than: u64) {
+pub fn wait_for_ticks(place: &Place, service: &Service, more_than: u64) {
     let started = Instant::now();
     loop {
         let status = place.status(service);

@@ -17,8 +17,7 @@ use isotick_model::definitions::{Definitions, template};
 use self::live_view::{Progress, Screen, Stop, Watching, listen};
 use super::init;
 use crate::cli::{
-    AckLevel, DEFAULT_DEAD_LETTERS, DEFAULT_MEMORY, DemoArgs, EngineChoice, Order, SecurityArgs,
-    Speed,
+    AckLevel, DEFAULT_MEMORY, DemoArgs, EngineChoice, Order, SecurityArgs, Speed, StorageArgs,
 };
 use crate::definitions;
 use crate::files::Rejections;
@@ -42,7 +41,7 @@ pub fn run(mut args: DemoArgs) -> Result<ExitCode> {
         engine: EngineChoice::Auto,
         definitions: definitions.clone(),
         idle_after: Duration::from_secs(10),
-        dead_letters_bytes_max: DEFAULT_DEAD_LETTERS.0 as u64,
+        storage: StorageArgs::default(),
         security: Security::new(&folder.path, SecurityArgs::default()),
         command: "isotick demo",
     })?;

@@ -1,0 +1,136 @@
+//! Starts from checkpoints: what follows is what would have followed without the stop.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::crash::wait_for_ticks;
+use super::{DEFINITIONS, Place, Service, csv, table, ticks};
+
+/// Many checkpoints, and no log kept for its own sake.
+const OFTEN: &str = "--checkpoint-every 8KiB --log-kept 0";
+const ROWS: usize = 24_000;
+
+fn serve(place: &Place, listen: &str) -> Service {
+    place.serve_with("data", &format!("--listen {listen} {OFTEN}"))
+}
+
+/// Where a start would begin with the log, once this run has written a checkpoint.
+fn needed_from(place: &Place, service: &Service) -> Option<u64> {
+    place.status(service)["log"]["needed_from"].as_u64()
+}
+
+fn checkpoints(place: &Place) -> Vec<PathBuf> {
+    let files = fs::read_dir(place.path("data/checkpoint")).expect("there are checkpoints");
+    let mut files: Vec<_> = files.map(|file| file.expect("it can be read").path()).collect();
+    files.sort();
+    files
+}
+
+/// Killed at many moments while ticks come, late ones among them, and checkpoints are written.
+#[test]
+fn a_service_killed_between_checkpoints_loses_nothing() {
+    let place = Place::new(DEFINITIONS);
+    place.write("ticks.csv", csv(&ticks(61, ROWS, 80)));
+    let hash = place.hash("bars --file ticks.csv");
+    let mut service = serve(&place, "127.0.0.1:0");
+    let mut publisher = place.publish("ticks.csv", &service, "--rate 12000/s --order file");
+    // A subscriber that takes up where it was sees every window.
+    let tail = format!("tail bars --at {} --resume --format csv --time ns", service.address);
+    let tail = place.start(&format!("{tail} --until-idle 4s"));
+    for (round, wait_ms) in [0, 70, 140, 210, 280].into_iter().enumerate() {
+        wait_for_ticks(&place, &service, round as u64 * 3_500);
+        std::thread::sleep(Duration::from_millis(wait_ms));
+        let address = service.address.clone();
+        service.kill();
+        assert!(publisher.is_running(), "the kill comes in the middle");
+        service = serve(&place, &address);
+    }
+    let report = publisher.end().succeeded().json();
+    assert_eq!(report["durable_through"], ROWS, "{report}");
+    assert_eq!(report["accepted"], ROWS, "{report}");
+    assert!(
+        needed_from(&place, &service) > Some(0),
+        "a start need not read the log from its begin"
+    );
+    let told = table(&tail.end().succeeded().out);
+    service.stop();
+    assert!(checkpoints(&place).len() <= 2, "old checkpoints go");
+    assert_eq!(place.hash("bars --data data"), hash);
+    assert_eq!(place.ticks("data"), ROWS as u64);
+    let verified = place.verified("bars", "data");
+    // The last version of each window that the subscriber was told is that of history.
+    let scanned = place.ok("scan bars --data data --truth seen --format csv --time ns");
+    let mut last = std::collections::BTreeMap::new();
+    for row in told {
+        last.insert((row["symbol"].clone(), row["window_start"].clone()), row["vwap"].clone());
+    }
+    assert_eq!(last.len() as u64, verified["windows"].as_u64().expect("a count"));
+    for row in table(&scanned.out) {
+        let window = (row["symbol"].clone(), row["window_start"].clone());
+        if let Some(vwap) = last.get(&window) {
+            assert_eq!(*vwap, row["vwap"], "{window:?}");
+        }
+    }
+}
+
+/// A view that is added later begins with the windows that are still open, whole.
+#[test]
+fn a_view_that_is_added_holds_its_open_windows_whole() {
+    let place = Place::new(DEFINITIONS);
+    place.write("ticks.csv", csv(&ticks(62, ROWS, 40)));
+    let service = serve(&place, "127.0.0.1:0");
+    let publisher = place.publish("ticks.csv", &service, "--rate 12000/s --order file");
+    wait_for_ticks(&place, &service, 9_000);
+    let (address, started) = (service.address.clone(), Instant::now());
+    while needed_from(&place, &service) < Some(2) {
+        assert!(started.elapsed() < super::WITHIN, "no checkpoint is written");
+    }
+    service.kill();
+    let more = "[view.slow]\nstream = \"trades\"\nwindow = { tumbling = \"7s\" }\n\
+                aggregates = [\"count()\", \"last(price)\", \"quantile(size, 0.5)\"]\n\
+                lateness = { allowed = \"20ms\" }\n";
+    place.write("isotick.toml", format!("{DEFINITIONS}\n{more}"));
+    let service = serve(&place, &address);
+    wait_for_ticks(&place, &service, 14_000);
+    // And once more, so that it comes out of a checkpoint too.
+    service.kill();
+    let service = serve(&place, &address);
+    publisher.end().succeeded();
+    service.stop();
+    let report = place.verified("slow", "data");
+    assert!(report["windows"].as_u64() > Some(7), "{report}");
+    assert!(report["before_view"].as_u64() > Some(0), "{report}");
+    assert_eq!(place.verified("bars", "data")["before_view"], 0);
+}
+
+#[test]
+fn a_damaged_checkpoint_is_passed_over_and_two_are_refused_by_name() {
+    let place = Place::new(DEFINITIONS);
+    place.write("ticks.csv", csv(&ticks(63, 6_000, 40)));
+    let hash = place.hash("bars --file ticks.csv");
+    let service = serve(&place, "127.0.0.1:0");
+    let publisher = place.publish("ticks.csv", &service, "--rate 6000/s --order file");
+    wait_for_ticks(&place, &service, 3_000);
+    service.kill();
+    drop(publisher);
+    let damage = |path: &PathBuf| {
+        let mut bytes = fs::read(path).expect("it can be read");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(path, bytes).expect("it can be written");
+    };
+    let [_, newest] = &checkpoints(&place)[..] else { panic!("two checkpoints are kept") };
+    damage(newest);
+    let mut service = serve(&place, "127.0.0.1:0");
+    service.running.wait_for(|said| said.contains("the checkpoint before it").then_some(()));
+    place.publish("ticks.csv", &service, "--order file").end().succeeded();
+    service.stop();
+    assert_eq!(place.hash("bars --data data"), hash);
+    place.verified("bars", "data");
+    let both = checkpoints(&place);
+    // One of them may be the one that was damaged before.
+    both.iter().for_each(|path| fs::write(path, "no checkpoint").expect("it can be written"));
+    let name = both[0].file_name().and_then(|name| name.to_str()).expect("text");
+    place.refuse("serve --data data --listen 127.0.0.1:0", &["checkpoint", name]);
+}
