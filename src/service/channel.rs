@@ -69,8 +69,7 @@ impl KeptWindows {
         let (now, mut batches) = (Instant::now(), Vec::new());
         let mut next: Option<u64> = None;
         for part in parts {
-            let WindowBatch { windows, next_cursor } =
-                windows::decode(part, schema.columns.len())?;
+            let WindowBatch { windows, next_cursor } = windows::decode(part, schema.columns.len())?;
             let first = next_cursor.checked_sub(windows.len() as u64);
             ensure!(
                 first.is_some_and(|first| next.is_none_or(|next| next == first)),

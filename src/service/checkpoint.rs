@@ -55,7 +55,10 @@ impl LivePath {
         };
         Ok(Self {
             position: checkpoint.position,
-            sequencer: SavedSequencer { watermarks, publishers: publishers.collect::<Result<_>>()? },
+            sequencer: SavedSequencer {
+                watermarks,
+                publishers: publishers.collect::<Result<_>>()?,
+            },
             views: path.views.into_iter().filter_map(view).collect::<Result<_>>()?,
         })
     }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
 use anyhow::{Context, Result};
+use isotick_model::LogPosition;
 use isotick_model::definitions::Definitions;
 use isotick_model::results::ResultSchema;
-use isotick_model::LogPosition;
-use isotick_storage::log::LogSyncer;
 use isotick_storage::Store;
+use isotick_storage::log::LogSyncer;
 
 use super::channel::ViewChannel;
 use super::messages::{Event, Events, FlushJob};
@@ -69,7 +69,8 @@ impl Flushing {
             commit.add_checkpoint(&checkpoint).context("cannot write a checkpoint")?;
         }
         let manifest = commit.finish().context("cannot commit the manifest")?;
-        let kept = job.checkpoint.and(manifest.checkpoints.first().zip(manifest.checkpoints.last()));
+        let kept =
+            job.checkpoint.and(manifest.checkpoints.first().zip(manifest.checkpoints.last()));
         Ok(kept.map(|(oldest, newest)| Event::Checkpointed {
             needed: LogPosition(oldest.position),
             bytes: newest.bytes,

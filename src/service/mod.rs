@@ -148,8 +148,7 @@ impl Service {
         let (wake_sync, woken) = sync_channel(1);
 
         let covered = store.manifest().covered();
-        let mut recovered =
-            Recovered::read(&store, &definitions, &shared.views, &mut notices)?;
+        let mut recovered = Recovered::read(&store, &definitions, &shared.views, &mut notices)?;
         let mut living = Live::new(
             std::mem::take(&mut recovered.views),
             engine,

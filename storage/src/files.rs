@@ -7,7 +7,12 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 
 /// The suffix of files that are not finished. Readers ignore them, the next writer removes them.
-pub(crate) const UNFINISHED: &str = "tmp";
+const UNFINISHED: &str = "tmp";
+
+/// Whether a name is that of a file that is not finished.
+pub(crate) fn is_unfinished(name: &str) -> bool {
+    name.strip_suffix(UNFINISHED).is_some_and(|name| name.ends_with('.'))
+}
 
 /// A file that is written and synced under a temporary name, not yet in place. Dropping it
 /// removes it.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::files;
+use crate::objects::Objects;
 
 /// The newest layout this release reads and the one it writes.
 pub const FORMAT_VERSION: u32 = 1;
@@ -27,6 +28,7 @@ const DEAD_LETTERS: &str = "deadletters";
 pub struct DataFolder {
     root: PathBuf,
     lock: Option<Arc<File>>,
+    objects: Objects,
 }
 
 impl DataFolder {
@@ -56,7 +58,8 @@ impl DataFolder {
             let content = format!("format = {FORMAT_VERSION}\n");
             files::replace(&root.join(FORMAT), content.as_bytes())?;
         }
-        let folder = Self { root, lock: Some(Arc::new(lock)) };
+        let objects = Objects::local(&root);
+        let folder = Self { root, lock: Some(Arc::new(lock)), objects };
         files::create_folder(&folder.log())?;
         files::sync_folder(&folder.root)?;
         Ok(folder)
@@ -71,7 +74,7 @@ impl DataFolder {
         if !is_data_folder(path)? {
             return Err(Error::NotADataFolder { path: path.to_path_buf() });
         }
-        Ok(Self { root: path.to_path_buf(), lock: None })
+        Ok(Self { root: path.to_path_buf(), lock: None, objects: Objects::local(path) })
     }
 
     /// The folder's path.
@@ -107,8 +110,9 @@ impl DataFolder {
         self.root.join(DEAD_LETTERS)
     }
 
-    pub(crate) fn manifest(&self) -> PathBuf {
-        self.root.join(MANIFEST)
+    /// Where history, record and manifest live.
+    pub(crate) fn objects(&self) -> &Objects {
+        &self.objects
     }
 
     pub(crate) fn assert_writer(&self) {

@@ -10,6 +10,7 @@ pub mod folder;
 pub mod history;
 pub mod log;
 pub mod manifest;
+mod objects;
 mod parquet_file;
 pub mod record;
 pub mod selected;

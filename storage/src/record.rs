@@ -31,9 +31,10 @@ use parquet::schema::types::ColumnPath;
 
 use self::columns::{Columns, sorted};
 use crate::error::{Error, Result};
-use crate::files::{self, Staged};
+use crate::files;
 use crate::folder::DataFolder;
 use crate::manifest::{RecordFiles, StoredFile};
+use crate::objects::StagedObject;
 use crate::parquet_file::{self, Stored, entry};
 
 /// A published version of a window.
@@ -59,10 +60,9 @@ pub(crate) fn stage(
     schema: &ResultSchema,
     windows: &[RecordedWindow],
     id: &str,
-) -> Result<(Staged, StoredFile)> {
+) -> Result<(StagedObject, StoredFile)> {
     folder.assert_writer();
     let view_folder = format!("view={}/{}", files::path_component(view), definition.0);
-    files::create_folder(&folder.path().join(&view_folder))?;
     let arrow = Arc::new(arrow_schema(schema, true));
     let sorted = sorted(windows);
     let groups = sorted.chunks(CHUNK_ROWS).map(|chunk| Ok(Columns::of(schema, chunk)));
@@ -71,7 +71,7 @@ pub(crate) fn stage(
     metadata.push(entry("isotick.definition", &definition.0));
     let relative = format!("{view_folder}/{id}.parquet");
     parquet_file::stage_columns(
-        folder.path(),
+        folder.objects(),
         relative,
         arrow.clone(),
         properties(&arrow),
@@ -133,7 +133,7 @@ pub(crate) fn read(
 ) -> Result<Vec<WindowRow>> {
     let mut windows: BTreeMap<(Key, i64, u32), WindowRow> = BTreeMap::new();
     for file in &record.files {
-        let stored = Stored::open(folder.path(), file, false, Schema::clone)?;
+        let stored = Stored::open(folder.objects(), file, false, Schema::clone)?;
         for row in read_file(&stored, schema)? {
             match windows.entry((row.key.clone(), row.window_start, row.version)) {
                 Entry::Vacant(place) => {

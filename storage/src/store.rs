@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use isotick_model::results::ResultSchema;
@@ -12,10 +12,10 @@ use isotick_model::{LogPosition, PublisherId, StreamSchema, Ticks};
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::error::{Error, Result};
-use crate::files::{self, Staged};
 use crate::folder::DataFolder;
 use crate::log::{LogWriter, Recovery};
 use crate::manifest::{self, HistoryFile, Imported, Manifest, Origin, Unrecorded};
+use crate::objects::{StagedManifest, StagedObject, Tag};
 use crate::record::RecordedWindow;
 use crate::snapshot::Snapshot;
 use crate::{history, record};
@@ -24,6 +24,8 @@ use crate::{history, record};
 pub struct Store {
     folder: DataFolder,
     manifest: Arc<Manifest>,
+    /// Which manifest the next one replaces.
+    tag: Tag,
     leftovers: u64,
 }
 
@@ -39,9 +41,9 @@ impl Store {
     /// earlier commits left unfinished.
     pub fn open(path: &Path, command: &str) -> Result<Self> {
         let folder = DataFolder::open_writer(path, command)?;
-        let manifest = Manifest::read(&folder)?;
+        let (manifest, tag) = Manifest::read_tagged(&folder)?;
         let leftovers = manifest::remove_orphans(&folder, &manifest)?;
-        Ok(Self { folder, manifest: Arc::new(manifest), leftovers })
+        Ok(Self { folder, manifest: Arc::new(manifest), tag, leftovers })
     }
 
     /// How many files of unfinished commits and of compactions were removed when the folder was
@@ -156,7 +158,6 @@ impl Store {
             store: self,
             next,
             written: Vec::new(),
-            folders: BTreeSet::new(),
             replaced: Vec::new(),
             recorded: BTreeSet::new(),
             pieces: 0,
@@ -173,10 +174,10 @@ impl Store {
 pub struct Commit<'a> {
     store: &'a mut Store,
     next: Manifest,
-    written: Vec<PathBuf>,
-    folders: BTreeSet<PathBuf>,
+    /// Files that are in place.
+    written: Vec<String>,
     /// Files that no longer count once it has happened.
-    replaced: Vec<PathBuf>,
+    replaced: Vec<String>,
     /// Definitions whose windows this commit brings up to what it covers.
     recorded: BTreeSet<String>,
     pieces: u32,
@@ -290,7 +291,7 @@ impl Commit<'_> {
         checkpoints.push(entry);
         let old = checkpoints.len().saturating_sub(checkpoint::KEPT);
         for old in checkpoints.drain(..old) {
-            self.replaced.push(self.store.folder.path().join(old.path));
+            self.replaced.push(old.path);
         }
         Ok(())
     }
@@ -325,23 +326,21 @@ impl Commit<'_> {
             record.covered = self.next.covered;
         }
         let staged = self.stage_manifest()?;
-        staged.put_in_place()?;
+        self.store.tag = staged.swap(&self.store.tag)?;
         // From here on the files are referred to.
         self.written.clear();
         self.store.manifest = Arc::new(std::mem::take(&mut self.next));
-        files::sync_folder(self.store.folder.path())?;
-        for path in &self.replaced {
+        self.store.folder.objects().settle_manifest()?;
+        for relative in &self.replaced {
             // What stays is not referred to and goes when the folder is next opened for writing.
-            let _ = std::fs::remove_file(path);
+            let _ = self.store.folder.objects().remove(relative);
         }
         Ok(self.store.manifest.clone())
     }
 
     /// Everything before the swap.
-    pub(crate) fn stage_manifest(&self) -> Result<Staged> {
-        for folder in &self.folders {
-            files::sync_folder(folder)?;
-        }
+    pub(crate) fn stage_manifest(&self) -> Result<StagedManifest> {
+        self.store.folder.objects().settle(self.written.iter().map(String::as_str))?;
         self.next.stage(&self.store.folder, &self.store.manifest)
     }
 
@@ -360,7 +359,7 @@ impl Commit<'_> {
         let stream = self.next.streams.get_mut(&schema.name);
         let stream = stream.expect("it has the files that are merged");
         stream.files.retain(|file| !merged.contains(&*file.file.path));
-        self.replaced.extend(merged.iter().map(|path| self.store.folder.path().join(path)));
+        self.replaced.extend(merged.iter().map(|&path| path.to_owned()));
         stream.files.extend(staged.iter().map(|(_, entry)| entry.clone()));
         for (file, entry) in staged {
             self.put(file, &entry.file.path)?;
@@ -394,24 +393,17 @@ impl Commit<'_> {
         id
     }
 
-    fn put(&mut self, file: Staged, relative: &str) -> Result<()> {
-        let path = self.store.folder.path().join(relative);
-        self.written.push(path.clone());
-        file.put_in_place()?;
-        // The file's folder and those above it may all be new.
-        let above = path.ancestors().skip(1);
-        let root = self.store.folder.path();
-        self.folders
-            .extend(above.take_while(|folder| folder.starts_with(root)).map(Path::to_owned));
-        Ok(())
+    fn put(&mut self, file: StagedObject, relative: &str) -> Result<()> {
+        self.written.push(relative.to_owned());
+        file.put_in_place()
     }
 }
 
 impl Drop for Commit<'_> {
     fn drop(&mut self) {
-        for path in &self.written {
+        for relative in &self.written {
             // What stays is not referred to and goes when the folder is next opened for writing.
-            let _ = std::fs::remove_file(path);
+            let _ = self.store.folder.objects().remove(relative);
         }
     }
 }

@@ -94,7 +94,7 @@ pub(crate) fn plan<'a>(
     let keep_open = files.len() <= OPEN_FILES_MAX;
     for entry in files {
         let types = |plain: &Schema| types(schema, plain);
-        let stored = Stored::open(folder.path(), &entry.file, keep_open, types)?;
+        let stored = Stored::open(folder.objects(), &entry.file, keep_open, types)?;
         let file = Arc::new(Open::new(stored, schema, columns)?);
         let metadata = file.stored.metadata();
         for (row_group, group) in metadata.row_groups().iter().enumerate() {
