@@ -25,6 +25,7 @@ pub use folder::DataFolder;
 pub use history::{ALL_TIME, Columns, Part};
 pub use log::{LogReader, LogRecord, LogSyncer, LogWriter, Recovery};
 pub use manifest::{Imported, Manifest, Unrecorded};
+pub use objects::StoreUrl;
 pub use record::{RecordedWindow, ResultFile};
 pub use snapshot::Snapshot;
-pub use store::{Commit, Store};
+pub use store::{Commit, Opening, Store};

@@ -3,38 +3,61 @@
 
 mod buffers;
 mod local;
+mod place;
+mod remote;
+mod url;
 
 use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use self::local::{Local, LocalFile};
-use crate::error::Result;
+use self::remote::{Remote, RemoteFile, Settings, Spooled};
+use crate::error::{Error, Result};
 use crate::files::Staged;
 use crate::manifest::StoredFile;
 
 pub(crate) use self::local::read_range;
+pub(crate) use self::place::Place;
+pub use self::url::StoreUrl;
 
 const MANIFEST: &str = "manifest.json";
+/// Where files of a store are written before they are put, in the data folder.
+const SPOOL: &str = "spool";
 
 /// A place for files, by names relative to it with `/`.
 #[derive(Clone, Debug)]
 pub(crate) enum Objects {
     Local(Local),
+    Remote(Arc<Remote>),
 }
 
 /// A finished file that is not in place yet. Dropping it removes it.
 #[must_use = "the file counts only once it is in place"]
 pub(crate) enum StagedObject {
     Local(Staged),
+    Remote(Spooled),
 }
 
 /// A manifest that is not in place yet. Dropping it removes it.
 #[must_use = "the manifest counts only once it is swapped"]
 pub(crate) enum StagedManifest {
     Local(Staged),
+    Remote(Arc<Remote>, Bytes),
+}
+
+/// Why a manifest was not swapped, or may not have been.
+#[derive(Debug)]
+pub(crate) enum SwapError {
+    /// The one that was there still is.
+    Failed(Error),
+    /// Nobody knows: the store did not answer for too long.
+    Unknown(Error),
+    /// Another one is there, with this text.
+    Replaced(Vec<u8>),
 }
 
 /// Which manifest was read: what the next one replaces, and nothing else.
@@ -47,11 +70,34 @@ impl Objects {
         Self::Local(Local::new(root))
     }
 
+    /// A store, with credentials and endpoint from the environment. `root` is the data folder.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Object`] for settings that cannot be; nothing is asked of the store yet.
+    pub fn remote(place: &Place, root: &Path) -> Result<Self> {
+        let settings = Settings::of_environment(place.patience);
+        Ok(Self::Remote(Arc::new(Remote::new(&place.url, root.join(SPOOL), &settings)?)))
+    }
+
+    /// Whether files that are removed are gone for readers that hold a manifest which names them.
+    pub fn readers_need_replaced(&self) -> bool {
+        matches!(self, Self::Remote(_))
+    }
+
+    /// Removes what an earlier process left beside the files.
+    pub fn clear(&self) -> Result<()> {
+        match self {
+            Self::Local(_) => Ok(()),
+            Self::Remote(remote) => remote.clear_spool(),
+        }
+    }
+
     /// Writes a file under a temporary name. `write` also gets the name to put in errors.
     ///
     /// # Errors
     ///
-    /// Those of `write`, [`Error::Io`](crate::Error::Io).
+    /// Those of `write`, [`Error::Io`].
     pub fn stage<T>(
         &self,
         relative: &str,
@@ -62,6 +108,10 @@ impl Objects {
                 let (staged, result) = local.stage(relative, write)?;
                 Ok((StagedObject::Local(staged), result))
             }
+            Self::Remote(remote) => {
+                let (staged, result) = remote.stage(relative, write)?;
+                Ok((StagedObject::Remote(staged), result))
+            }
         }
     }
 
@@ -69,18 +119,26 @@ impl Objects {
     pub fn settle<'a>(&self, put: impl IntoIterator<Item = &'a str>) -> Result<()> {
         match self {
             Self::Local(local) => local.settle(put),
+            Self::Remote(_) => Ok(()),
         }
     }
 
-    /// Opens a file as the manifest describes it.
+    /// Opens files as the manifest describes them: what came of each, in their order. Give few at
+    /// a time: each takes a handle or the file's end in memory.
     ///
     /// # Errors
     ///
-    /// [`Error::Damaged`](crate::Error::Damaged) for another length; one that
-    /// [is missing](crate::Error::is_missing) for a missing file.
-    pub fn open(&self, file: &StoredFile) -> Result<ObjectFile> {
+    /// [`Error::Damaged`] for another length; one that [is missing](Error::is_missing) for a
+    /// missing file.
+    pub fn open_all(&self, files: &[&StoredFile]) -> Vec<Result<ObjectFile>> {
         match self {
-            Self::Local(local) => Ok(ObjectFile::Local(local.open(file)?)),
+            Self::Local(local) => {
+                files.iter().map(|file| Ok(ObjectFile::Local(local.open(file)?))).collect()
+            }
+            Self::Remote(remote) => {
+                let opened = remote.open_all(files);
+                opened.into_iter().map(|file| Ok(ObjectFile::Remote(file?))).collect()
+            }
         }
     }
 
@@ -88,6 +146,7 @@ impl Objects {
     pub fn remove(&self, relative: &str) -> Result<()> {
         match self {
             Self::Local(local) => local.remove(relative),
+            Self::Remote(remote) => remote.remove(relative),
         }
     }
 
@@ -95,6 +154,7 @@ impl Objects {
     pub fn names(&self) -> Result<Vec<String>> {
         match self {
             Self::Local(local) => local.names(),
+            Self::Remote(remote) => remote.names(),
         }
     }
 
@@ -102,6 +162,7 @@ impl Objects {
     pub fn path_of(&self, relative: &str) -> PathBuf {
         match self {
             Self::Local(local) => local.path_of(relative),
+            Self::Remote(remote) => remote.path_of(relative),
         }
     }
 
@@ -114,6 +175,7 @@ impl Objects {
     pub fn read_whole(&self, relative: &str) -> Result<Vec<u8>> {
         match self {
             Self::Local(local) => local.read_whole(relative),
+            Self::Remote(remote) => remote.read_whole(relative),
         }
     }
 
@@ -121,6 +183,7 @@ impl Objects {
     pub fn read_manifest(&self) -> Result<Option<(Vec<u8>, Tag)>> {
         match self {
             Self::Local(local) => Ok(local.read_manifest()?.map(|text| (text, Tag::default()))),
+            Self::Remote(remote) => remote.read_manifest(),
         }
     }
 
@@ -128,6 +191,9 @@ impl Objects {
     pub fn stage_manifest(&self, text: &[u8]) -> Result<StagedManifest> {
         match self {
             Self::Local(local) => Ok(StagedManifest::Local(local.stage_manifest(text)?)),
+            Self::Remote(remote) => {
+                Ok(StagedManifest::Remote(remote.clone(), Bytes::copy_from_slice(text)))
+            }
         }
     }
 
@@ -135,6 +201,7 @@ impl Objects {
     pub fn settle_manifest(&self) -> Result<()> {
         match self {
             Self::Local(local) => local.settle_manifest(),
+            Self::Remote(_) => Ok(()),
         }
     }
 }
@@ -144,16 +211,20 @@ impl StagedObject {
     pub fn put_in_place(self) -> Result<()> {
         match self {
             Self::Local(staged) => staged.put_in_place(),
+            Self::Remote(spooled) => spooled.upload(),
         }
     }
 }
 
 impl StagedManifest {
     /// Puts the manifest in place of the one that was read with this tag: the commit.
-    pub fn swap(self, _replaced: &Tag) -> Result<Tag> {
+    pub fn swap(self, replaced: &Tag) -> Result<Tag, SwapError> {
         match self {
             // The writer's lock says that nobody else swaps.
-            Self::Local(staged) => staged.put_in_place().map(|()| Tag::default()),
+            Self::Local(staged) => {
+                staged.put_in_place().map(|()| Tag::default()).map_err(SwapError::Failed)
+            }
+            Self::Remote(remote, text) => remote.swap_manifest(text, replaced),
         }
     }
 }
@@ -162,6 +233,7 @@ impl StagedManifest {
 #[derive(Clone, Debug)]
 pub(crate) enum ObjectFile {
     Local(LocalFile),
+    Remote(RemoteFile),
 }
 
 impl ObjectFile {
@@ -169,6 +241,7 @@ impl ObjectFile {
     pub fn path(&self) -> &Path {
         match self {
             Self::Local(file) => file.path(),
+            Self::Remote(file) => file.path(),
         }
     }
 
@@ -176,6 +249,7 @@ impl ObjectFile {
     pub fn close(&mut self) {
         match self {
             Self::Local(file) => file.close(),
+            Self::Remote(file) => file.close(),
         }
     }
 
@@ -183,6 +257,7 @@ impl ObjectFile {
     pub fn read(&self, start: u64, len: u64) -> Result<Bytes> {
         match self {
             Self::Local(file) => file.read(start, len),
+            Self::Remote(file) => file.read(start, len),
         }
     }
 
@@ -198,6 +273,7 @@ impl ObjectFile {
     ) -> Result<()> {
         match self {
             Self::Local(file) => file.read_each(ranges, each),
+            Self::Remote(file) => file.read_each(ranges, each),
         }
     }
 }

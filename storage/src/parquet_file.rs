@@ -31,7 +31,7 @@ use self::pages::Place;
 pub(crate) use self::write::{RowGroup, stage_columns};
 use crate::error::{Error, Result};
 use crate::manifest::StoredFile;
-use crate::objects::{ObjectFile, Objects};
+use crate::objects::ObjectFile;
 
 /// Metadata: the version of what this crate writes.
 pub(crate) const FORMAT: &str = "isotick.format";
@@ -73,7 +73,7 @@ pub(crate) struct Stored {
 }
 
 impl Stored {
-    /// Opens a file as the manifest describes it. `types` turns the columns' plain Arrow types
+    /// Reads the footer of an opened file as the manifest describes it. `types` turns the columns' plain Arrow types
     /// into those to read them as. `keep_open` takes a file handle as long as this lives.
     ///
     /// # Errors
@@ -81,12 +81,11 @@ impl Stored {
     /// [`Error::Damaged`] for a file of another length or with a damaged footer,
     /// [`Error::Newer`], [`Error::Io`] also for a missing one.
     pub fn open(
-        objects: &Objects,
+        mut opened: ObjectFile,
         file: &StoredFile,
         keep_open: bool,
         types: impl FnOnce(&Schema) -> Schema,
     ) -> Result<Self> {
-        let mut opened = objects.open(file)?;
         let footer = footer(opened.path(), file.bytes, |start, len| opened.read(start, len))?;
         if !keep_open {
             opened.close();

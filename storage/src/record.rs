@@ -48,6 +48,8 @@ pub struct RecordedWindow {
 
 /// Rows of a row group of the record, and rows read at a time.
 const CHUNK_ROWS: usize = 1 << 16;
+/// Files that are opened together: in a store, each takes a request.
+const OPENED_AT_ONCE: usize = 32;
 /// Digits of a 64-bit and of a 128-bit decimal.
 const NARROW_DIGITS: u8 = 19;
 const WIDE_DIGITS: u8 = 38;
@@ -132,8 +134,11 @@ pub(crate) fn read(
     schema: &ResultSchema,
 ) -> Result<Vec<WindowRow>> {
     let mut windows: BTreeMap<(Key, i64, u32), WindowRow> = BTreeMap::new();
-    for file in &record.files {
-        let stored = Stored::open(folder.objects(), file, false, Schema::clone)?;
+    let opened = record.files.chunks(OPENED_AT_ONCE).flat_map(|files| {
+        files.iter().zip(folder.objects().open_all(&files.iter().collect::<Vec<_>>()))
+    });
+    for (file, opened) in opened {
+        let stored = Stored::open(opened?, file, true, Schema::clone)?;
         for row in read_file(&stored, schema)? {
             match windows.entry((row.key.clone(), row.window_start, row.version)) {
                 Entry::Vacant(place) => {

@@ -30,6 +30,31 @@ pub struct Manifest {
     /// What the live path held, the newest last, at most two.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checkpoints: Vec<CheckpointFile>,
+    /// Who writes, where several could.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writer: Option<Writer>,
+    /// Files that no longer count and are still there, for readers that hold an earlier manifest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retired: Vec<Retired>,
+}
+
+/// The writer of a store: a data folder, and which opening of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Writer {
+    /// The id of the data folder whose log the positions are of.
+    pub folder: String,
+    /// Counts its openings for writing: what an earlier one has sent and not heard of comes to
+    /// nothing.
+    pub opened: u64,
+}
+
+/// A file that was replaced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retired {
+    /// The file.
+    pub path: String,
+    /// When, nanoseconds UTC by the writer's clock.
+    pub at_ns: i64,
 }
 
 /// What is stored of one stream.
@@ -249,6 +274,22 @@ impl Manifest {
         folder.objects().stage_manifest(&text)
     }
 
+    /// That another manifest is in the place of the one that `next` was to replace.
+    pub(crate) fn replaced(folder: &DataFolder, next: &Self, there: &[u8]) -> Error {
+        let path = folder.objects().manifest_path();
+        let found = match serde_json::from_slice::<Enclosed<Self>>(there) {
+            Ok(Enclosed { manifest: Self { version, writer, .. }, .. }) => match writer {
+                Some(Writer { folder, opened }) => {
+                    format!("version {version} of data folder {folder}, opened {opened} times")
+                }
+                None => format!("version {version}"),
+            },
+            Err(_) if there.is_empty() => "nothing".to_owned(),
+            Err(_) => "something else".to_owned(),
+        };
+        Error::ManifestReplaced { path, version: next.version, found }
+    }
+
     fn crc32(&self) -> u32 {
         crc32fast::hash(&serde_json::to_vec(self).expect("a manifest is plain data"))
     }
@@ -259,8 +300,9 @@ impl Manifest {
 pub(crate) fn remove_orphans(folder: &DataFolder, manifest: &Manifest) -> Result<u64> {
     folder.assert_writer();
     let checkpoints = manifest.checkpoints.iter().map(|file| file.path.as_str());
-    let kept: HashSet<&str> =
-        manifest.files().map(|file| file.path.as_str()).chain(checkpoints).collect();
+    let retired = manifest.retired.iter().map(|retired| retired.path.as_str());
+    let files = manifest.files().map(|file| file.path.as_str());
+    let kept: HashSet<&str> = files.chain(checkpoints).chain(retired).collect();
     let mut removed = 0;
     for name in folder.objects().names()? {
         let ours = name.ends_with(".parquet")
