@@ -4,15 +4,14 @@
 //! A file is a magic, the format's version and the payload; its length and checksum stand in the
 //! manifest, which names the newest two.
 
-use std::fs;
 use std::io::Write;
 
 use isotick_model::LogPosition;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::files::{self, Staged};
 use crate::folder::DataFolder;
+use crate::objects::StagedObject;
 
 const MAGIC: [u8; 8] = *b"isotckpt";
 const VERSION: u32 = 1;
@@ -53,20 +52,18 @@ pub(crate) fn stage(
     folder: &DataFolder,
     checkpoint: &Checkpoint,
     id: &str,
-) -> Result<(Staged, CheckpointFile)> {
+) -> Result<(StagedObject, CheckpointFile)> {
     let position = checkpoint.position.0;
     let relative = format!("{FOLDER}/{position:020}-{id}{SUFFIX}");
-    files::create_folder(&folder.path().join(FOLDER))?;
-    let path = folder.path().join(&relative);
     let mut header = [0; HEADER_LEN];
     header[..8].copy_from_slice(&MAGIC);
     header[8..].copy_from_slice(&VERSION.to_le_bytes());
     let mut crc = crc32fast::Hasher::new();
     crc.update(&header);
     crc.update(&checkpoint.payload);
-    let (staged, ()) = Staged::write(&path, |file| {
+    let (staged, ()) = folder.objects().stage(&relative, |file, path| {
         let written = file.write_all(&header).and_then(|()| file.write_all(&checkpoint.payload));
-        written.map_err(Error::io("write", &path))
+        written.map_err(Error::io("write", path))
     })?;
     let bytes = (HEADER_LEN + checkpoint.payload.len()) as u64;
     Ok((staged, CheckpointFile { path: relative, bytes, crc32: crc.finalize(), position }))
@@ -78,8 +75,8 @@ pub(crate) fn stage(
 ///
 /// [`Error::Damaged`] when it is not what was written, [`Error::Newer`], [`Error::Io`].
 pub(crate) fn read(folder: &DataFolder, file: &CheckpointFile) -> Result<Checkpoint> {
-    let path = folder.path().join(&file.path);
-    let mut content = fs::read(&path).map_err(Error::io("read", &path))?;
+    let path = folder.objects().path_of(&file.path);
+    let mut content = folder.objects().read_whole(&file.path)?;
     let damaged = |what: &str| Err(Error::Damaged { path: path.clone(), what: what.to_owned() });
     if content.len() as u64 != file.bytes {
         return damaged("the checkpoint has another length than the manifest says");

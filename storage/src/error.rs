@@ -155,6 +155,71 @@ pub enum Error {
         /// The version.
         version: u32,
     },
+    /// The store refused, or could not be reached for as long as it was tried.
+    #[error("cannot {action} {object}: {what}; {remedy}")]
+    Object {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// The file or store, as `s3://…`.
+        object: String,
+        /// What the store or the network said.
+        what: String,
+        /// What to do.
+        remedy: &'static str,
+        /// Whether the file is not there.
+        missing: bool,
+    },
+    /// The name of a store is none.
+    #[error("{text} names no store: {what}; write s3://bucket/prefix")]
+    StoreUrl {
+        /// What was given.
+        text: String,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// A data folder was made with another store.
+    #[error(
+        "{} has its history in {remembered}, not in {asked}; leave --store out, or use another \
+         --data",
+        .path.display()
+    )]
+    OtherStore {
+        /// The data folder.
+        path: PathBuf,
+        /// Where its history is.
+        remembered: String,
+        /// What was asked for.
+        asked: String,
+    },
+    /// A store belongs to another data folder: its positions are those of another log.
+    #[error(
+        "{} belongs to another data folder ({owner}, this one is {folder}): log positions in it \
+         are those of that folder's log; use that folder, or another prefix with --store",
+        .path.display()
+    )]
+    StoreOwned {
+        /// The manifest.
+        path: PathBuf,
+        /// The id of the data folder that it belongs to.
+        owner: String,
+        /// The id of this one.
+        folder: String,
+    },
+    /// Another writer has replaced the manifest that a commit was to replace.
+    #[error(
+        "another writer replaced the manifest {}: version {version} was to follow, but {found} is \
+         there; nothing was overwritten and this commit does not count; stop the other writer, \
+         then start this one again",
+        .path.display()
+    )]
+    ManifestReplaced {
+        /// The manifest.
+        path: PathBuf,
+        /// The version of the commit that did not happen.
+        version: u64,
+        /// What is there, e.g. `version 7 of data folder 0123…`.
+        found: String,
+    },
 }
 
 /// The result of a storage operation.
@@ -180,6 +245,15 @@ impl Error {
                 },
                 source => Self::Parquet { action, path, source },
             }
+        }
+    }
+
+    /// Whether a file is not there.
+    pub fn is_missing(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            Self::Object { missing, .. } => *missing,
+            _ => false,
         }
     }
 

@@ -7,7 +7,12 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 
 /// The suffix of files that are not finished. Readers ignore them, the next writer removes them.
-pub(crate) const UNFINISHED: &str = "tmp";
+const UNFINISHED: &str = "tmp";
+
+/// Whether a name is that of a file that is not finished.
+pub(crate) fn is_unfinished(name: &str) -> bool {
+    name.strip_suffix(UNFINISHED).is_some_and(|name| name.ends_with('.'))
+}
 
 /// A file that is written and synced under a temporary name, not yet in place. Dropping it
 /// removes it.
@@ -24,23 +29,40 @@ impl Staged {
         path: &Path,
         write: impl FnOnce(&mut File) -> Result<T>,
     ) -> Result<(Self, T)> {
+        // Made before the file: what a failed write leaves goes with it.
+        let staged = Self::new(path);
+        let mut file = staged.create()?;
+        let result = write(&mut file)?;
+        file.sync_all().map_err(Error::io("sync", &staged.unfinished))?;
+        Ok((staged, result))
+    }
+
+    /// Writes a file that goes elsewhere: it need not survive a crash.
+    pub(crate) fn spool<T>(
+        path: &Path,
+        write: impl FnOnce(&mut File) -> Result<T>,
+    ) -> Result<(Self, T)> {
+        let staged = Self::new(path);
+        let result = write(&mut staged.create()?)?;
+        Ok((staged, result))
+    }
+
+    fn new(path: &Path) -> Self {
         let mut name = OsString::from(path);
         name.push(".");
         name.push(UNFINISHED);
-        let unfinished = PathBuf::from(name);
-        // Made before the file: what a failed write leaves goes with it.
-        let staged = Self { unfinished, path: path.to_path_buf(), in_place: false };
-        let unfinished = &staged.unfinished;
-        let mut file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(unfinished)
-            .map_err(Error::io("create", unfinished))?;
-        let result = write(&mut file)?;
-        file.sync_all().map_err(Error::io("sync", unfinished))?;
-        Ok((staged, result))
+        Self { unfinished: name.into(), path: path.to_path_buf(), in_place: false }
+    }
+
+    fn create(&self) -> Result<File> {
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(true);
+        options.open(&self.unfinished).map_err(Error::io("create", &self.unfinished))
+    }
+
+    /// Where its content is.
+    pub(crate) fn unfinished(&self) -> &Path {
+        &self.unfinished
     }
 
     /// Puts the file in place of whatever was there. Durable once the folder is synced.

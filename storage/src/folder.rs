@@ -10,9 +10,13 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::files;
+use crate::objects::{Objects, Place, StoreUrl};
 
 /// The newest layout this release reads and the one it writes.
 pub const FORMAT_VERSION: u32 = 1;
+/// The layout with a store elsewhere. Releases that know no stores would take such a folder for
+/// one without history.
+const FORMAT_WITH_STORE: u32 = 2;
 
 const FORMAT: &str = "format";
 const LOCK: &str = "isotick.lock";
@@ -27,6 +31,9 @@ const DEAD_LETTERS: &str = "deadletters";
 pub struct DataFolder {
     root: PathBuf,
     lock: Option<Arc<File>>,
+    objects: Objects,
+    /// Where its history is if not in itself.
+    place: Option<Arc<Place>>,
 }
 
 impl DataFolder {
@@ -39,9 +46,26 @@ impl DataFolder {
     /// a folder that is not ours holds names that ours would take, [`Error::Newer`],
     /// [`Error::Io`].
     pub fn open_writer(path: &Path, command: &str) -> Result<Self> {
+        let folder = Self::lock_writer(path, command, None)?;
+        folder.mark()?;
+        Ok(folder)
+    }
+
+    /// The same with history in a store: given when the folder is made, remembered from then on.
+    /// [`mark`](Self::mark) makes it a data folder.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OtherStore`] when it was made with another one, or with none.
+    pub(crate) fn lock_writer(
+        path: &Path,
+        command: &str,
+        store: Option<&StoreUrl>,
+    ) -> Result<Self> {
         files::create_folder(path)?;
         let root = path.to_path_buf();
-        if !is_data_folder(&root)? {
+        let format = format_of(&root)?;
+        if format.is_none() {
             let ours = |name: &&String| {
                 name.starts_with("stream=")
                     || name.starts_with("view=")
@@ -52,14 +76,53 @@ impl DataFolder {
             }
         }
         let lock = lock(&root, command)?;
-        if !is_data_folder(&root)? {
-            let content = format!("format = {FORMAT_VERSION}\n");
-            files::replace(&root.join(FORMAT), content.as_bytes())?;
-        }
-        let folder = Self { root, lock: Some(Arc::new(lock)) };
-        files::create_folder(&folder.log())?;
-        files::sync_folder(&folder.root)?;
+        // Asked again: another writer may have made it before the lock was ours.
+        let known = format_of(&root)?.is_some();
+        let place = match (place_of(&root)?, store) {
+            (remembered, Some(asked))
+                if known && remembered.as_ref().map(|place| &place.url) != Some(asked) =>
+            {
+                let remembered = remembered.map(|place| place.url.to_string());
+                return Err(Error::OtherStore {
+                    path: root,
+                    remembered: remembered.unwrap_or_else(|| "itself".to_owned()),
+                    asked: asked.to_string(),
+                });
+            }
+            (Some(place), Some(asked)) if place.url == *asked => Some(place),
+            // Until it is a data folder, nothing was committed anywhere: another store may be tried.
+            (_, Some(asked)) => {
+                let place = Place::new(asked);
+                place.write(&root)?;
+                Some(place)
+            }
+            (place, None) => place,
+        };
+        let folder = Self::with(root, Some(Arc::new(lock)), place)?;
+        folder.objects.clear()?;
         Ok(folder)
+    }
+
+    fn with(root: PathBuf, lock: Option<Arc<File>>, place: Option<Place>) -> Result<Self> {
+        let objects = match &place {
+            Some(place) => Objects::remote(place, &root)?,
+            None => Objects::local(&root),
+        };
+        Ok(Self { root, lock, objects, place: place.map(Arc::new) })
+    }
+
+    /// Makes it a data folder where it is none yet.
+    pub(crate) fn mark(&self) -> Result<()> {
+        if format_of(&self.root)?.is_none() {
+            let version = match self.place {
+                Some(_) => FORMAT_WITH_STORE,
+                None => FORMAT_VERSION,
+            };
+            let content = format!("format = {version}\n");
+            files::replace(&self.root.join(FORMAT), content.as_bytes())?;
+        }
+        files::create_folder(&self.log())?;
+        files::sync_folder(&self.root)
     }
 
     /// Opens a data folder for reading, whether or not a writer holds it.
@@ -68,10 +131,10 @@ impl DataFolder {
     ///
     /// [`Error::NotADataFolder`], [`Error::Newer`], [`Error::Io`].
     pub fn open_reader(path: &Path) -> Result<Self> {
-        if !is_data_folder(path)? {
+        if format_of(path)?.is_none() {
             return Err(Error::NotADataFolder { path: path.to_path_buf() });
         }
-        Ok(Self { root: path.to_path_buf(), lock: None })
+        Self::with(path.to_path_buf(), None, place_of(path)?)
     }
 
     /// The folder's path.
@@ -107,8 +170,14 @@ impl DataFolder {
         self.root.join(DEAD_LETTERS)
     }
 
-    pub(crate) fn manifest(&self) -> PathBuf {
-        self.root.join(MANIFEST)
+    /// Where its history is if not in itself: the store and the id that the folder has there.
+    pub(crate) fn place(&self) -> Option<&Place> {
+        self.place.as_deref()
+    }
+
+    /// Where history, record and manifest live.
+    pub(crate) fn objects(&self) -> &Objects {
+        &self.objects
     }
 
     pub(crate) fn assert_writer(&self) {
@@ -145,8 +214,18 @@ fn lock(root: &Path, command: &str) -> Result<File> {
     Ok(file)
 }
 
-/// Whether the folder bears our mark, of a version that this release reads.
-fn is_data_folder(root: &Path) -> Result<bool> {
+/// The store that a folder remembers.
+fn place_of(root: &Path) -> Result<Option<Place>> {
+    let place = Place::read(root)?;
+    if place.is_none() && format_of(root)? == Some(FORMAT_WITH_STORE) {
+        let what = "store.toml is missing beside it, which names the store".to_owned();
+        return Err(Error::Damaged { path: root.join(FORMAT), what });
+    }
+    Ok(place)
+}
+
+/// The version of the layout, if the folder bears our mark, of one that this release reads.
+fn format_of(root: &Path) -> Result<Option<u32>> {
     let path = root.join(FORMAT);
     let text = match fs::read_to_string(&path) {
         Err(error)
@@ -155,16 +234,16 @@ fn is_data_folder(root: &Path) -> Result<bool> {
                 std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
             ) =>
         {
-            return Ok(false);
+            return Ok(None);
         }
         text => text.map_err(Error::io("read", &path))?,
     };
     let version = text.trim().strip_prefix("format = ").and_then(|version| version.parse().ok());
     match version {
-        Some(found) if found > FORMAT_VERSION => {
-            Err(Error::Newer { path, found, supported: FORMAT_VERSION })
+        Some(found) if found > FORMAT_WITH_STORE => {
+            Err(Error::Newer { path, found, supported: FORMAT_WITH_STORE })
         }
-        Some(_) => Ok(true),
+        Some(_) => Ok(version),
         None => Err(Error::Damaged { path, what: "it names no format version".to_owned() }),
     }
 }

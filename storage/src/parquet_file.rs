@@ -1,17 +1,14 @@
 //! Parquet files whose every read byte is checked: the manifest holds a checksum of the footer,
 //! the footer those of the column chunks, and of descriptions that hold those of each page.
 
-mod buffers;
 mod chunk;
 mod encode;
 mod pages;
 mod write;
 
-use std::fs::File;
-use std::io::{self, Write};
+use std::io::Write;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
 use arrow_schema::{Schema, SchemaRef};
 use bytes::{Buf, Bytes, buf};
@@ -34,6 +31,7 @@ use self::pages::Place;
 pub(crate) use self::write::{RowGroup, stage_columns};
 use crate::error::{Error, Result};
 use crate::manifest::StoredFile;
+use crate::objects::ObjectFile;
 
 /// Metadata: the version of what this crate writes.
 pub(crate) const FORMAT: &str = "isotick.format";
@@ -67,9 +65,7 @@ pub(crate) fn writer<W: Write + Send>(
 /// A stored file, its footer read and checked.
 #[derive(Clone, Debug)]
 pub(crate) struct Stored {
-    path: PathBuf,
-    /// Open where few are: what is read later is read even if the file is removed meanwhile.
-    file: Option<Arc<File>>,
+    file: ObjectFile,
     metadata: ArrowReaderMetadata,
     crcs: Vec<Vec<u32>>,
     /// By row group; empty in files that do not describe their pages.
@@ -77,7 +73,7 @@ pub(crate) struct Stored {
 }
 
 impl Stored {
-    /// Opens a file as the manifest describes it. `types` turns the columns' plain Arrow types
+    /// Reads the footer of an opened file as the manifest describes it. `types` turns the columns' plain Arrow types
     /// into those to read them as. `keep_open` takes a file handle as long as this lives.
     ///
     /// # Errors
@@ -85,39 +81,38 @@ impl Stored {
     /// [`Error::Damaged`] for a file of another length or with a damaged footer,
     /// [`Error::Newer`], [`Error::Io`] also for a missing one.
     pub fn open(
-        root: &Path,
+        mut opened: ObjectFile,
         file: &StoredFile,
         keep_open: bool,
         types: impl FnOnce(&Schema) -> Schema,
     ) -> Result<Self> {
-        let path = root.join(&file.path);
-        let damaged = |what: String| Error::Damaged { path: path.clone(), what };
-        let handle = File::open(&path).map_err(Error::io("open", &path))?;
-        let length = handle.metadata().map_err(Error::io("read", &path))?.len();
-        if length != file.bytes {
-            return Err(damaged(format!("it has {length} bytes instead of {}", file.bytes)));
+        let footer = footer(opened.path(), file.bytes, |start, len| opened.read(start, len))?;
+        if !keep_open {
+            opened.close();
         }
-        let footer = footer(&handle, &path, length)?;
+        let path = opened.path();
         if crc32fast::hash(&footer) != file.footer_crc32 {
-            return Err(damaged("its footer's checksum does not match".to_owned()));
+            let what = "its footer's checksum does not match".to_owned();
+            return Err(Error::Damaged { path: path.to_path_buf(), what });
         }
         let unread = ParquetMetaDataOptions::new()
             .with_encoding_stats_policy(ParquetStatisticsPolicy::SkipAll)
             .with_size_stats_policy(ParquetStatisticsPolicy::SkipAll);
         let content = &footer[..footer.len() - 8];
         let metadata = ParquetMetaDataReader::decode_metadata_with_options(content, Some(&unread))
-            .map_err(Error::parquet("read", &path))?;
+            .map_err(Error::parquet("read", path))?;
         let options = || ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let plain = ArrowReaderMetadata::try_new(metadata.into(), options())
-            .map_err(Error::parquet("read", &path))?;
+            .map_err(Error::parquet("read", path))?;
         let typed = options().with_schema(types(plain.schema()).into());
         let metadata = ArrowReaderMetadata::try_new(plain.metadata().clone(), typed)
-            .map_err(Error::parquet("read", &path))?;
-        let stored = Self { path, file: None, metadata, crcs: Vec::new(), places: Vec::new() };
+            .map_err(Error::parquet("read", path))?;
+        let stored = Self { file: opened, metadata, crcs: Vec::new(), places: Vec::new() };
         match stored.entry(FORMAT).and_then(|version| version.parse().ok()) {
             Some(found) if found > FILE_FORMAT_VERSION => {
                 let supported = FILE_FORMAT_VERSION;
-                return Err(Error::Newer { path: stored.path, found, supported });
+                let path = stored.path().to_path_buf();
+                return Err(Error::Newer { path, found, supported });
             }
             Some(_) => {}
             None => return Err(stored.damaged("it names no format version")),
@@ -125,15 +120,14 @@ impl Stored {
         let crcs = stored.entry(CHUNK_CRC32).and_then(|text| serde_json::from_str(text).ok());
         let places = stored.entry(PAGES).and_then(|text| serde_json::from_str(text).ok());
         let places = places.unwrap_or_default();
-        let file = keep_open.then(|| Arc::new(handle));
         match crcs {
-            Some(crcs) => Ok(Self { crcs, places, file, ..stored }),
+            Some(crcs) => Ok(Self { crcs, places, ..stored }),
             None => Err(stored.damaged("it has no checksums")),
         }
     }
 
     pub fn path(&self) -> &Path {
-        &self.path
+        self.file.path()
     }
 
     pub fn schema(&self) -> &SchemaRef {
@@ -151,7 +145,7 @@ impl Stored {
     }
 
     pub fn damaged(&self, what: &str) -> Error {
-        Error::Damaged { path: self.path.clone(), what: what.to_owned() }
+        Error::Damaged { path: self.path().to_path_buf(), what: what.to_owned() }
     }
 
     /// Reads some columns of a row group, given by their indices in ascending order, of all rows
@@ -168,7 +162,7 @@ impl Stored {
         rows: Option<&[Range<usize>]>,
         batch_rows: usize,
     ) -> Result<ParquetRecordBatchReader> {
-        let failed = Error::parquet("read", &self.path);
+        let failed = Error::parquet("read", self.path());
         let mask = ProjectionMask::leaves(self.metadata.parquet_schema(), columns.iter().copied());
         let new = ParquetRecordBatchReaderBuilder::new_with_metadata;
         let builder = match (rows, self.places.get(row_group)) {
@@ -200,18 +194,22 @@ impl Stored {
     ///
     /// As [`read`](Self::read).
     pub fn chunks(&self, row_group: usize, columns: &[usize]) -> Result<Chunks> {
-        let file = self.file()?;
         let group = self.metadata().row_group(row_group);
+        let place = |column: &usize| {
+            let (start, len) = group.column(*column).byte_range();
+            start..start + len
+        };
+        let places: Vec<_> = columns.iter().map(place).collect();
         let mut chunks = Vec::new();
-        for &column in columns {
-            let (start, len) = group.column(column).byte_range();
-            let bytes = read_range(&file, &self.path, start, len)?;
+        self.file.read_each(&places, &mut |number, bytes| {
+            let column = columns[number];
             let crc = self.crcs.get(row_group).and_then(|crcs| crcs.get(column));
             if crc != Some(&crc32fast::hash(&bytes)) {
                 return Err(self.damaged_column(row_group, column));
             }
-            chunks.push((start, bytes));
-        }
+            chunks.push((places[number].start, bytes));
+            Ok(())
+        })?;
         Ok(Chunks::new(chunks))
     }
 
@@ -224,33 +222,38 @@ impl Stored {
         rows: &[Range<usize>],
         place: Place,
     ) -> Result<(Chunks, ArrowReaderMetadata)> {
-        let file = self.file()?;
         let group = self.metadata().row_group(row_group);
-        let described = read_range(&file, &self.path, place.start, place.len.into())?;
+        let described = self.file.read(place.start, place.len.into())?;
         let pages = pages::decode(&described).filter(|pages| {
             crc32fast::hash(&described) == place.crc32 && pages.len() == group.num_columns()
         });
         let pages = pages.ok_or_else(|| {
             self.damaged(&format!("the checksum of row group {row_group}'s pages does not match"))
         })?;
-        let mut chunks = Vec::new();
+        // Adjacent pages are read as one: their column, their place, and each with its checksum.
+        let mut wanted = Vec::new();
         for &column in columns {
             let (start, _) = group.column(column).byte_range();
-            let wanted = pages[column].of_rows(rows);
-            for adjacent in wanted.chunk_by(|(a, _), (b, _)| a.end == b.start) {
-                let [(first, _), ..] = adjacent else { continue };
-                let len = adjacent.iter().map(|(bytes, _)| bytes.end - bytes.start).sum();
-                let bytes = read_range(&file, &self.path, start + first.start, len)?;
-                for (page, crc32) in adjacent {
-                    let page =
-                        (page.start - first.start) as usize..(page.end - first.start) as usize;
-                    if crc32fast::hash(&bytes[page]) != *crc32 {
-                        return Err(self.damaged_column(row_group, column));
-                    }
-                }
-                chunks.push((start + first.start, bytes));
+            let pages = pages[column].of_rows(rows);
+            for adjacent in pages.chunk_by(|(a, _), (b, _)| a.end == b.start) {
+                let (first, last) = (&adjacent[0].0, &adjacent[adjacent.len() - 1].0);
+                wanted.push((column, start + first.start..start + last.end, adjacent.to_vec()));
             }
         }
+        let places: Vec<_> = wanted.iter().map(|(_, place, _)| place.clone()).collect();
+        let mut chunks = Vec::new();
+        self.file.read_each(&places, &mut |number, bytes| {
+            let (column, place, pages) = &wanted[number];
+            let first = pages[0].0.start;
+            for (page, crc32) in pages {
+                let page = (page.start - first) as usize..(page.end - first) as usize;
+                if crc32fast::hash(&bytes[page]) != *crc32 {
+                    return Err(self.damaged_column(row_group, *column));
+                }
+            }
+            chunks.push((place.start, bytes));
+            Ok(())
+        })?;
         let index = pages.iter().zip(group.columns());
         let index = index.map(|(pages, column)| pages.offset_index(column.byte_range().0));
         let of_file = self.metadata().file_metadata();
@@ -270,16 +273,8 @@ impl Stored {
             .with_skip_arrow_metadata(true)
             .with_schema(self.schema().clone());
         let metadata = ArrowReaderMetadata::try_new(metadata.into(), options)
-            .map_err(Error::parquet("read", &self.path))?;
+            .map_err(Error::parquet("read", self.path()))?;
         Ok((Chunks::new(chunks), metadata))
-    }
-
-    /// The file, opened where it is not.
-    fn file(&self) -> Result<Arc<File>> {
-        match &self.file {
-            Some(file) => Ok(file.clone()),
-            None => Ok(File::open(&self.path).map_err(Error::io("open", &self.path))?.into()),
-        }
     }
 
     fn damaged_column(&self, row_group: usize, column: usize) -> Error {
@@ -333,40 +328,15 @@ impl ChunkReader for Chunks {
     }
 }
 
-/// The footer with its length and magic.
-fn footer(file: &File, path: &Path, length: u64) -> Result<Bytes> {
+/// The footer of a file of this length, with its own length and magic.
+fn footer(path: &Path, length: u64, read: impl Fn(u64, u64) -> Result<Bytes>) -> Result<Bytes> {
     let damaged = || Error::Damaged { path: path.to_path_buf(), what: "it has no footer".into() };
     let end = length.checked_sub(8).ok_or_else(damaged)?;
-    let tail = read_range(file, path, end, 8)?;
+    let tail = read(end, 8)?;
     let (size, magic) = tail.split_at(4);
     let size = u64::from(u32::from_le_bytes(size.try_into().expect("four bytes")));
     if magic != b"PAR1" || size > end {
         return Err(damaged());
     }
-    read_range(file, path, end - size, size + 8)
-}
-
-fn read_range(file: &File, path: &Path, start: u64, len: u64) -> Result<Bytes> {
-    let read = |bytes: &mut [u8]| read_at(file, bytes, start);
-    buffers::filled(len as usize, read).map_err(Error::io("read", path))
-}
-
-/// Reads at a position, which threads that share the file do not share.
-#[cfg(unix)]
-fn read_at(file: &File, bytes: &mut [u8], start: u64) -> io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, bytes, start)
-}
-
-#[cfg(windows)]
-fn read_at(file: &File, mut bytes: &mut [u8], mut start: u64) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match std::os::windows::fs::FileExt::seek_read(file, bytes, start)? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            read => {
-                bytes = &mut bytes[read..];
-                start += read as u64;
-            }
-        }
-    }
-    Ok(())
+    read(end - size, size + 8)
 }

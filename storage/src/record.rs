@@ -31,9 +31,10 @@ use parquet::schema::types::ColumnPath;
 
 use self::columns::{Columns, sorted};
 use crate::error::{Error, Result};
-use crate::files::{self, Staged};
+use crate::files;
 use crate::folder::DataFolder;
 use crate::manifest::{RecordFiles, StoredFile};
+use crate::objects::StagedObject;
 use crate::parquet_file::{self, Stored, entry};
 
 /// A published version of a window.
@@ -47,6 +48,8 @@ pub struct RecordedWindow {
 
 /// Rows of a row group of the record, and rows read at a time.
 const CHUNK_ROWS: usize = 1 << 16;
+/// Files that are opened together: in a store, each takes a request.
+const OPENED_AT_ONCE: usize = 32;
 /// Digits of a 64-bit and of a 128-bit decimal.
 const NARROW_DIGITS: u8 = 19;
 const WIDE_DIGITS: u8 = 38;
@@ -59,10 +62,9 @@ pub(crate) fn stage(
     schema: &ResultSchema,
     windows: &[RecordedWindow],
     id: &str,
-) -> Result<(Staged, StoredFile)> {
+) -> Result<(StagedObject, StoredFile)> {
     folder.assert_writer();
     let view_folder = format!("view={}/{}", files::path_component(view), definition.0);
-    files::create_folder(&folder.path().join(&view_folder))?;
     let arrow = Arc::new(arrow_schema(schema, true));
     let sorted = sorted(windows);
     let groups = sorted.chunks(CHUNK_ROWS).map(|chunk| Ok(Columns::of(schema, chunk)));
@@ -71,7 +73,7 @@ pub(crate) fn stage(
     metadata.push(entry("isotick.definition", &definition.0));
     let relative = format!("{view_folder}/{id}.parquet");
     parquet_file::stage_columns(
-        folder.path(),
+        folder.objects(),
         relative,
         arrow.clone(),
         properties(&arrow),
@@ -132,8 +134,11 @@ pub(crate) fn read(
     schema: &ResultSchema,
 ) -> Result<Vec<WindowRow>> {
     let mut windows: BTreeMap<(Key, i64, u32), WindowRow> = BTreeMap::new();
-    for file in &record.files {
-        let stored = Stored::open(folder.path(), file, false, Schema::clone)?;
+    let opened = record.files.chunks(OPENED_AT_ONCE).flat_map(|files| {
+        files.iter().zip(folder.objects().open_all(&files.iter().collect::<Vec<_>>()))
+    });
+    for (file, opened) in opened {
+        let stored = Stored::open(opened?, file, true, Schema::clone)?;
         for row in read_file(&stored, schema)? {
             match windows.entry((row.key.clone(), row.window_start, row.version)) {
                 Entry::Vacant(place) => {

@@ -1,6 +1,5 @@
 //! The reader's side: one manifest version, and the log behind it.
 
-use std::io::ErrorKind;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +8,7 @@ use isotick_model::results::{ResultSchema, WindowRow};
 use isotick_model::view::DefinitionHash;
 use isotick_model::{KeySelection, LogPosition, StreamSchema, Ticks};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::folder::DataFolder;
 use crate::history::{self, Columns, Part};
 use crate::log::{LogReader, LogRecord};
@@ -100,7 +99,7 @@ impl Snapshot {
             let files = files_of(&manifest, &schema.name);
             let planned = history::plan(&self.folder, schema, files, columns, &range, keys);
             match planned {
-                Err(Error::Io { ref source, .. }) if source.kind() == ErrorKind::NotFound => {
+                Err(ref error) if error.is_missing() => {
                     // A compaction has replaced files since the manifest was read.
                     let newer = Arc::new(Manifest::read(&self.folder)?);
                     if newer.version == manifest.version || !self.has_ticks_of(&newer, schema) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use isotick_model::results::ResultSchema;
@@ -12,10 +12,10 @@ use isotick_model::{LogPosition, PublisherId, StreamSchema, Ticks};
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::error::{Error, Result};
-use crate::files::{self, Staged};
 use crate::folder::DataFolder;
 use crate::log::{LogWriter, Recovery};
-use crate::manifest::{self, HistoryFile, Imported, Manifest, Origin, Unrecorded};
+use crate::manifest::{self, HistoryFile, Imported, Manifest, Origin, Retired, Unrecorded, Writer};
+use crate::objects::{StagedManifest, StagedObject, StoreUrl, SwapError, Tag};
 use crate::record::RecordedWindow;
 use crate::snapshot::Snapshot;
 use crate::{history, record};
@@ -24,7 +24,24 @@ use crate::{history, record};
 pub struct Store {
     folder: DataFolder,
     manifest: Arc<Manifest>,
+    /// Which manifest the next one replaces.
+    tag: Tag,
+    /// Counts the commits that were begun: files of each have names of their own.
+    begun: u64,
+    now_ns: i64,
     leftovers: u64,
+}
+
+/// How a data folder is opened for writing.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening<'a> {
+    /// Tells the next one who tries what holds the folder, e.g. `isotick serve`.
+    pub command: &'a str,
+    /// Where history, record, checkpoints and manifest go if not into the folder: said when the
+    /// folder is made, remembered from then on.
+    pub store: Option<&'a StoreUrl>,
+    /// The time, nanoseconds UTC: see [`Store::handle_time`].
+    pub now_ns: i64,
 }
 
 /// Runs that are merged at once, at most: each takes memory for a row group.
@@ -38,10 +55,55 @@ impl Store {
     /// Opens a data folder as its only writer (see [`DataFolder::open_writer`]) and removes what
     /// earlier commits left unfinished.
     pub fn open(path: &Path, command: &str) -> Result<Self> {
-        let folder = DataFolder::open_writer(path, command)?;
-        let manifest = Manifest::read(&folder)?;
-        let leftovers = manifest::remove_orphans(&folder, &manifest)?;
-        Ok(Self { folder, manifest: Arc::new(manifest), leftovers })
+        Self::open_with(path, Opening { command, store: None, now_ns: 0 })
+    }
+
+    /// The same, with a store elsewhere. In a store, opening is a commit: what an earlier writer has
+    /// sent and not heard of can no longer come to anything after it.
+    ///
+    /// # Errors
+    ///
+    /// As [`DataFolder::open_writer`] and [`Manifest::read`]; [`Error::OtherStore`],
+    /// [`Error::StoreOwned`], [`Error::ManifestReplaced`], [`Error::Object`].
+    pub fn open_with(path: &Path, opening: Opening<'_>) -> Result<Self> {
+        let folder = DataFolder::lock_writer(path, opening.command, opening.store)?;
+        let (manifest, tag) = Manifest::read_tagged(&folder)?;
+        let mut store = Self {
+            folder,
+            manifest: Arc::new(manifest),
+            tag,
+            begun: 0,
+            now_ns: opening.now_ns,
+            leftovers: 0,
+        };
+        store.take_over()?;
+        store.folder.mark()?;
+        store.leftovers = manifest::remove_orphans(&store.folder, &store.manifest)?;
+        Ok(store)
+    }
+
+    /// Makes this the writer of a store.
+    fn take_over(&mut self) -> Result<()> {
+        let Some(place) = self.folder.place() else { return Ok(()) };
+        let folder = place.folder.clone();
+        let opened = match &self.manifest.writer {
+            Some(writer) if writer.folder != folder => {
+                let (path, owner) = (self.folder.objects().manifest_path(), writer.folder.clone());
+                return Err(Error::StoreOwned { path, owner, folder });
+            }
+            Some(writer) => writer.opened,
+            None => 0,
+        };
+        let mut commit = self.begin();
+        commit.next.writer = Some(Writer { folder, opened: opened + 1 });
+        commit.finish()?;
+        Ok(())
+    }
+
+    /// Tells the store the time, nanoseconds UTC, before a commit: files that were replaced are
+    /// kept for a while in a store, where readers cannot hold them open.
+    pub fn handle_time(&mut self, now_ns: i64) {
+        self.now_ns = now_ns;
     }
 
     /// How many files of unfinished commits and of compactions were removed when the folder was
@@ -152,12 +214,22 @@ impl Store {
     pub fn begin(&mut self) -> Commit<'_> {
         let mut next = Manifest::clone(&self.manifest);
         next.version += 1;
+        self.begun += 1;
+        let mut replaced = Vec::new();
+        if let Some(place) = self.folder.place() {
+            let grace_ns = i64::try_from(place.grace.as_nanos()).unwrap_or(i64::MAX);
+            let (gone, kept) = next
+                .retired
+                .drain(..)
+                .partition(|retired| retired.at_ns.saturating_add(grace_ns) <= self.now_ns);
+            next.retired = kept;
+            replaced.extend(Vec::<Retired>::into_iter(gone).map(|retired| retired.path));
+        }
         Commit {
             store: self,
             next,
             written: Vec::new(),
-            folders: BTreeSet::new(),
-            replaced: Vec::new(),
+            replaced,
             recorded: BTreeSet::new(),
             pieces: 0,
         }
@@ -173,10 +245,10 @@ impl Store {
 pub struct Commit<'a> {
     store: &'a mut Store,
     next: Manifest,
-    written: Vec<PathBuf>,
-    folders: BTreeSet<PathBuf>,
+    /// Files that are in place.
+    written: Vec<String>,
     /// Files that no longer count once it has happened.
-    replaced: Vec<PathBuf>,
+    replaced: Vec<String>,
     /// Definitions whose windows this commit brings up to what it covers.
     recorded: BTreeSet<String>,
     pieces: u32,
@@ -290,7 +362,7 @@ impl Commit<'_> {
         checkpoints.push(entry);
         let old = checkpoints.len().saturating_sub(checkpoint::KEPT);
         for old in checkpoints.drain(..old) {
-            self.replaced.push(self.store.folder.path().join(old.path));
+            self.replaced.push(old.path);
         }
         Ok(())
     }
@@ -314,6 +386,8 @@ impl Commit<'_> {
     /// # Errors
     ///
     /// [`Error::Io`]; the old manifest still holds then, unless only its folder's sync failed.
+    /// [`Error::ManifestReplaced`] when another writer came first; [`Error::Object`] when the store
+    /// did not answer: whether the commit happened shows when the folder is next opened.
     ///
     /// # Panics
     ///
@@ -325,23 +399,34 @@ impl Commit<'_> {
             record.covered = self.next.covered;
         }
         let staged = self.stage_manifest()?;
-        staged.put_in_place()?;
+        self.store.tag = match staged.swap(&self.store.tag) {
+            Ok(tag) => tag,
+            Err(SwapError::Failed(error)) => return Err(error),
+            Err(SwapError::Unknown(error)) => {
+                // It may have happened: the next opening finds out, and removes them if not.
+                self.written.clear();
+                return Err(error);
+            }
+            Err(SwapError::Replaced(there)) => {
+                // What is there may build on a try of ours, and the files with it.
+                self.written.clear();
+                return Err(Manifest::replaced(&self.store.folder, &self.next, &there));
+            }
+        };
         // From here on the files are referred to.
         self.written.clear();
         self.store.manifest = Arc::new(std::mem::take(&mut self.next));
-        files::sync_folder(self.store.folder.path())?;
-        for path in &self.replaced {
+        self.store.folder.objects().settle_manifest()?;
+        for relative in &self.replaced {
             // What stays is not referred to and goes when the folder is next opened for writing.
-            let _ = std::fs::remove_file(path);
+            let _ = self.store.folder.objects().remove(relative);
         }
         Ok(self.store.manifest.clone())
     }
 
     /// Everything before the swap.
-    pub(crate) fn stage_manifest(&self) -> Result<Staged> {
-        for folder in &self.folders {
-            files::sync_folder(folder)?;
-        }
+    pub(crate) fn stage_manifest(&self) -> Result<StagedManifest> {
+        self.store.folder.objects().settle(self.written.iter().map(String::as_str))?;
         self.next.stage(&self.store.folder, &self.store.manifest)
     }
 
@@ -360,7 +445,13 @@ impl Commit<'_> {
         let stream = self.next.streams.get_mut(&schema.name);
         let stream = stream.expect("it has the files that are merged");
         stream.files.retain(|file| !merged.contains(&*file.file.path));
-        self.replaced.extend(merged.iter().map(|path| self.store.folder.path().join(path)));
+        let merged = merged.iter().map(|&path| path.to_owned());
+        if self.store.folder.objects().readers_need_replaced() {
+            let at_ns = self.store.now_ns;
+            self.next.retired.extend(merged.map(|path| Retired { path, at_ns }));
+        } else {
+            self.replaced.extend(merged);
+        }
         stream.files.extend(staged.iter().map(|(_, entry)| entry.clone()));
         for (file, entry) in staged {
             self.put(file, &entry.file.path)?;
@@ -389,29 +480,26 @@ impl Commit<'_> {
     /// A name for this commit's next file: commits of one version do not both happen, and what a
     /// failed one left is not referred to.
     fn next_id(&mut self) -> String {
-        let id = format!("{:010}-{:04}", self.next.version, self.pieces);
+        let mut id = format!("{:010}-{:04}", self.next.version, self.pieces);
+        if let Some(writer) = &self.next.writer {
+            // Requests of earlier writers and commits may still be on their way to a store.
+            id += &format!("-{}.{}", writer.opened, self.store.begun);
+        }
         self.pieces += 1;
         id
     }
 
-    fn put(&mut self, file: Staged, relative: &str) -> Result<()> {
-        let path = self.store.folder.path().join(relative);
-        self.written.push(path.clone());
-        file.put_in_place()?;
-        // The file's folder and those above it may all be new.
-        let above = path.ancestors().skip(1);
-        let root = self.store.folder.path();
-        self.folders
-            .extend(above.take_while(|folder| folder.starts_with(root)).map(Path::to_owned));
-        Ok(())
+    fn put(&mut self, file: StagedObject, relative: &str) -> Result<()> {
+        self.written.push(relative.to_owned());
+        file.put_in_place()
     }
 }
 
 impl Drop for Commit<'_> {
     fn drop(&mut self) {
-        for path in &self.written {
+        for relative in &self.written {
             // What stays is not referred to and goes when the folder is next opened for writing.
-            let _ = std::fs::remove_file(path);
+            let _ = self.store.folder.objects().remove(relative);
         }
     }
 }

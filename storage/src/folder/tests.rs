@@ -63,9 +63,9 @@ fn folders_of_others_and_newer_ones_are_refused() {
     let dir = TempDir::new().unwrap();
     fs::write(dir.path().join("notes.txt"), "").unwrap();
     drop(DataFolder::open_writer(dir.path(), "test").unwrap());
-    fs::write(dir.path().join("format"), "format = 2\n").unwrap();
+    fs::write(dir.path().join("format"), "format = 3\n").unwrap();
     for opened in [DataFolder::open_writer(dir.path(), "t"), DataFolder::open_reader(dir.path())] {
-        assert!(matches!(opened, Err(Error::Newer { found: 2, .. })));
+        assert!(matches!(opened, Err(Error::Newer { found: 3, .. })));
     }
     fs::write(dir.path().join("format"), "?").unwrap();
     assert!(matches!(DataFolder::open_reader(dir.path()), Err(Error::Damaged { .. })));

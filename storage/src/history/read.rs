@@ -29,6 +29,8 @@ pub const BATCH_ROWS: usize = 1 << 15;
 /// So many files are kept open between planning and reading, at most: the process has to keep
 /// handles for sockets and logs.
 const OPEN_FILES_MAX: usize = 256;
+/// So many are opened together: in a store, each takes a request.
+const OPENED_AT_ONCE: usize = 32;
 /// A row group is read whole when more than one row in so many is wanted, unless those rows stand
 /// together.
 const FEW: usize = 64;
@@ -90,11 +92,15 @@ pub(crate) fn plan<'a>(
     let keys = Arc::new(keys.clone());
     let meet =
         |entry: &&HistoryFile| entry.ts_max >= *range.start() && entry.ts_min <= *range.end();
-    let files: Vec<_> = files.into_iter().filter(meet).collect();
+    let files: Vec<&HistoryFile> = files.into_iter().filter(meet).collect();
     let keep_open = files.len() <= OPEN_FILES_MAX;
-    for entry in files {
+    let opened = files.chunks(OPENED_AT_ONCE).flat_map(|files| {
+        let wanted: Vec<_> = files.iter().map(|entry| &entry.file).collect();
+        files.iter().copied().zip(folder.objects().open_all(&wanted))
+    });
+    for (entry, opened) in opened {
         let types = |plain: &Schema| types(schema, plain);
-        let stored = Stored::open(folder.path(), &entry.file, keep_open, types)?;
+        let stored = Stored::open(opened?, &entry.file, keep_open, types)?;
         let file = Arc::new(Open::new(stored, schema, columns)?);
         let metadata = file.stored.metadata();
         for (row_group, group) in metadata.row_groups().iter().enumerate() {

@@ -14,9 +14,10 @@ use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 use super::merge::Merge;
 use super::{ALL_TIME, Columns, DECIMAL_DIGITS, identity_names, is_decimal, order, scale_entry};
 use crate::error::Result;
-use crate::files::{self, Staged};
+use crate::files;
 use crate::folder::DataFolder;
 use crate::manifest::{HistoryFile, Origin};
+use crate::objects::StagedObject;
 use crate::parquet_file::{self, RowGroup, Run, entry};
 
 /// Rows of a row group: large enough to decode at full speed, small enough that a scan of one key
@@ -39,20 +40,19 @@ pub(crate) fn stage(
     batches: &[Ticks],
     origin: Origin,
     id: &str,
-) -> Result<Vec<(Staged, HistoryFile)>> {
+) -> Result<Vec<(StagedObject, HistoryFile)>> {
     folder.assert_writer();
     let ticks = order::sorted(schema, batches);
     let stream = format!("stream={}", files::path_component(&schema.name));
     let mut staged = Vec::new();
     for (date, rows) in by_date(&ticks) {
         let relative = format!("{stream}/date={date}/{id}.parquet");
-        files::create_folder(folder.path().join(&relative).parent().expect("it lies in folders"))?;
         let (ts_min, ts_max) = match &rows {
             None => extremes(ticks.ts_event.iter()),
             Some(rows) => extremes(rows.iter().map(|&row| &ticks.ts_event[row as usize])),
         };
         let (file, stored) = parquet_file::stage_columns(
-            folder.path(),
+            folder.objects(),
             relative,
             Arc::new(arrow_schema(schema)),
             properties(schema),
@@ -76,7 +76,7 @@ pub(crate) fn stage_merged(
     origin: Origin,
     id: &mut dyn FnMut() -> String,
     progress: &mut dyn FnMut(u64),
-) -> Result<Vec<(Staged, HistoryFile)>> {
+) -> Result<Vec<(StagedObject, HistoryFile)>> {
     folder.assert_writer();
     let (columns, all) = (Columns::all(schema), KeySelection::default());
     let parts = |files: &Vec<&HistoryFile>| {
@@ -100,7 +100,7 @@ pub(crate) fn stage_merged(
             Ok(HistoryRows::new(ticks, texts))
         });
         let (file, stored) = parquet_file::stage_columns(
-            folder.path(),
+            folder.objects(),
             format!("{inner}/{}.parquet", id()),
             arrow.clone(),
             properties(schema),

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{HistoryFile, Manifest, Origin};
+use super::{HistoryFile, Manifest, Origin, Retired};
 
 /// What every manifest satisfies on its own.
 pub(super) fn holds(manifest: &Manifest) -> Result<(), String> {
@@ -16,6 +16,14 @@ pub(super) fn holds(manifest: &Manifest) -> Result<(), String> {
         }
         if file.path.starts_with('/') || file.path.split('/').any(|part| part == "..") {
             return Err(format!("{} leads out of the data folder", file.path));
+        }
+    }
+    for Retired { path, .. } in &manifest.retired {
+        if !paths.insert(path.as_str()) {
+            return Err(format!("{path} is retired and listed"));
+        }
+        if path.starts_with('/') || path.split('/').any(|part| part == "..") {
+            return Err(format!("{path} leads out of the data folder"));
         }
     }
     if !manifest.checkpoints.is_sorted_by_key(|checkpoint| checkpoint.position)
@@ -62,6 +70,14 @@ pub(super) fn succeeds(next: &Manifest, current: &Manifest) -> Result<(), String
     }
     if next.covered < current.covered {
         return Err(format!("it covers {} after {}", next.covered, current.covered));
+    }
+    if let Some(writer) = &current.writer
+        && next
+            .writer
+            .as_ref()
+            .is_none_or(|next| next.folder != writer.folder || next.opened < writer.opened)
+    {
+        return Err(format!("it is no longer that of data folder {}", writer.folder));
     }
     let newest = |manifest: &Manifest| manifest.checkpoints.last().map(|last| last.position);
     if newest(next) < newest(current) {

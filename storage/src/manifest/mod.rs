@@ -4,10 +4,7 @@ mod invariants;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::io::Write;
-use std::path::Path;
+use std::collections::{BTreeMap, HashSet};
 
 use isotick_model::view::DefinitionHash;
 use isotick_model::{LogPosition, RejectReason};
@@ -15,8 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{self, CheckpointFile};
 use crate::error::{Error, Result};
-use crate::files::{self, Staged};
+use crate::files;
 use crate::folder::{DataFolder, FORMAT_VERSION};
+use crate::objects::{StagedManifest, Tag};
 
 /// One version of a data folder's content: a consistent cut at one log position.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +30,31 @@ pub struct Manifest {
     /// What the live path held, the newest last, at most two.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checkpoints: Vec<CheckpointFile>,
+    /// Who writes, where several could.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writer: Option<Writer>,
+    /// Files that no longer count and are still there, for readers that hold an earlier manifest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retired: Vec<Retired>,
+}
+
+/// The writer of a store: a data folder, and which opening of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Writer {
+    /// The id of the data folder whose log the positions are of.
+    pub folder: String,
+    /// Counts its openings for writing: what an earlier one has sent and not heard of comes to
+    /// nothing.
+    pub opened: u64,
+}
+
+/// A file that was replaced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retired {
+    /// The file.
+    pub path: String,
+    /// When, nanoseconds UTC by the writer's clock.
+    pub at_ns: i64,
 }
 
 /// What is stored of one stream.
@@ -206,12 +229,14 @@ impl Manifest {
     ///
     /// [`Error::Newer`], [`Error::Manifest`] when it is damaged, [`Error::Io`].
     pub fn read(folder: &DataFolder) -> Result<Self> {
-        let path = folder.manifest();
-        let text = match fs::read(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(Self::default());
-            }
-            text => text.map_err(Error::io("read", &path))?,
+        Ok(Self::read_tagged(folder)?.0)
+    }
+
+    /// The same with what the next one has to replace.
+    pub(crate) fn read_tagged(folder: &DataFolder) -> Result<(Self, Tag)> {
+        let path = folder.objects().manifest_path();
+        let Some((text, tag)) = folder.objects().read_manifest()? else {
+            return Ok(Default::default());
         };
         let damaged = |what: String| Error::Manifest { path: path.clone(), what };
         // The format first: a newer manifest may have any content.
@@ -230,15 +255,15 @@ impl Manifest {
             return Err(damaged("its checksum does not match its content".to_owned()));
         }
         invariants::holds(&enclosed.manifest).map_err(damaged)?;
-        Ok(enclosed.manifest)
+        Ok((enclosed.manifest, tag))
     }
 
-    /// Writes a manifest beside the current one. The commit happens when it is put in place.
+    /// Makes a manifest ready to replace the current one. The commit happens when it is swapped.
     ///
     /// # Panics
     ///
     /// If it is no valid successor of `current`.
-    pub(crate) fn stage(&self, folder: &DataFolder, current: &Self) -> Result<Staged> {
+    pub(crate) fn stage(&self, folder: &DataFolder, current: &Self) -> Result<StagedManifest> {
         if let Err(what) =
             invariants::holds(self).and_then(|()| invariants::succeeds(self, current))
         {
@@ -246,10 +271,23 @@ impl Manifest {
         }
         let enclosed = Enclosed { format: FORMAT_VERSION, crc32: self.crc32(), manifest: self };
         let text = serde_json::to_vec_pretty(&enclosed).expect("a manifest is plain data");
-        let path = folder.manifest();
-        let (staged, ()) =
-            Staged::write(&path, |file| file.write_all(&text).map_err(Error::io("write", &path)))?;
-        Ok(staged)
+        folder.objects().stage_manifest(&text)
+    }
+
+    /// That another manifest is in the place of the one that `next` was to replace.
+    pub(crate) fn replaced(folder: &DataFolder, next: &Self, there: &[u8]) -> Error {
+        let path = folder.objects().manifest_path();
+        let found = match serde_json::from_slice::<Enclosed<Self>>(there) {
+            Ok(Enclosed { manifest: Self { version, writer, .. }, .. }) => match writer {
+                Some(Writer { folder, opened }) => {
+                    format!("version {version} of data folder {folder}, opened {opened} times")
+                }
+                None => format!("version {version}"),
+            },
+            Err(_) if there.is_empty() => "nothing".to_owned(),
+            Err(_) => "something else".to_owned(),
+        };
+        Error::ManifestReplaced { path, version: next.version, found }
     }
 
     fn crc32(&self) -> u32 {
@@ -261,44 +299,18 @@ impl Manifest {
 /// Only names in our own layout are touched. Returns how many were removed.
 pub(crate) fn remove_orphans(folder: &DataFolder, manifest: &Manifest) -> Result<u64> {
     folder.assert_writer();
-    let root = folder.path();
-    let kept: std::collections::HashSet<&str> =
-        manifest.files().map(|file| file.path.as_str()).collect();
-    let checkpoints: std::collections::HashSet<&str> =
-        manifest.checkpoints.iter().map(|file| file.path.as_str()).collect();
+    let checkpoints = manifest.checkpoints.iter().map(|file| file.path.as_str());
+    let retired = manifest.retired.iter().map(|retired| retired.path.as_str());
+    let files = manifest.files().map(|file| file.path.as_str());
+    let kept: HashSet<&str> = files.chain(checkpoints).chain(retired).collect();
     let mut removed = 0;
-    let remove = |path: &Path| fs::remove_file(path).map_err(Error::io("remove", path));
-    for name in files::names_in(root)? {
-        let unfinished = name.ends_with(&format!(".{}", files::UNFINISHED));
-        if unfinished && root.join(&name).is_file() {
-            remove(&root.join(&name))?;
+    for name in folder.objects().names()? {
+        let ours = name.ends_with(".parquet")
+            || name.ends_with(checkpoint::SUFFIX)
+            || files::is_unfinished(&name);
+        if ours && !kept.contains(name.as_str()) {
+            folder.objects().remove(&name)?;
             removed += 1;
-        } else if name == checkpoint::FOLDER {
-            for file in files::names_in(&root.join(&name))? {
-                let relative = format!("{name}/{file}");
-                let ours = file.ends_with(checkpoint::SUFFIX)
-                    || file.ends_with(&format!(".{}", files::UNFINISHED));
-                if ours && !checkpoints.contains(relative.as_str()) {
-                    remove(&root.join(&relative))?;
-                    removed += 1;
-                }
-            }
-        } else if name.starts_with("stream=") || name.starts_with("view=") {
-            for part in files::names_in(&root.join(&name))? {
-                let inner = format!("{name}/{part}");
-                if !root.join(&inner).is_dir() {
-                    continue;
-                }
-                for file in files::names_in(&root.join(&inner))? {
-                    let relative = format!("{inner}/{file}");
-                    let ours = file.ends_with(".parquet")
-                        || file.ends_with(&format!(".{}", files::UNFINISHED));
-                    if ours && !kept.contains(relative.as_str()) {
-                        remove(&root.join(&relative))?;
-                        removed += 1;
-                    }
-                }
-            }
         }
     }
     Ok(removed)

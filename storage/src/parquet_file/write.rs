@@ -13,8 +13,8 @@ use super::chunk::{self, Column};
 use super::pages::{self, Place};
 use super::{CHUNK_CRC32, PAGES, entry, footer, writer};
 use crate::error::{Error, Result};
-use crate::files::Staged;
 use crate::manifest::StoredFile;
+use crate::objects::{Objects, StagedObject, read_range};
 
 /// A row group as columns of a file's schema.
 pub(crate) struct RowGroup<'a> {
@@ -25,21 +25,19 @@ pub(crate) struct RowGroup<'a> {
 /// Writes a checked file under a temporary name: a row group for each of `row_groups`, whose
 /// columns `columns` gives. Of the properties, those of rows per page and of metadata count.
 pub(crate) fn stage_columns<T>(
-    root: &Path,
+    objects: &Objects,
     relative: String,
     schema: SchemaRef,
     properties: WriterPropertiesBuilder,
     metadata: Vec<KeyValue>,
     row_groups: impl IntoIterator<Item = Result<T>>,
     columns: impl Fn(&T) -> RowGroup<'_>,
-) -> Result<(Staged, StoredFile)> {
-    let path = root.join(&relative);
-    let (staged, (rows, bytes, footer_crc32)) = Staged::write(&path, |file| {
-        let again = file.try_clone().map_err(Error::io("read", &path))?;
-        let writer = writer(&path, file, schema, properties, metadata)?;
-        let (file, _) = writer.into_serialized_writer().map_err(Error::parquet("write", &path))?;
-        let mut groups =
-            RowGroups { path: &path, again, file, crcs: Vec::new(), places: Vec::new() };
+) -> Result<(StagedObject, StoredFile)> {
+    let (staged, (rows, bytes, footer_crc32)) = objects.stage(&relative, |file, path| {
+        let again = file.try_clone().map_err(Error::io("read", path))?;
+        let writer = writer(path, file, schema, properties, metadata)?;
+        let (file, _) = writer.into_serialized_writer().map_err(Error::parquet("write", path))?;
+        let mut groups = RowGroups { path, again, file, crcs: Vec::new(), places: Vec::new() };
         let mut rows = 0;
         for group in row_groups {
             let group = group?;
@@ -101,7 +99,8 @@ impl RowGroups<'_> {
         self.file.append_key_value_metadata(places);
         self.file.close().map_err(Error::parquet("write", self.path))?;
         let bytes = self.again.seek(SeekFrom::End(0)).map_err(Error::io("read", self.path))?;
-        let footer = footer(&self.again, self.path, bytes)?;
+        let read = |start, len| read_range(&self.again, self.path, start, len);
+        let footer = footer(self.path, bytes, read)?;
         Ok((bytes, crc32fast::hash(&footer)))
     }
 }

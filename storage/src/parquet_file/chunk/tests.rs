@@ -21,6 +21,7 @@ use parquet::file::properties::WriterProperties;
 use super::super::{RowGroup, stage_columns, writer};
 use super::{Column, Run};
 use crate::fixtures::Random;
+use crate::objects::Objects;
 
 const PAGE_ROWS: usize = 100;
 
@@ -155,7 +156,7 @@ fn columns_are_written_as_the_general_writer_would() {
     for (number, len) in sizes.into_iter().enumerate() {
         let rows = rows(len, 5 * number as u64);
         let ours = stage_columns(
-            folder.path(),
+            &Objects::local(folder.path()),
             format!("ours-{len}"),
             schema(),
             properties(),
