@@ -12,7 +12,7 @@ use isotick_model::{Column, Inexact, RejectReason, Scale, StreamSchema};
 use parquet::file::statistics::Statistics;
 
 use super::lines::{Line, Records};
-use super::{Format, Source, SourceError, array, parquet_file, read_error, text};
+use super::{Format, Source, SourceError, array, dbn_file, parquet_file, text};
 
 /// Rows that a description looks at: the whole of most files.
 const ROWS_LOOKED_AT: usize = 1_000_000;
@@ -340,6 +340,7 @@ fn profile(path: &Path) -> Result<(Format, Option<u64>, Vec<Profile>), SourceErr
             profile_parquet(path).map(|(rows, profiles)| (format, Some(rows), profiles))
         }
         Format::Csv | Format::Tsv => Ok((format, None, profile_text(path, format)?)),
+        Format::Dbn => Ok((format, None, profile_dbn(path)?)),
     }
 }
 
@@ -392,13 +393,26 @@ fn profile_parquet(path: &Path) -> Result<(u64, Vec<Profile>), SourceError> {
     Ok((parquet_file::rows_of(&metadata), profiles))
 }
 
+fn profile_dbn(path: &Path) -> Result<Vec<Profile>, SourceError> {
+    let described = dbn_file::Described::of(path)?;
+    let fields = described.fields().into_iter();
+    let new = |(name, data_type, stated)| Profile::new(name, Some(data_type), stated);
+    let mut profiles: Vec<_> = fields.map(new).collect();
+    described.look(path, ROWS_LOOKED_AT, |columns| {
+        for (profile, column) in profiles.iter_mut().zip(columns) {
+            profile.look(column);
+        }
+    })?;
+    Ok(profiles)
+}
+
 fn profile_text(path: &Path, format: Format) -> Result<Vec<Profile>, SourceError> {
     let mut records = Records::open(path, format, Default::default())?;
     let names = records.header(path)?;
     let mut profiles: Vec<Profile> =
         names.into_iter().map(|name| Profile::new(name, None, None)).collect();
     for _ in 0..ROWS_LOOKED_AT {
-        let Some(line) = records.next().map_err(read_error(path))? else { break };
+        let Some(line) = records.next(path)? else { break };
         if !matches!(line, Line::Fields) || records.len() != profiles.len() {
             continue;
         }

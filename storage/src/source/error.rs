@@ -6,7 +6,7 @@ use std::path::PathBuf;
 /// Why a file cannot be read as a stream's ticks.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// Opening or reading failed; also a gzip stream that is cut off or damaged.
+    /// Opening or reading failed.
     #[error("cannot read {}: {source}", path.display())]
     Read {
         /// The file.
@@ -14,10 +14,26 @@ pub enum SourceError {
         /// What the system, or the decompressor, said.
         source: std::io::Error,
     },
+    /// A compressed file is cut off or damaged.
+    #[error(
+        "cannot read {}: it is cut off or damaged near byte {offset} of the file{}{behind}: \
+         {source}; get it anew from its origin",
+        path.display(), if behind.is_empty() { "" } else { ", " }
+    )]
+    Compressed {
+        /// The file.
+        path: PathBuf,
+        /// How many of its bytes were taken in.
+        offset: u64,
+        /// What was read before, in words; empty for nothing.
+        behind: String,
+        /// What the decompressor said.
+        source: std::io::Error,
+    },
     /// Neither the name nor the first bytes tell a known format.
     #[error(
-        "{} is no Parquet, CSV or TSV file that can be recognised ({found}); name it .parquet, \
-         .csv, .csv.gz or .tsv, or state the format",
+        "{} is no Parquet, CSV, TSV or DBN file that can be recognised ({found}); name it \
+         .parquet, .csv, .csv.gz, .csv.zst, .tsv or .dbn",
         path.display()
     )]
     UnknownFormat {
@@ -41,6 +57,28 @@ pub enum SourceError {
         path: PathBuf,
         /// What the reader stopped at.
         message: String,
+    },
+    /// The bytes are not what DBN has there.
+    #[error("{} is no readable DBN file: at byte {offset} of {of}: {what}", path.display())]
+    Dbn {
+        /// The file.
+        path: PathBuf,
+        /// Where.
+        offset: u64,
+        /// What the offset counts bytes of.
+        of: &'static str,
+        /// What is wrong there.
+        what: String,
+    },
+    /// A DBN file holds what is no ticks.
+    #[error("{} holds {found}, which are no ticks: of DBN {readable} can be read", path.display())]
+    DbnSchema {
+        /// The file.
+        path: PathBuf,
+        /// Its schema.
+        found: String,
+        /// The schemas that can be read.
+        readable: &'static str,
     },
     /// The text has no header.
     #[error("{} has no header line that names its fields", path.display())]

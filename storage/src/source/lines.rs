@@ -3,24 +3,22 @@
 //! One row is one line. A quoted field may hold the delimiter and quotes, but no line break: so a
 //! quotation mark that is never closed spoils its own row and not the rest of the file.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, Read};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use csv_core::ReadRecordResult;
-use flate2::read::MultiGzDecoder;
 
-use super::{Format, SourceError, open, read_error};
+use super::compressed::Content;
+use super::{Format, SourceError};
 
-const BUFFER_BYTES: usize = 256 * 1024;
 /// Longer lines are no rows.
 const LINE_BYTES_MAX: usize = 1 << 20;
 
 /// The lines of a text file, a record at a time.
 pub(super) struct Records {
-    input: Box<dyn BufRead + Send>,
+    input: Content,
     parser: csv_core::Reader,
     line: Vec<u8>,
     /// The fields' bytes one after another, quotes taken off, and where each ends.
@@ -28,20 +26,6 @@ pub(super) struct Records {
     ends: Vec<usize>,
     len: usize,
     number: u64,
-}
-
-/// Counts the bytes taken from the file itself.
-struct Counted {
-    file: File,
-    done: Arc<AtomicU64>,
-}
-
-impl Read for Counted {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.file.read(buffer)?;
-        self.done.fetch_add(count as u64, Ordering::Relaxed);
-        Ok(count)
-    }
 }
 
 /// What a line turned out to be.
@@ -52,24 +36,21 @@ pub(super) enum Line {
     Broken(&'static str),
 }
 
+/// Whether a line was short enough to be kept.
+enum Whole {
+    Yes,
+    No,
+}
+
 impl Records {
-    /// Opens a file, adding to `done` the bytes taken from it. Gzip, a byte order mark and either
-    /// kind of line end are accepted.
+    /// Opens a file, adding to `done` the bytes taken from it. Compression, a byte order mark and
+    /// either kind of line end are accepted.
     pub(super) fn open(
         path: &Path,
         format: Format,
         done: Arc<AtomicU64>,
     ) -> Result<Self, SourceError> {
-        let mut magic = Vec::new();
-        open(path)?.take(2).read_to_end(&mut magic).map_err(read_error(path))?;
-        let counted = Counted { file: open(path)?, done };
-        let buffered = BufReader::with_capacity(BUFFER_BYTES, counted);
-        let input: Box<dyn BufRead + Send> = match magic.as_slice() {
-            [0x1F, 0x8B] => {
-                Box::new(BufReader::with_capacity(BUFFER_BYTES, MultiGzDecoder::new(buffered)))
-            }
-            _ => Box::new(buffered),
-        };
+        let input = Content::open(path, done)?;
         let delimiter = if format == Format::Tsv { b'\t' } else { b',' };
         Ok(Self {
             input,
@@ -84,7 +65,7 @@ impl Records {
 
     /// Reads the first line as the names of the fields.
     pub(super) fn header(&mut self, path: &Path) -> Result<Vec<String>, SourceError> {
-        let line = self.next().map_err(read_error(path))?;
+        let line = self.next(path)?;
         let named =
             |records: &Self| (0..records.len).any(|at| !records.field(at).trim_ascii().is_empty());
         if !matches!(line, Some(Line::Fields)) || !named(self) {
@@ -113,23 +94,49 @@ impl Records {
     }
 
     /// Reads the next line that is not empty; `None` at the end.
-    pub(super) fn next(&mut self) -> io::Result<Option<Line>> {
+    pub(super) fn next(&mut self, path: &Path) -> Result<Option<Line>, SourceError> {
+        Ok(match self.next_line(path)? {
+            None => None,
+            Some(Whole::Yes) => Some(self.take_apart()),
+            Some(Whole::No) => Some(Line::Broken("the line is longer than 1 MiB")),
+        })
+    }
+
+    /// Passes the next line that is not empty; `false` at the end.
+    pub(super) fn pass(&mut self, path: &Path) -> Result<bool, SourceError> {
+        Ok(self.next_line(path)?.is_some())
+    }
+
+    /// Reads the next line that is not empty, as it is.
+    fn next_line(&mut self, path: &Path) -> Result<Option<Whole>, SourceError> {
+        let read = self.try_next_line();
+        read.map_err(|source| {
+            let behind = match self.number {
+                0 => "before the end of the first line".to_owned(),
+                number => format!("after line {number}"),
+            };
+            self.input.failed(path, behind, source)
+        })
+    }
+
+    fn try_next_line(&mut self) -> io::Result<Option<Whole>> {
         loop {
             self.line.clear();
             self.len = 0;
             if self.read_line()? == 0 {
                 return Ok(None);
             }
-            self.number += 1;
             if self.line.len() >= LINE_BYTES_MAX && self.line.last() != Some(&b'\n') {
                 self.pass_line()?;
-                return Ok(Some(Line::Broken("the line is longer than 1 MiB")));
+                self.number += 1;
+                return Ok(Some(Whole::No));
             }
+            self.number += 1;
             while self.line.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
                 self.line.pop();
             }
             if !self.line.is_empty() {
-                return Ok(Some(self.take_apart()));
+                return Ok(Some(Whole::Yes));
             }
         }
     }

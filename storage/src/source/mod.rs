@@ -4,13 +4,16 @@
 //! same ticks, with the same identities, whichever way it goes in. Every row of a file becomes
 //! either a tick or a [`Rejected`] with its reason; a row's ordinal in the file is its sequence.
 //!
-//! Parquet (integers, decimals, floats, timestamps, text, dictionaries) and CSV or TSV with a
-//! header (one line per row), plain or gzip-compressed, are read. How values become scaled integers stands with
-//! [`Scale`](isotick_model::Scale); how a Parquet file states the scale of its integers with
-//! [`SourceField::scale`].
+//! Parquet (integers, decimals, floats, timestamps, text, dictionaries), CSV or TSV with a header
+//! (one line per row) and DBN are read, the latter two also compressed with gzip or Zstandard. How
+//! values become scaled integers stands with [`Scale`](isotick_model::Scale); how a Parquet file
+//! states the scale of its integers with [`SourceField::scale`]; what the fields of a DBN file are
+//! with [`Format::Dbn`].
 
 mod array;
 mod batch;
+mod compressed;
+mod dbn_file;
 mod describe;
 mod error;
 mod fields;
@@ -38,6 +41,8 @@ use isotick_model::view::Tumbling;
 use isotick_model::{KeySelection, PublisherId, RejectReason, Rejected, StreamSchema, Ticks};
 
 use batch::TimeRange;
+use compressed::{Compression, Content};
+use dbn_file::DbnFile;
 use fields::Bindings;
 use parquet_file::ParquetFile;
 use text_file::TextFile;
@@ -106,10 +111,20 @@ pub struct Needed {
 pub enum Format {
     /// Apache Parquet.
     Parquet,
-    /// Text with fields separated by commas and a header line; gzip is recognised by itself.
+    /// Text with fields separated by commas and a header line, plain or compressed.
     Csv,
-    /// Text with fields separated by tabs and a header line; gzip is recognised by itself.
+    /// Text with fields separated by tabs and a header line, plain or compressed.
     Tsv,
+    /// Databento's binary form, versions 1 to 3, plain or compressed: trades, books by price and
+    /// by order, quotes and bars.
+    ///
+    /// Its fields have the names of DBN's schemas (`ts_event`, `ts_recv`, `instrument_id`,
+    /// `price`, `size`, `bid_px_00`, `open`, …), and `symbol` is what the file's mappings say of
+    /// the instrument at that time. Prices have nine decimals, all other numbers none; undefined
+    /// prices, sizes and times are null. `action` and `side` are letters as keys and the letters'
+    /// codes (66 is B) as values. A row is a record of the file's schema; mappings and messages
+    /// among them are no rows.
+    Dbn,
 }
 
 impl Format {
@@ -120,17 +135,40 @@ impl Format {
     /// When the file cannot be read, or is neither Parquet nor text.
     pub fn of(path: &Path) -> Result<Self, SourceError> {
         let mut head = Vec::new();
-        open(path)?.take(4096).read_to_end(&mut head).map_err(read_error(path))?;
+        open(path)?.take(HEAD_BYTES).read_to_end(&mut head).map_err(read_error(path))?;
         let name = path.to_string_lossy().to_lowercase();
-        let tabs = name.ends_with(".tsv") || name.ends_with(".tsv.gz");
+        let plain = [".gz", ".zst", ".zstd"].iter().find_map(|end| name.strip_suffix(end));
+        let tabs = plain.unwrap_or(&name).ends_with(".tsv");
         let text = if tabs { Self::Tsv } else { Self::Csv };
         let unknown = |found| SourceError::UnknownFormat { path: path.into(), found };
+        if head.starts_with(b"PAR1") {
+            return Ok(Self::Parquet);
+        }
+        if head.starts_with(dbn_file::MAGIC) {
+            return Ok(Self::Dbn);
+        }
+        if Compression::of(&head) != Compression::None {
+            let content = Content::head(path, HEAD_BYTES)?;
+            return match content.as_slice() {
+                [b'D', b'B', b'N', ..] => Ok(Self::Dbn),
+                [b'P', b'A', b'R', b'1', ..] => {
+                    Err(unknown("a compressed Parquet file: decompress it first"))
+                }
+                _ if name.contains(".dbn") => Ok(Self::Dbn),
+                content if Compression::of(content) != Compression::None => {
+                    Err(unknown("compressed twice: decompress it once"))
+                }
+                content if content.contains(&0) => Err(unknown("compressed binary data")),
+                _ => Ok(text),
+            };
+        }
         match head.as_slice() {
-            [b'P', b'A', b'R', b'1', ..] => Ok(Self::Parquet),
-            [0x1F, 0x8B, ..] => Ok(text),
-            // So that a file that is named Parquet and is none gets the Parquet reader's message.
+            // So that a file that is named so and is none gets its reader's message.
             _ if name.ends_with(".parquet") || name.ends_with(".pq") => Ok(Self::Parquet),
-            [0x28, 0xB5, 0x2F, 0xFD, ..] => Err(unknown("Zstandard: decompress it first")),
+            _ if name.ends_with(".dbn") || name.contains(".dbn.") => Ok(Self::Dbn),
+            [0x50..=0x5F, 0x2A, 0x4D, 0x18, _, _, _, _, b'D', b'B', b'Z', ..] => {
+                Err(unknown("DBZ, which came before DBN: convert it with Databento's `dbn` tool"))
+            }
             [b'P', b'K', 3, 4, ..] => Err(unknown("a zip archive: unpack it first")),
             head if head.contains(&0) => Err(unknown("binary data")),
             _ => Ok(text),
@@ -144,6 +182,7 @@ impl fmt::Display for Format {
             Self::Parquet => "parquet",
             Self::Csv => "csv",
             Self::Tsv => "tsv",
+            Self::Dbn => "dbn",
         })
     }
 }
@@ -160,7 +199,11 @@ pub struct Source {
 enum AnyFile {
     Parquet(Box<ParquetFile>),
     Text(Box<TextFile>),
+    Dbn(Box<DbnFile>),
 }
+
+/// Bytes that tell a format.
+const HEAD_BYTES: u64 = 4096;
 
 /// What was decided when the file was opened.
 #[derive(Debug)]
@@ -262,6 +305,7 @@ impl Source {
         let fields = match format {
             Format::Parquet => parquet_file::field_names(&parquet_file::load(path)?.1),
             Format::Csv | Format::Tsv => text_file::header(path, format)?,
+            Format::Dbn => dbn_file::Described::of(path)?.field_names(),
         };
         let plan = Arc::new(Plan {
             path: path.into(),
@@ -286,6 +330,7 @@ impl Source {
         let file = match format {
             Format::Parquet => AnyFile::Parquet(Box::new(ParquetFile::open(&plan)?)),
             Format::Csv | Format::Tsv => AnyFile::Text(Box::new(TextFile::open(&plan, format)?)),
+            Format::Dbn => AnyFile::Dbn(Box::new(DbnFile::open(&plan)?)),
         };
         Ok(Self { plan, format, file })
     }
@@ -330,11 +375,13 @@ impl Source {
         match &mut self.file {
             AnyFile::Parquet(file) => file.next_batch(&self.plan),
             AnyFile::Text(file) => file.next_batch(&self.plan),
+            AnyFile::Dbn(file) => file.next_batch(&self.plan),
         }
     }
 
     /// Continues with the row of this ordinal; behind the last row nothing comes any more. A row
-    /// that has been passed already changes nothing. Parquet skips by row group, text is read on.
+    /// that has been passed already changes nothing. Parquet skips by row group; of others the rows
+    /// between are read, and not converted.
     ///
     /// # Errors
     ///
@@ -343,14 +390,16 @@ impl Source {
         match &mut self.file {
             AnyFile::Parquet(file) => file.skip_to(row),
             AnyFile::Text(file) => file.skip_to(&self.plan, row),
+            AnyFile::Dbn(file) => file.skip_to(&self.plan.path, row),
         }
     }
 
-    /// How far the file has been read: rows of a Parquet file, bytes of a text file.
+    /// How far the file has been read: rows of a Parquet file, bytes of others.
     pub fn progress(&self) -> Progress {
         match &self.file {
             AnyFile::Parquet(file) => file.progress(),
             AnyFile::Text(file) => file.progress(),
+            AnyFile::Dbn(file) => file.progress(),
         }
     }
 
@@ -358,24 +407,24 @@ impl Source {
     pub fn rows_total(&self) -> Option<u64> {
         match &self.file {
             AnyFile::Parquet(file) => Some(file.rows_total()),
-            AnyFile::Text(_) => None,
+            AnyFile::Text(_) | AnyFile::Dbn(_) => None,
         }
     }
 
-    /// Stored bytes of what is read: of the columns of a Parquet file that are, of a text file all.
+    /// Stored bytes of what is read: of the columns of a Parquet file that are, of others all.
     pub fn bytes_read(&self) -> Option<u64> {
         match &self.file {
             AnyFile::Parquet(file) => Some(file.bytes_read(&self.plan)),
-            AnyFile::Text(_) => Some(self.progress().total),
+            AnyFile::Text(_) | AnyFile::Dbn(_) => Some(self.progress().total),
         }
     }
 
     /// Ranges of rows that can be read apart from each other without reading what lies between:
-    /// the row groups of a Parquet file, the whole of a text file. See [`part`](Self::part).
+    /// the row groups of a Parquet file, the whole of others. See [`part`](Self::part).
     pub fn parts(&self) -> Vec<Range<u64>> {
         match &self.file {
             AnyFile::Parquet(file) => file.parts(),
-            AnyFile::Text(_) => vec![Range { start: 0, end: u64::MAX }],
+            AnyFile::Text(_) | AnyFile::Dbn(_) => vec![Range { start: 0, end: u64::MAX }],
         }
     }
 
@@ -384,7 +433,7 @@ impl Source {
     pub fn times_of(&self, part: &Range<u64>) -> Option<RangeInclusive<i64>> {
         match &self.file {
             AnyFile::Parquet(file) => file.times_of(&self.plan, part.start),
-            AnyFile::Text(_) => None,
+            AnyFile::Text(_) | AnyFile::Dbn(_) => None,
         }
     }
 
@@ -399,6 +448,7 @@ impl Source {
         match &mut part.file {
             AnyFile::Parquet(file) => file.end_at(rows.end),
             AnyFile::Text(file) => file.end_at(rows.end),
+            AnyFile::Dbn(file) => file.end_at(rows.end),
         }
         part.skip_to(rows.start)?;
         Ok(part)

@@ -1,4 +1,5 @@
 mod damage;
+mod dbn;
 mod describe;
 mod exact;
 mod expected;

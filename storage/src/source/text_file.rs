@@ -56,12 +56,14 @@ impl TextFile {
     }
 
     pub(super) fn skip_to(&mut self, plan: &Plan, row: u64) -> Result<(), SourceError> {
-        while self.next_row < row.min(self.end_row) && self.advance(plan)?.is_some() {}
+        while self.next_row < row.min(self.end_row) && self.records.pass(&plan.path)? {
+            self.next_row += 1;
+        }
         Ok(())
     }
 
     fn advance(&mut self, plan: &Plan) -> Result<Option<Line>, SourceError> {
-        let line = self.records.next().map_err(read_error(&plan.path))?;
+        let line = self.records.next(&plan.path)?;
         self.next_row += u64::from(line.is_some());
         Ok(line)
     }

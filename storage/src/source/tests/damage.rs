@@ -59,9 +59,14 @@ fn unreadable_texts() {
     assert!(Sample::csv(",,\n1,2,3\n").error(&prices()).contains("has no header line"));
     assert!(Sample::bytes("a.csv", b"ts,\xFF\n").error(&prices()).contains("not UTF-8"));
     assert!(Sample::bytes("a.csv", b"ts,\0\n").error(&prices()).contains("binary data"));
-    assert!(
-        Sample::bytes("a.zst", &[0x28, 0xB5, 0x2F, 0xFD, 0]).error(&prices()).contains("Zstandard")
-    );
+    let cut = Sample::bytes("a.zst", &[0x28, 0xB5, 0x2F, 0xFD, 0]).error(&prices());
+    assert!(cut.contains("cut off or damaged near byte 5 of the file"), "{cut}");
+    let twice =
+        ::zstd::stream::encode_all(&::zstd::stream::encode_all(&b"ts"[..], 1).unwrap()[..], 1);
+    assert!(Sample::bytes("a.zst", &twice.unwrap()).error(&prices()).contains("compressed twice"));
+    let inner = ::zstd::stream::encode_all(&healthy()[..], 1).unwrap();
+    let message = Sample::bytes("a.parquet.zst", &inner).error(&prices());
+    assert!(message.contains("a compressed Parquet file"), "{message}");
     assert!(
         Sample::bytes("a.parquet", b"ts,symbol\n").error(&prices()).contains("no readable Parquet")
     );
@@ -74,14 +79,26 @@ fn unreadable_texts() {
 }
 
 #[test]
-fn a_cut_gzip_is_an_error() {
+fn a_cut_stream_is_an_error_that_names_file_and_place() {
     let rows: String =
         (0..5000).map(|row| format!("{row},A,{}.{}\n", row * 7919 % 1000, row % 10)).collect();
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(format!("ts,symbol,price\n{rows}").as_bytes()).unwrap();
     let bytes = encoder.finish().unwrap();
-    let message = Sample::bytes("cut.csv.gz", &bytes[..bytes.len() / 2]).error(&prices());
-    assert!(message.contains("cannot read") && message.contains("cut.csv.gz"), "{message}");
+    let packed = ::zstd::stream::encode_all(format!("ts,symbol,price\n{rows}").as_bytes(), 1);
+    let (packed, half) = (packed.unwrap(), bytes.len() / 2);
+    for (name, cut) in [
+        ("cut.csv.gz", &bytes[..half]),
+        ("cut.csv.zst", &packed[..packed.len() / 2]),
+        ("members.csv.gz", &[&bytes[..], &bytes[..half]].concat()),
+        ("frames.csv.zst", &[&packed[..], &packed[..packed.len() - 1]].concat()),
+    ] {
+        let message = Sample::bytes(name, cut).error(&prices());
+        let place = format!("near byte {} of the file", cut.len());
+        assert!(message.contains("cannot read") && message.contains(name), "{message}");
+        assert!(message.contains(&place), "{message}");
+        assert!(message.contains(", after line ") || name == "cut.csv.zst", "{message}");
+    }
     let mut broken = bytes.clone();
     let at = bytes.len() / 2;
     broken[at] ^= 0xFF;

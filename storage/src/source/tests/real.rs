@@ -7,7 +7,7 @@ use super::expected::{EXPECTED, Expected};
 use super::*;
 
 /// The folder with the shared files, or `None` with a word on stderr.
-fn data() -> Option<PathBuf> {
+pub(super) fn data() -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
     let folder = std::env::var_os("ISOTICK_DATA").map_or(beside, PathBuf::from);
     if !folder.is_dir() {

@@ -22,10 +22,15 @@ fn gzip(text: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
+fn zstd(text: &[u8]) -> Vec<u8> {
+    ::zstd::stream::encode_all(text, 1).unwrap()
+}
+
 #[test]
 fn forms_of_one_file() {
     let members = [gzip(&PLAIN.as_bytes()[..20]), gzip(&PLAIN.as_bytes()[20..])].concat();
-    let forms: [(&str, Vec<u8>); 9] = [
+    let frames = [zstd(&PLAIN.as_bytes()[..20]), zstd(b""), zstd(&PLAIN.as_bytes()[20..])].concat();
+    let forms: [(&str, Vec<u8>); 12] = [
         ("a.csv", PLAIN.into()),
         ("a.csv", PLAIN.replace('\n', "\r\n").into()),
         ("a.csv", format!("\u{FEFF}{PLAIN}").into()),
@@ -33,6 +38,12 @@ fn forms_of_one_file() {
         ("a.csv", PLAIN.replace(",1.5", ", 1.5 ").replace("symbol,", " symbol ,").into()),
         ("a.csv.gz", gzip(PLAIN.as_bytes())),
         ("noname", members),
+        ("a.csv.zst", zstd(PLAIN.as_bytes())),
+        ("noname", frames),
+        (
+            "a.tsv.zst",
+            zstd(PLAIN.replace("B,C", "B;C").replace(',', "\t").replace(';', ",").as_bytes()),
+        ),
         ("a.tsv", "ts\tsymbol\tprice\n1\tA\t1.5\n2\tB,C\t2.25\n".into()),
         ("a.csv", "note,price,symbol,ts\n\u{e9},1.5,A,1\n,2.25,\"B,C\",2\n".into()),
     ];
