@@ -82,6 +82,7 @@ fn definitions(aggregates: &[Aggregate]) -> (StreamSchema, View) {
         inexact: Inexact::Reject,
         keys_allowed: None,
         horizon_ns: None,
+        retention: Default::default(),
     };
     let named = |&aggregate: &Aggregate| NamedAggregate {
         name: format!("{aggregate:?}"),

@@ -113,6 +113,7 @@ fn definitions(filtered: bool) -> (StreamSchema, View) {
         inexact: Inexact::Reject,
         keys_allowed: None,
         horizon_ns: None,
+        retention: Default::default(),
     };
     let aggregates = [
         Aggregate::First(0),

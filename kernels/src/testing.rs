@@ -97,6 +97,7 @@ pub fn schema(scales: [u8; 2]) -> StreamSchema {
         inexact: Inexact::Reject,
         keys_allowed: None,
         horizon_ns: None,
+        retention: Default::default(),
     }
 }
 

@@ -217,6 +217,12 @@ pub enum DefinitionProblem {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// A text that is no number of bytes.
+    #[error("{what}")]
+    Size {
+        /// What is expected.
+        what: String,
+    },
     /// A value of another kind.
     #[error("`{field}` is {expected}, here stands a TOML {found}")]
     WrongType {

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod byte_size;
 pub mod definitions;
 pub mod error;
 pub mod expr;
@@ -15,10 +16,11 @@ pub mod units;
 pub mod view;
 pub mod watermark;
 
+pub use byte_size::ByteSize;
 pub use ids::{LogPosition, PublisherId};
 pub use key::{Key, KeySet};
 pub use key_selection::KeySelection;
 pub use quantile::Quantile;
-pub use schema::{Column, Inexact, StreamSchema};
+pub use schema::{Column, Inexact, Retention, StreamSchema};
 pub use ticks::{RejectReason, Rejected, Ticks, ValueColumn};
 pub use units::Scale;

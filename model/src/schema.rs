@@ -21,6 +21,18 @@ pub struct StreamSchema {
     /// How far `ts_event` may lie ahead of the service's clock at arrival; `None` for any
     /// distance. Ticks beyond are rejected, so that one bad clock cannot make all others late.
     pub horizon_ns: Option<i64>,
+    /// What of its history is kept.
+    pub retention: Retention,
+}
+
+/// What of a stream's history is kept, in whole days by event time; both may be said. It decides
+/// nothing that a view makes of the ticks that are there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// Days that end this long before the stream's watermark may go, nanoseconds.
+    pub age_ns: Option<i64>,
+    /// The oldest days go while the stream's files take more than this many bytes.
+    pub bytes: Option<u64>,
 }
 
 /// One value column: scaled integers within bounds.

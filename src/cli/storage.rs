@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::ingest::ByteSize;
+use isotick_model::ByteSize;
 
 /// Bounds of log, checkpoints and dead letters.
 #[derive(Clone, Debug, Args)]
@@ -16,9 +16,18 @@ pub struct StorageArgs {
     /// after a restart too
     #[arg(long, default_value = "64MiB", value_name = "SIZE")]
     pub log_kept: ByteSize,
+    /// The share of one core that merging history files in the background may take: 0 for none, 1
+    /// for all of it
+    #[arg(long, default_value = "0.25", value_name = "SHARE", value_parser = share)]
+    pub compact_share: f64,
     /// Bytes of refused rows and messages to keep; the oldest go first
     #[arg(long, default_value = "256MiB", value_name = "SIZE")]
     pub dead_letters_max: ByteSize,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse::<f64>().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| format!("`{text}` is no share: write a number from 0 to 1, e.g. 0.25"))
 }
 
 impl Default for StorageArgs {

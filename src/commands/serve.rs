@@ -23,7 +23,7 @@ pub fn run(args: ServeArgs) -> Result<ExitCode> {
     let service = Service::start(Options {
         data: args.data.clone(),
         edge: args.ingest.config(args.listen),
-        memory_bytes_max: args.ingest.memory_max.0,
+        memory_bytes_max: args.ingest.memory_max.0 as usize,
         engine: args.engine,
         definitions,
         idle_after: args.idle_after.to_std(),

@@ -82,6 +82,20 @@ fn print(status: &Value) {
             view["subscribers"]
         );
     }
+    for (name, history) in entries(&status["history"]) {
+        println!(
+            "history of {name}: {} ticks, {} bytes in {} files",
+            history["rows"], history["bytes"], history["files"]
+        );
+        if let Some(before) = history["dropped_before"].as_str() {
+            println!("  dropped before {before}: {} since the start", history["dropped_rows"]);
+        }
+    }
+    let merges = &status["compaction"];
+    println!("compaction: {} merges, {} ticks", merges["merges"], merges["merged_rows"]);
+    if let Some(reason) = merges["failure"].as_str() {
+        println!("  failed: {reason}");
+    }
     println!("ingest: {}, {} bytes in flight", text(&status["ingest"]), status["in_flight_bytes"]);
     for stage in Stage::ALL {
         let times = &status["stages"][stage.name()];

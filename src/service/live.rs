@@ -17,7 +17,7 @@ use isotick_storage::{RecordedWindow, Unrecorded};
 
 use super::channel::ViewChannel;
 use super::checkpoint::{LivePath, LivePathView};
-use super::messages::{FlushJob, LiveMessage, Logged};
+use super::messages::{FlushJob, LiveMessage, Logged, StoreJob};
 use super::stats::Shared;
 
 /// Ticks that are kept in memory before they go to history.
@@ -32,7 +32,7 @@ pub struct Live {
     engine: Box<dyn Engine>,
     fall_back: bool,
     hot: Hot,
-    flush: SyncSender<FlushJob>,
+    flush: SyncSender<StoreJob>,
     shared: Arc<Shared>,
 }
 
@@ -50,7 +50,7 @@ impl Live {
         engine: Box<dyn Engine>,
         fall_back: bool,
         covered: LogPosition,
-        flush: SyncSender<FlushJob>,
+        flush: SyncSender<StoreJob>,
         shared: Arc<Shared>,
     ) -> Self {
         let hot = Hot {
@@ -207,6 +207,6 @@ impl Live {
         let next = FlushJob { from: covered, covered, ..FlushJob::default() };
         let job = std::mem::replace(&mut self.hot, Hot { job: next, ..Hot::default() }).job;
         // When the flushing thread is gone it has said why; the log still holds everything.
-        let _ = self.flush.send(job);
+        let _ = self.flush.send(StoreJob::Flush(Box::new(job)));
     }
 }

@@ -8,7 +8,7 @@ use isotick_ingest::sequencer::SavedSequencer;
 use isotick_ingest::{Notifier, Permit};
 use isotick_model::{LogPosition, Ticks};
 use isotick_storage::log::LogRecord;
-use isotick_storage::{RecordedWindow, Unrecorded};
+use isotick_storage::{Merged, RecordedWindow, Unrecorded};
 
 use super::checkpoint::LivePath;
 
@@ -51,6 +51,16 @@ impl Events {
         self.notifier.notify();
         sent
     }
+}
+
+/// What the flushing thread is told.
+pub enum StoreJob {
+    /// By the live thread.
+    Flush(Box<FlushJob>),
+    /// By the compacting thread, of a merge in a folder of a stream.
+    Merged { stream: String, folder: String, merged: isotick_storage::Result<Merged> },
+    /// The end.
+    Stop,
 }
 
 /// What the live thread hands to the flushing thread: everything that the log records `from..covered` brought.

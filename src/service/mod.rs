@@ -9,6 +9,7 @@
 
 mod channel;
 mod checkpoint;
+mod compact;
 mod deadletters;
 mod flush;
 mod live;
@@ -40,9 +41,10 @@ pub use stats::{IngestSide, Shared, Totals, rejections_json};
 use crate::cli::{EngineChoice, StorageArgs};
 use crate::engines;
 use crate::security::Security;
+use compact::{Compacting, Stopping};
 use flush::Flushing;
 use live::Live;
-use messages::{Event, Events, LiveMessage};
+use messages::{Event, Events, LiveMessage, StoreJob};
 use recovery::Recovered;
 use sequence::Sequencing;
 
@@ -84,6 +86,10 @@ pub struct Service {
     sequencing: JoinHandle<()>,
     living: JoinHandle<BTreeMap<String, Vec<WindowRow>>>,
     flushing: JoinHandle<()>,
+    compacting: Option<JoinHandle<()>>,
+    /// Ends the merge under way.
+    stopping: Stopping,
+    jobs: SyncSender<StoreJob>,
     syncing: JoinHandle<()>,
     lettering: JoinHandle<()>,
 }
@@ -112,8 +118,7 @@ impl Service {
             .collect();
         let (log, recovery) = store.open_log()?;
         notices.extend(recovery_notice(&recovery));
-        let (kept, cut) =
-            DeadLetters::open(store.folder(), options.storage.dead_letters_max.0 as u64)?;
+        let (kept, cut) = DeadLetters::open(store.folder(), options.storage.dead_letters_max.0)?;
         notices.extend(cut.map(|cut| {
             format!(
                 "a torn end of {} bytes was cut off the dead letters in {}",
@@ -154,7 +159,7 @@ impl Service {
             engine,
             fall_back,
             covered,
-            jobs,
+            jobs.clone(),
             shared.clone(),
         );
         let sequencer = recovered.replay(&store, log.first(), &mut living)?;
@@ -170,12 +175,22 @@ impl Service {
             options.idle_after,
             &options.storage,
         );
+        let stopping = Stopping::default();
+        let (merges, merges_taken) = sync_channel(1);
+        let compacting = (options.storage.compact_share > 0.0).then(|| Compacting {
+            share: options.storage.compact_share.min(1.0),
+            stopping: stopping.clone(),
+            done: jobs.clone(),
+        });
         let flushing = Flushing {
             store,
             definitions,
             views: shared.views.clone(),
             events: events.clone(),
             syncer: syncer.clone(),
+            shared: shared.clone(),
+            merges: compacting.as_ref().map(|_| merges),
+            merging: Default::default(),
         };
 
         Ok(Self {
@@ -189,6 +204,11 @@ impl Service {
             sequencing: spawn("isotick-sequence", move || sequencing.run(inputs, &events_taken))?,
             living: spawn("isotick-live", move || living.run(&records))?,
             flushing: spawn("isotick-flush", move || flushing.run(&jobs_taken))?,
+            compacting: compacting
+                .map(|compacting| spawn("isotick-compact", move || compacting.run(&merges_taken)))
+                .transpose()?,
+            stopping,
+            jobs,
             syncing: spawn("isotick-sync", move || sync(&syncer, &woken, &events))?,
             lettering: spawn("isotick-letters", move || lettering.run())?,
             edge,
@@ -235,7 +255,10 @@ impl Service {
         join(self.sequencing);
         let _ = self.live.send(LiveMessage::Stop);
         let open = join(self.living);
+        self.stopping.stop();
+        let _ = self.jobs.send(StoreJob::Stop);
         join(self.flushing);
+        self.compacting.map(join);
         join(self.syncing);
         join(self.lettering);
         match self.shared.failure() {

@@ -178,9 +178,9 @@ impl Sequencing {
             rates: StreamRates::default(),
             checkpoints: Checkpoints {
                 asked: VecDeque::from([(LogPosition(0), 0)]),
-                bytes_min: storage.checkpoint_every.0 as u64,
-                due_after: storage.checkpoint_every.0 as u64,
-                kept_bytes: storage.log_kept.0 as u64,
+                bytes_min: storage.checkpoint_every.0,
+                due_after: storage.checkpoint_every.0,
+                kept_bytes: storage.log_kept.0,
                 is_under_way: false,
                 needed: None,
             },

@@ -9,6 +9,7 @@ use isotick_ingest::sequencer::{StreamStatus, total_rejections};
 use isotick_ingest::{Gate, Intake, Stage, Stages};
 use isotick_kernels::EngineKind;
 use isotick_model::{LogPosition, time};
+use isotick_storage::Manifest;
 use isotick_wire::{Ack, Rejections};
 use serde_json::{Value, json};
 
@@ -53,6 +54,35 @@ pub struct LogMarks {
     pub needed: Option<LogPosition>,
 }
 
+/// What a stream's history is stored in.
+#[derive(Clone, Copy, Debug, Default)]
+struct History {
+    files: u64,
+    rows: u64,
+    bytes: u64,
+    dropped_rows: u64,
+    dropped_before: Option<i64>,
+}
+
+impl History {
+    fn to_json(self) -> Value {
+        json!({
+            "files": self.files,
+            "rows": self.rows,
+            "bytes": self.bytes,
+            "dropped_rows": self.dropped_rows,
+            "dropped_before": self.dropped_before.map(time::format_rfc3339),
+        })
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct Compaction {
+    merges: u64,
+    merged_rows: u64,
+    failure: Option<String>,
+}
+
 #[derive(Default)]
 struct State {
     streams: Vec<StreamStatus>,
@@ -60,6 +90,8 @@ struct State {
     log: LogMarks,
     rows_by_engine: BTreeMap<EngineKind, u64>,
     engine_failure: Option<String>,
+    history: BTreeMap<String, History>,
+    compaction: Compaction,
     failure: Option<String>,
 }
 
@@ -94,6 +126,34 @@ impl Shared {
 
     pub fn set_log(&self, marks: LogMarks) {
         self.state().log = marks;
+    }
+
+    /// Says what is stored of each stream.
+    pub fn set_history(&self, manifest: &Manifest) {
+        let mut state = self.state();
+        state.history.retain(|stream, _| manifest.streams.contains_key(stream));
+        for (name, stream) in &manifest.streams {
+            let history = state.history.entry(name.clone()).or_default();
+            history.files = stream.files.len() as u64;
+            history.rows = stream.files.iter().map(|file| file.file.rows).sum();
+            history.bytes = stream.files.iter().map(|file| file.file.bytes).sum();
+            history.dropped_before = stream.dropped_before;
+        }
+    }
+
+    /// Counts ticks that a stream's retention gave up.
+    pub fn count_dropped(&self, stream: &str, rows: u64) {
+        self.state().history.entry(stream.to_owned()).or_default().dropped_rows += rows;
+    }
+
+    pub fn count_merge(&self, rows: u64) {
+        let compaction = &mut self.state().compaction;
+        compaction.merges += 1;
+        compaction.merged_rows += rows;
+    }
+
+    pub fn merge_failed(&self, reason: &str) {
+        self.state().compaction.failure = Some(reason.to_owned());
     }
 
     /// The engine for live windows, for people.
@@ -166,6 +226,11 @@ impl Shared {
                 (stream.stream.clone(), stream_json(stream, rate))
             })
             .collect();
+        let history: serde_json::Map<_, _> = state
+            .history
+            .iter()
+            .map(|(stream, history)| (stream.clone(), history.to_json()))
+            .collect();
         let engines: serde_json::Map<_, _> = state
             .rows_by_engine
             .iter()
@@ -185,6 +250,12 @@ impl Shared {
                 "durable_records": state.log.durable.0,
                 "records_in_history": state.log.covered.0,
                 "needed_from": state.log.needed.map(|position| position.0),
+            },
+            "history": history,
+            "compaction": {
+                "merges": state.compaction.merges,
+                "merged_rows": state.compaction.merged_rows,
+                "failure": state.compaction.failure,
             },
             "ingest": self.ingest.description,
             "in_flight_bytes": self.ingest.intake.held_bytes(),

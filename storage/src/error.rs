@@ -93,6 +93,9 @@ pub enum Error {
         /// The failure that came first.
         reason: Arc<str>,
     },
+    /// Work was given up because it was asked to be.
+    #[error("it was stopped")]
+    Stopped,
     /// A record is longer than a log frame can be.
     #[error("a log record of {bytes} bytes is longer than {max}; publish in smaller batches")]
     RecordTooLong {

@@ -27,6 +27,7 @@ pub fn schema(keys: &[&str]) -> StreamSchema {
         inexact: Inexact::Reject,
         keys_allowed: None,
         horizon_ns: None,
+        retention: Default::default(),
     }
 }
 

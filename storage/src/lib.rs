@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod checkpoint;
+pub mod compaction;
 pub mod deadletters;
 mod error;
 mod files;
@@ -13,12 +14,14 @@ pub mod manifest;
 mod objects;
 mod parquet_file;
 pub mod record;
+pub mod retention;
 pub mod selected;
 mod snapshot;
 pub mod source;
 pub mod store;
 
 pub use checkpoint::Checkpoint;
+pub use compaction::{Eagerness, Merge, Merged};
 pub use deadletters::{DeadLetters, Letter};
 pub use error::{Error, Result};
 pub use folder::DataFolder;
@@ -27,5 +30,6 @@ pub use log::{LogReader, LogRecord, LogSyncer, LogWriter, Recovery};
 pub use manifest::{Imported, Manifest, Unrecorded};
 pub use objects::StoreUrl;
 pub use record::{RecordedWindow, ResultFile};
+pub use retention::Dropped;
 pub use snapshot::Snapshot;
 pub use store::{Commit, Opening, Store};

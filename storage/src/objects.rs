@@ -80,11 +80,6 @@ impl Objects {
         Ok(Self::Remote(Arc::new(Remote::new(&place.url, root.join(SPOOL), &settings)?)))
     }
 
-    /// Whether files that are removed are gone for readers that hold a manifest which names them.
-    pub fn readers_need_replaced(&self) -> bool {
-        matches!(self, Self::Remote(_))
-    }
-
     /// Removes what an earlier process left beside the files.
     pub fn clear(&self) -> Result<()> {
         match self {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use isotick_model::results::ResultSchema;
 use isotick_model::ticks::NEVER_SEEN;
@@ -14,7 +15,7 @@ use crate::checkpoint::{self, Checkpoint};
 use crate::error::{Error, Result};
 use crate::folder::DataFolder;
 use crate::log::{LogWriter, Recovery};
-use crate::manifest::{self, HistoryFile, Imported, Manifest, Origin, Retired, Unrecorded, Writer};
+use crate::manifest::{self, Imported, Manifest, Origin, Retired, Unrecorded, Writer};
 use crate::objects::{StagedManifest, StagedObject, StoreUrl, SwapError, Tag};
 use crate::record::RecordedWindow;
 use crate::snapshot::Snapshot;
@@ -28,7 +29,9 @@ pub struct Store {
     tag: Tag,
     /// Counts the commits that were begun: files of each have names of their own.
     begun: u64,
-    now_ns: i64,
+    pub(crate) now_ns: i64,
+    /// How long replaced files stay in a local folder, if not at once.
+    grace: Option<Duration>,
     leftovers: u64,
 }
 
@@ -42,13 +45,6 @@ pub struct Opening<'a> {
     pub store: Option<&'a StoreUrl>,
     /// The time, nanoseconds UTC: see [`Store::handle_time`].
     pub now_ns: i64,
-}
-
-/// Runs that are merged at once, at most: each takes memory for a row group.
-const MERGED_RUNS_MAX: usize = 64;
-
-fn rows_of(run: &[&HistoryFile]) -> u64 {
-    run.iter().map(|file| file.file.rows).sum()
 }
 
 impl Store {
@@ -74,6 +70,7 @@ impl Store {
             tag,
             begun: 0,
             now_ns: opening.now_ns,
+            grace: None,
             leftovers: 0,
         };
         store.take_over()?;
@@ -169,45 +166,23 @@ impl Store {
         Snapshot::new(self.folder.clone(), self.manifest.clone())
     }
 
-    /// How many rows [`compact`](Self::compact) has to write for a stream, with those that it
-    /// writes again; 0 when there is nothing to do.
-    pub fn uncompacted_rows(&self, stream: &str) -> u64 {
-        let mut rows = 0;
-        for runs in self.manifest.runs(stream).into_values() {
-            let mut runs: Vec<u64> = runs.iter().map(|run| rows_of(run)).collect();
-            while runs.len() > 1 {
-                runs.sort_unstable();
-                let merged = runs.drain(..runs.len().min(MERGED_RUNS_MAX)).sum();
-                rows += merged;
-                runs.push(merged);
-            }
-        }
-        rows
+    /// From now on, files that are replaced stay for a while for those that are reading, also in a
+    /// local folder.
+    pub fn keep_replaced(&mut self, grace: Duration) {
+        self.grace = Some(grace);
     }
 
-    /// Merges a stream's files until each folder (a date) holds one sorted run of them, commit by
-    /// commit. The files that were merged are removed once a manifest without them is in place;
-    /// those that the process leaves behind go when the folder is next opened for writing.
-    /// `progress` is told of rows as they are merged.
-    ///
-    /// Memory: a row group for each of the files of a date, of at most 64 at a time.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Damaged`], [`Error::Column`], [`Error::Io`], [`Error::Parquet`]; what was committed
-    /// before stays.
-    pub fn compact(&mut self, schema: &StreamSchema, progress: &mut dyn FnMut(u64)) -> Result<()> {
-        loop {
-            let manifest = self.manifest.clone();
-            let mut folders = manifest.runs(&schema.name).into_values();
-            let Some(mut runs) = folders.find(|runs| runs.len() > 1) else { return Ok(()) };
-            // The smallest first, where they are too many for one merge.
-            runs.sort_by_key(|run| rows_of(run));
-            runs.truncate(MERGED_RUNS_MAX);
-            let mut commit = self.begin();
-            commit.merge(schema, &runs, progress)?;
-            commit.finish()?;
-        }
+    /// How long files that are replaced stay; `None` where they go at once.
+    pub(crate) fn grace(&self) -> Option<Duration> {
+        self.folder.place().map(|place| place.grace).or(self.grace)
+    }
+
+    /// A name for a merge, which no other has.
+    pub(crate) fn merge_id(&mut self) -> String {
+        self.begun += 1;
+        let opened = self.manifest.writer.as_ref().map(|writer| format!("-{}", writer.opened));
+        let (version, begun) = (self.manifest.version, self.begun);
+        format!("{version:010}{}-m{begun:04}", opened.unwrap_or_default())
     }
 
     /// Begins a commit. Nothing counts before [`Commit::finish`]; dropping it undoes it.
@@ -216,15 +191,12 @@ impl Store {
         next.version += 1;
         self.begun += 1;
         let mut replaced = Vec::new();
-        if let Some(place) = self.folder.place() {
-            let grace_ns = i64::try_from(place.grace.as_nanos()).unwrap_or(i64::MAX);
-            let (gone, kept) = next
-                .retired
-                .drain(..)
-                .partition(|retired| retired.at_ns.saturating_add(grace_ns) <= self.now_ns);
-            next.retired = kept;
-            replaced.extend(Vec::<Retired>::into_iter(gone).map(|retired| retired.path));
-        }
+        let grace_ns =
+            self.grace().map_or(0, |grace| i64::try_from(grace.as_nanos()).unwrap_or(i64::MAX));
+        let is_gone = |retired: &mut Retired| {
+            grace_ns == 0 || retired.at_ns.saturating_add(grace_ns) <= self.now_ns
+        };
+        replaced.extend(next.retired.extract_if(.., is_gone).map(|retired| retired.path));
         Commit {
             store: self,
             next,
@@ -243,12 +215,12 @@ impl Store {
 /// them does not depend on the pieces.
 #[must_use = "nothing counts before it is finished"]
 pub struct Commit<'a> {
-    store: &'a mut Store,
-    next: Manifest,
+    pub(crate) store: &'a mut Store,
+    pub(crate) next: Manifest,
     /// Files that are in place.
-    written: Vec<String>,
-    /// Files that no longer count once it has happened.
-    replaced: Vec<String>,
+    pub(crate) written: Vec<String>,
+    /// Files that are removed once it has happened.
+    pub(crate) replaced: Vec<String>,
     /// Definitions whose windows this commit brings up to what it covers.
     recorded: BTreeSet<String>,
     pieces: u32,
@@ -428,35 +400,6 @@ impl Commit<'_> {
     pub(crate) fn stage_manifest(&self) -> Result<StagedManifest> {
         self.store.folder.objects().settle(self.written.iter().map(String::as_str))?;
         self.next.stage(&self.store.folder, &self.store.manifest)
-    }
-
-    /// Merges runs of one folder of a stream and takes them out of the manifest.
-    pub(crate) fn merge(
-        &mut self,
-        schema: &StreamSchema,
-        runs: &[Vec<&HistoryFile>],
-        progress: &mut dyn FnMut(u64),
-    ) -> Result<()> {
-        let folder = self.store.folder.clone();
-        let origin = Origin::Compacted { version: self.next.version };
-        let mut id = || self.next_id();
-        let staged = history::stage_merged(&folder, schema, runs, origin, &mut id, progress)?;
-        let merged: BTreeSet<&str> = runs.iter().flatten().map(|file| &*file.file.path).collect();
-        let stream = self.next.streams.get_mut(&schema.name);
-        let stream = stream.expect("it has the files that are merged");
-        stream.files.retain(|file| !merged.contains(&*file.file.path));
-        let merged = merged.iter().map(|&path| path.to_owned());
-        if self.store.folder.objects().readers_need_replaced() {
-            let at_ns = self.store.now_ns;
-            self.next.retired.extend(merged.map(|path| Retired { path, at_ns }));
-        } else {
-            self.replaced.extend(merged);
-        }
-        stream.files.extend(staged.iter().map(|(_, entry)| entry.clone()));
-        for (file, entry) in staged {
-            self.put(file, &entry.file.path)?;
-        }
-        Ok(())
     }
 
     fn add_history(

@@ -26,6 +26,7 @@ fn schema() -> StreamSchema {
         inexact: Inexact::Reject,
         keys_allowed: None,
         horizon_ns: Some(50),
+        retention: Default::default(),
     }
 }
 

@@ -7,10 +7,11 @@ use toml::de::{DeTable, DeValue};
 
 use super::fields::{Fields, Source, in_order, table_of, wrong_type};
 use super::{Definitions, aggregates, canonical};
+use crate::ByteSize;
 use crate::error::{DefinitionError, DefinitionProblem};
 use crate::expr::Expr;
 use crate::key::{Key, KeySet};
-use crate::schema::{Column, Inexact, StreamSchema};
+use crate::schema::{Column, Inexact, Retention, StreamSchema};
 use crate::ticks::RejectReason;
 use crate::time::{parse_duration, parse_time};
 use crate::units::{Scale, format_scaled};
@@ -30,7 +31,8 @@ pub(super) fn parse(text: &str, file: &str) -> Result<Definitions, DefinitionErr
             check_name(&source, "stream", name)?;
             let place = format!("the stream \"{}\"", name.get_ref());
             let table = table_of(&source, name.get_ref(), value)?;
-            let known = ["time", "key", "keys_allowed", "columns", "inexact", "horizon"];
+            let known =
+                ["time", "key", "keys_allowed", "columns", "inexact", "horizon", "retention"];
             let fields = Fields::new(&source, place, name.span(), table, &known)?;
             definitions.streams.push(stream(name.get_ref(), &fields)?);
         }
@@ -114,6 +116,10 @@ fn stream(name: &str, fields: &Fields<'_>) -> Result<StreamSchema, DefinitionErr
             _ => Some(duration(fields, "horizon", value)?),
         },
     };
+    let retention = match fields.get("retention") {
+        None => Retention::default(),
+        Some(value) => retention(&fields.table("retention", value, &["age", "size"])?)?,
+    };
     Ok(StreamSchema {
         name: name.into(),
         time: (*time.get_ref()).into(),
@@ -122,7 +128,19 @@ fn stream(name: &str, fields: &Fields<'_>) -> Result<StreamSchema, DefinitionErr
         columns,
         inexact,
         horizon_ns,
+        retention,
     })
+}
+
+fn retention(fields: &Fields<'_>) -> Result<Retention, DefinitionError> {
+    let age_ns = fields.get("age").map(|value| duration(fields, "age", value)).transpose()?;
+    let bytes = |value| {
+        let text = fields.string("size", value)?;
+        let size: Result<ByteSize, String> = text.get_ref().parse();
+        size.map(|ByteSize(bytes)| bytes)
+            .map_err(|what| fields.source.error(value.span(), DefinitionProblem::Size { what }))
+    };
+    Ok(Retention { age_ns, bytes: fields.get("size").map(bytes).transpose()? })
 }
 
 /// A list of keys: texts for one key column, lists of as many texts as there are for several.

@@ -5,7 +5,7 @@ use super::template::{EXAMPLE, template_for};
 use super::*;
 use crate::expr::{Comparison, Expr};
 use crate::quantile::Quantile;
-use crate::schema::{Column, Inexact};
+use crate::schema::{Column, Inexact, Retention};
 use crate::units::Scale;
 use crate::view::{Aggregate, LatenessPolicy, OutputType, Tumbling};
 
@@ -232,7 +232,7 @@ fn errors_point_at_the_line_and_say_what_to_do() {
         ),
         (
             stream("keys = \"a\""),
-            "isotick.toml:3:1: unknown field `keys` in the stream \"s\"; the fields are time, key, keys_allowed, columns, inexact, horizon",
+            "isotick.toml:3:1: unknown field `keys` in the stream \"s\"; the fields are time, key, keys_allowed, columns, inexact, horizon, retention",
         ),
         (
             "[stream.s]\n".into(),
@@ -273,6 +273,14 @@ fn errors_point_at_the_line_and_say_what_to_do() {
         (
             stream("horizon = \"-1s\""),
             "isotick.toml:3:11: `-1s` is negative: durations start at 0s",
+        ),
+        (
+            stream("retention = { size = \"1GB\" }"),
+            "isotick.toml:3:22: `1GB` is no size: write 65536, 64KiB, 512MiB or 1GiB",
+        ),
+        (
+            stream("retention = { days = 5 }"),
+            "isotick.toml:3:15: unknown field `days` in `retention` of the stream \"s\"; the fields are age, size",
         ),
         (
             stream("horizon = 5"),
@@ -603,6 +611,7 @@ fn stream(keys: &[&str], columns: &[&str]) -> StreamSchema {
         inexact: Inexact::Round,
         keys_allowed: None,
         horizon_ns: None,
+        retention: Default::default(),
     }
 }
 
@@ -724,6 +733,8 @@ proptest! {
         bounds: (i64, i64),
         optional: bool,
         horizon in prop::option::of(0..i64::MAX),
+        age in prop::option::of(0..i64::MAX),
+        size in prop::option::of(0..u64::MAX),
         allowed in prop::option::of(prop::collection::vec("\\PC{0,4}", 1..4)),
         key_text in "\\PC{0,6}",
         literal: i64,
@@ -746,6 +757,7 @@ proptest! {
                 texts.iter().map(|text| Key::from_components([text])).collect()
             }),
             horizon_ns: horizon,
+            retention: Retention { age_ns: age, bytes: size },
         };
         let mut definitions = parse(&template_for(&schema));
         prop_assert_eq!(&definitions.streams, &[schema]);

@@ -23,6 +23,7 @@ fn schema() -> StreamSchema {
         inexact: Inexact::Reject,
         keys_allowed: None,
         horizon_ns: None,
+        retention: Default::default(),
     }
 }
 

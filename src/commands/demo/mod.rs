@@ -37,7 +37,7 @@ pub fn run(mut args: DemoArgs) -> Result<ExitCode> {
     let service = Service::start(Options {
         data: folder.path.clone(),
         edge: EdgeConfig::new(([127, 0, 0, 1], 0).into()),
-        memory_bytes_max: DEFAULT_MEMORY.0,
+        memory_bytes_max: DEFAULT_MEMORY.0 as usize,
         engine: EngineChoice::Auto,
         definitions: definitions.clone(),
         idle_after: Duration::from_secs(10),

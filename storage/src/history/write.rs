@@ -75,7 +75,7 @@ pub(crate) fn stage_merged(
     runs: &[Vec<&HistoryFile>],
     origin: Origin,
     id: &mut dyn FnMut() -> String,
-    progress: &mut dyn FnMut(u64),
+    progress: &mut dyn FnMut(u64) -> Result<()>,
 ) -> Result<Vec<(StagedObject, HistoryFile)>> {
     folder.assert_writer();
     let (columns, all) = (Columns::all(schema), KeySelection::default());
@@ -95,7 +95,7 @@ pub(crate) fn stage_merged(
             for &ts in ticks.ts_event.iter() {
                 (ts_min, ts_max) = (ts_min.min(ts), ts_max.max(ts));
             }
-            progress(ticks.len() as u64);
+            progress(ticks.len() as u64)?;
             let texts = key_texts(schema, &ticks).into();
             Ok(HistoryRows::new(ticks, texts))
         });

@@ -86,16 +86,23 @@ pub(super) fn succeeds(next: &Manifest, current: &Manifest) -> Result<(), String
     for (definition, record) in &current.records {
         let files = next.records.get(definition).map_or(&[][..], |next| &next.files);
         let kept: HashSet<_> = files.iter().map(|file| &file.path).collect();
-        if let Some(lost) = record.files.iter().find(|file| !kept.contains(&file.path)) {
+        // Records go with a stream that is dropped.
+        let is_dropped = !next.records.contains_key(definition) && drops_a_stream(next);
+        let lost = record.files.iter().find(|file| !kept.contains(&file.path));
+        if let Some(lost) = lost.filter(|_| !is_dropped) {
             return Err(format!("{} is lost", lost.path));
         }
     }
     for (name, stream) in &current.streams {
         let files = next.streams.get(name).map_or(&[][..], |next| &next.files);
         let kept: HashSet<_> = files.iter().map(|file| &file.file.path).collect();
-        let lost: Vec<_> =
-            stream.files.iter().filter(|file| !kept.contains(&file.file.path)).collect();
-        // Files go only for files that hold the same rows.
+        let before = next.streams.get(name).and_then(|next| next.dropped_before);
+        let is_dropped =
+            |file: &HistoryFile| is_dropped_now(next, name) || Some(file.ts_max) < before;
+        let lost: Vec<_> = (stream.files.iter())
+            .filter(|file| !kept.contains(&file.file.path) && !is_dropped(file))
+            .collect();
+        // Other files go only for files that hold the same rows.
         let compacted = Origin::Compacted { version: next.version };
         let merged = files.iter().filter(|file| file.origin == compacted);
         let rows = |file: &HistoryFile| u128::from(file.file.rows);
@@ -105,12 +112,20 @@ pub(super) fn succeeds(next: &Manifest, current: &Manifest) -> Result<(), String
         }
     }
     for (definition, record) in &current.records {
-        if next.records.get(definition).is_none_or(|next| next.covered < record.covered) {
+        let gone = !next.records.contains_key(definition) && drops_a_stream(next);
+        let covered = next.records.get(definition).map(|next| next.covered);
+        if !gone && covered.is_none_or(|covered| covered < record.covered) {
             return Err(format!("the record of {definition} moves back"));
         }
     }
     for (name, stream) in &current.streams {
+        if is_dropped_now(next, name) {
+            continue;
+        }
         let next = next.streams.get(name).ok_or_else(|| format!("stream {name} is lost"))?;
+        if next.dropped_before < stream.dropped_before {
+            return Err(format!("stream {name}: what was dropped is back"));
+        }
         if next.watermark < stream.watermark {
             return Err(format!("stream {name}: its watermark moves back"));
         }
@@ -121,4 +136,14 @@ pub(super) fn succeeds(next: &Manifest, current: &Manifest) -> Result<(), String
         }
     }
     Ok(())
+}
+
+/// Whether a manifest is the one that drops a stream.
+fn is_dropped_now(next: &Manifest, stream: &str) -> bool {
+    next.dropped.get(stream) == Some(&next.version) && !next.streams.contains_key(stream)
+}
+
+/// Whether a manifest is one that drops some stream.
+fn drops_a_stream(next: &Manifest) -> bool {
+    next.dropped.values().any(|version| *version == next.version)
 }

@@ -27,6 +27,9 @@ pub struct Manifest {
     pub streams: BTreeMap<String, StreamFiles>,
     /// Recorded live windows, by the hash of the view's definition.
     pub records: BTreeMap<String, RecordFiles>,
+    /// Streams that were dropped, and the version that did it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub dropped: BTreeMap<String, u64>,
     /// What the live path held, the newest last, at most two.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checkpoints: Vec<CheckpointFile>,
@@ -65,6 +68,9 @@ pub struct StreamFiles {
     pub watermark: Option<i64>,
     /// History, in the order in which it was committed.
     pub files: Vec<HistoryFile>,
+    /// Days that end by this time may be gone, nanoseconds UTC; `None` while all is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dropped_before: Option<i64>,
     /// Imported publishers (one per imported file), by name.
     pub imported: BTreeMap<String, Imported>,
 }

@@ -464,6 +464,7 @@ fn suggest(path: &Path, stream: &str, profiles: &[Profile]) -> Result<Suggestion
             inexact: Inexact::Reject,
             keys_allowed: None,
             horizon_ns: Some(StreamSchema::HORIZON_NS_DEFAULT),
+            retention: Default::default(),
         },
         time_unit: profiles[time].time_unit(),
         map: Vec::new(),

@@ -51,6 +51,7 @@ fn stream(columns: Vec<Column>) -> StreamSchema {
         inexact: Inexact::Reject,
         keys_allowed: None,
         horizon_ns: None,
+        retention: Default::default(),
     }
 }
 

@@ -245,6 +245,7 @@ fn schema() -> StreamSchema {
         inexact: Inexact::Reject,
         keys_allowed: None,
         horizon_ns: None,
+        retention: Default::default(),
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use isotick_model::{Column, KeySelection, LogPosition, Scale, StreamSchema, Ticks, ValueColumn};
 use tempfile::TempDir;
 
+use crate::compaction::Eagerness;
 use crate::error::Error;
 use crate::fixtures::{Random, Row, rows, schema, ticks};
 use crate::history::{ALL_TIME, Columns};
@@ -186,9 +187,11 @@ fn a_compaction_that_ends_anywhere_leaves_the_old_or_the_new_files() {
     let copies: Vec<_> = old_files.iter().map(|path| fs::read(path).unwrap()).collect();
 
     // The process ends with all files in place and the manifest staged.
+    let merge = store.plan_merge(&schema, Eagerness::Full, |_| true).unwrap();
+    let merged = merge.run(&mut |_| Ok(())).unwrap();
     let mut commit = store.begin();
-    let runs = old.runs("trades").into_values().next().unwrap();
-    commit.merge(&schema, &runs, &mut |_| {}).unwrap();
+    commit.take_merged(&merged);
+    std::mem::forget(merged);
     let staged = commit.stage_manifest().unwrap();
     std::mem::forget((commit, staged));
     drop(store);
