@@ -12,6 +12,7 @@ use isotick_storage::log::LogSyncer;
 
 use super::channel::ViewChannel;
 use super::messages::{Event, Events, FlushJob};
+use super::now_ns;
 
 /// The thread's state.
 pub struct Flushing {
@@ -44,6 +45,7 @@ impl Flushing {
     fn commit(&mut self, job: FlushJob) -> Result<Option<Event>> {
         // History never knows more than the log would after a power failure.
         self.syncer.sync()?;
+        self.store.handle_time(now_ns());
         let mut commit = self.store.begin();
         for (stream, ticks) in &job.ticks {
             let schema = self.definitions.stream(stream)?;

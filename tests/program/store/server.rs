@@ -73,7 +73,7 @@ impl Server {
             let server = Self { address: format!("127.0.0.1:{port}"), shell };
             let started = Instant::now();
             while started.elapsed() < START_WITHIN {
-                if server.ask("GET", "/moto-api/").is_ok_and(|status| status == 200) {
+                if server.ask("GET", "/moto-api/", &[]).is_ok_and(|(status, _)| status == 200) {
                     return Ok(server);
                 }
                 std::thread::sleep(Duration::from_millis(50));
@@ -84,20 +84,36 @@ impl Server {
 
     /// Makes a bucket.
     pub fn make_bucket(&self, name: &str) {
-        assert_eq!(self.ask("PUT", &format!("/{name}")), Ok(200), "bucket {name}");
+        let (status, text) = self.ask("PUT", &format!("/{name}"), &[]).expect("it answers");
+        assert_eq!(status, 200, "bucket {name}: {text}");
     }
 
-    /// Sends a request without a body; the status of the answer.
-    fn ask(&self, method: &str, path: &str) -> Result<u16, String> {
+    /// Replaces a file.
+    pub fn put(&self, bucket: &str, name: &str, content: &[u8]) {
+        let answer = self.ask("PUT", &format!("/{bucket}/{name}"), content);
+        assert_eq!(answer.expect("it answers").0, 200, "{name}");
+    }
+
+    /// The names in a bucket, a thousand at most.
+    pub fn list(&self, bucket: &str) -> Vec<String> {
+        let (_, text) = self.ask("GET", &format!("/{bucket}"), &[]).expect("it answers");
+        let names = text.split("<Key>").skip(1).filter_map(|rest| rest.split("</Key>").next());
+        names.map(str::to_owned).collect()
+    }
+
+    /// Sends a request; the status of the answer and all of its text.
+    fn ask(&self, method: &str, path: &str, content: &[u8]) -> Result<(u16, String), String> {
         let answer = || -> std::io::Result<Vec<u8>> {
             let mut stream = TcpStream::connect(&self.address)?;
             stream.set_read_timeout(Some(START_WITHIN))?;
             let address = &self.address;
             write!(
                 stream,
-                "{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: 0\r\n\
-                 Connection: close\r\n\r\n"
+                "{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {}\r\n\
+                 Connection: close\r\n\r\n",
+                content.len()
             )?;
+            stream.write_all(content)?;
             let mut answer = Vec::new();
             stream.read_to_end(&mut answer)?;
             Ok(answer)
@@ -105,7 +121,8 @@ impl Server {
         let answer = answer().map_err(|error| error.to_string())?;
         let text = String::from_utf8_lossy(&answer);
         let status = text.split(' ').nth(1).and_then(|status| status.parse().ok());
-        status.ok_or_else(|| format!("no answer to {method} {path}: {text}"))
+        let status = status.ok_or_else(|| format!("no answer to {method} {path}: {text}"))?;
+        Ok((status, text.into_owned()))
     }
 
     /// What a client has to have in its environment.
