@@ -22,7 +22,9 @@ pub use self::deadletters::{
     DeadLettersArgs, DeadLettersCommand, LettersArgs, LettersListArgs, LettersReplayArgs,
     LettersShowArgs,
 };
-pub use self::history::{CompactArgs, ExplainArgs, ImportArgs, InputArgs, ScanArgs, VerifyArgs};
+pub use self::history::{
+    CompactArgs, ExplainArgs, ImportArgs, InputArgs, PlaceArgs, ScanArgs, VerifyArgs,
+};
 pub use self::ingest::{DEFAULT_MEMORY, IngestArgs};
 pub use self::live::{LiveBenchArgs, PacedRate};
 pub use self::storage::StorageArgs;
@@ -140,11 +142,14 @@ Examples:
   isotick serve --data ./data
   isotick serve --data ./data --ingest-threads 2 --memory-max 4GiB
   isotick serve --data ./data --listen 0.0.0.0:7400 --cert chain.pem --key key.pem
+  isotick serve --data ./data --store s3://bucket/ticks
   isotick serve --data ./data --client-ca ca.pem --client-auth required")]
 pub struct ServeArgs {
     /// The data folder, made if it is not there
     #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
+    #[command(flatten)]
+    pub place: PlaceArgs,
     /// The UDP address to listen on
     #[arg(long, default_value = "127.0.0.1:7400", value_name = "ADDR")]
     pub listen: SocketAddr,

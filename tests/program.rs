@@ -15,6 +15,7 @@ mod network;
 mod refusals;
 mod round;
 mod several;
+mod store;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -130,7 +131,11 @@ impl Place {
 
     pub fn serve_with(&self, data: &str, more: &str) -> Service {
         let command = format!("serve --data {data} --engine cpu {more}");
-        let mut running = self.start(&command);
+        Self::listening(self.start(&command))
+    }
+
+    /// A service that was started, once it listens.
+    fn listening(mut running: Running) -> Service {
         let listening = |text: &str| {
             let line = text.lines().find_map(|line| line.strip_prefix("listening on "))?;
             Some(line.split(' ').next()?.to_owned())

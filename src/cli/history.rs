@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use isotick_storage::StoreUrl;
 
 use super::{DefinitionArgs, EngineChoice, FieldArgs, ScanFormat, TimeFormat, TimeNs, TruthChoice};
 
@@ -22,6 +23,8 @@ pub struct ImportArgs {
     /// The data folder, made if it is not there
     #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
+    #[command(flatten)]
+    pub place: PlaceArgs,
     /// The publisher's name [default: the hash of the file's content]
     #[arg(long, value_name = "ID")]
     pub publisher: Option<String>,
@@ -38,6 +41,17 @@ pub struct ImportArgs {
     pub definitions: DefinitionArgs,
     #[command(flatten)]
     pub fields: FieldArgs,
+}
+
+/// Where a new data folder keeps its history.
+#[derive(Debug, Args)]
+pub struct PlaceArgs {
+    /// Keep history, record, checkpoints and the manifest in this bucket instead of in the data
+    /// folder; said when the folder is made, remembered from then on. Credentials and endpoint
+    /// come from the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION,
+    /// AWS_ENDPOINT_URL, AWS_ALLOW_HTTP)
+    #[arg(long, value_name = "s3://BUCKET/PREFIX")]
+    pub store: Option<StoreUrl>,
 }
 
 /// `isotick compact`.

@@ -5,11 +5,12 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use isotick_model::definitions::Definitions;
-use isotick_storage::{Manifest, Snapshot, Store};
+use isotick_storage::{DataFolder, Manifest, Opening, Store};
 use serde_json::json;
 
 use crate::cli::CompactArgs;
 use crate::progress;
+use crate::service::now_ns;
 
 /// What a stream's history is stored in.
 #[derive(Clone, Copy, Default)]
@@ -47,15 +48,14 @@ impl std::fmt::Display for Stored {
 
 pub fn run(args: CompactArgs) -> Result<ExitCode> {
     // Nothing is made where there is no data folder.
-    let snapshot = Snapshot::open(&args.data)?;
-    let text = snapshot.folder().definitions()?;
+    let text = DataFolder::open_reader(&args.data)?.definitions()?;
     let text = text.with_context(|| {
         format!("{} remembers no definitions: nothing was stored in it yet", args.data.display())
     })?;
     let definitions = Definitions::parse(&text, "definitions.toml")
         .with_context(|| format!("the definitions in {} are damaged", args.data.display()))?;
-    drop(snapshot);
-    let mut store = Store::open(&args.data, "isotick compact")?;
+    let opening = Opening { command: "isotick compact", store: None, now_ns: now_ns() };
+    let mut store = Store::open_with(&args.data, opening)?;
     if let Some(notice) = store.leftovers_notice() {
         eprintln!("{notice}");
     }

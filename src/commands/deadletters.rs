@@ -9,8 +9,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use isotick_model::definitions::Definitions;
 use isotick_model::{PublisherId, RejectReason, StreamSchema, Ticks, time, units};
+use isotick_storage::DataFolder;
 use isotick_storage::deadletters::{self, Content, Letter, LetterReader};
-use isotick_storage::{DataFolder, Snapshot};
 use isotick_wire::frame::Decoder;
 use serde_json::{Value, json};
 
@@ -65,7 +65,7 @@ fn each_letter(
 }
 
 fn open(args: &LettersArgs) -> Result<DataFolder> {
-    Ok(Snapshot::open(&args.data)?.folder().clone())
+    Ok(DataFolder::open_reader(&args.data)?)
 }
 
 fn remembered(folder: &DataFolder) -> Result<Definitions> {
@@ -147,7 +147,7 @@ fn counts_json(counts: impl IntoIterator<Item = (RejectReason, usize)>) -> Value
 }
 
 fn show(args: &LettersShowArgs) -> Result<()> {
-    let folder = Snapshot::open(&args.data)?.folder().clone();
+    let folder = DataFolder::open_reader(&args.data)?;
     let mut found = None;
     for letter in deadletters::read(&folder)? {
         let (number, letter) = letter?;

@@ -9,7 +9,7 @@ use isotick_ingest::sequencer::content_hashes;
 use isotick_model::definitions::Definitions;
 use isotick_model::{PublisherId, RejectReason, StreamSchema, Ticks};
 use isotick_storage::source::{ProgressUnit, Source, SourceBatch};
-use isotick_storage::{Imported, Snapshot, Store};
+use isotick_storage::{DataFolder, Error, Imported, Opening, Snapshot, Store};
 use serde_json::json;
 
 use crate::cli::ImportArgs;
@@ -41,17 +41,26 @@ struct Input<'a> {
 }
 
 pub fn run(args: ImportArgs) -> Result<ExitCode> {
-    let existing = Snapshot::open(&args.data).ok();
-    let remembered = match &existing {
-        Some(snapshot) => snapshot.folder().definitions()?,
-        None => None,
+    let (existing, remembered) = match DataFolder::open_reader(&args.data) {
+        Ok(folder) => {
+            // What is there is asked of the store when it is open; without one, here.
+            let snapshot = args.dry_run.then(|| Snapshot::open(&args.data)).transpose()?;
+            (snapshot, folder.definitions()?)
+        }
+        Err(Error::NotADataFolder { .. }) => (None, None),
+        Err(error) => return Err(error.into()),
     };
     let definitions = definitions::for_writing(&args.definitions, remembered.as_deref())?;
     let schema = definitions.stream(&args.stream)?.clone();
     let inputs = open(&args, &definitions, &schema)?;
     let mut store = None;
     if !args.dry_run {
-        let opened = Store::open(&args.data, "isotick import")?;
+        let opening = Opening {
+            command: "isotick import",
+            store: args.place.store.as_ref(),
+            now_ns: now_ns(),
+        };
+        let opened = Store::open_with(&args.data, opening)?;
         if let Some(notice) = opened.leftovers_notice() {
             eprintln!("{notice}");
         }

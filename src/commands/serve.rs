@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use isotick_storage::Snapshot;
+use isotick_storage::DataFolder;
 
 use crate::cli::ServeArgs;
 use crate::definitions;
@@ -12,8 +12,8 @@ use crate::service::{Options, Service};
 
 pub fn run(args: ServeArgs) -> Result<ExitCode> {
     // An empty or new folder remembers nothing yet.
-    let remembered = match Snapshot::open(&args.data) {
-        Ok(snapshot) => snapshot.folder().definitions()?,
+    let remembered = match DataFolder::open_reader(&args.data) {
+        Ok(folder) => folder.definitions()?,
         Err(_) => None,
     };
     let definitions = definitions::for_writing(&args.definitions, remembered.as_deref())?;
@@ -22,6 +22,7 @@ pub fn run(args: ServeArgs) -> Result<ExitCode> {
     let mut signals = runtime.block_on(async { Signals::new() })?;
     let service = Service::start(Options {
         data: args.data.clone(),
+        store: args.place.store,
         edge: args.ingest.config(args.listen),
         memory_bytes_max: args.ingest.memory_max.0 as usize,
         engine: args.engine,

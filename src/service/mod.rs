@@ -33,7 +33,7 @@ use isotick_model::definitions::Definitions;
 use isotick_model::results::WindowRow;
 use isotick_scheduler::OnFailure;
 use isotick_storage::log::{LogSyncer, Recovery};
-use isotick_storage::{DeadLetters, Store};
+use isotick_storage::{DeadLetters, Opening, Store, StoreUrl};
 
 pub use channel::ViewChannel;
 pub use stats::{IngestSide, Shared, Totals, rejections_json};
@@ -60,6 +60,8 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 /// How to run a service.
 pub struct Options {
     pub data: PathBuf,
+    /// Where a new data folder keeps its history, if not in itself.
+    pub store: Option<StoreUrl>,
     pub edge: EdgeConfig,
     /// Bytes that clients can make the service hold: unread, in flight, and for subscribers.
     pub memory_bytes_max: usize,
@@ -98,7 +100,10 @@ impl Service {
     /// Opens the data folder, replays its log, and listens.
     pub fn start(options: Options) -> Result<Self> {
         let mut notices = Vec::new();
-        let store = Store::open(&options.data, options.command)?;
+        let opening =
+            Opening { command: options.command, store: options.store.as_ref(), now_ns: now_ns() };
+        let store = Store::open_with(&options.data, opening)?;
+        notices.extend(store.folder().store().map(|store| format!("history in {store}")));
         notices.extend(store.leftovers_notice());
         let definitions = Arc::new(options.definitions);
         let text = definitions.to_toml();

@@ -170,6 +170,11 @@ impl DataFolder {
         self.root.join(DEAD_LETTERS)
     }
 
+    /// The store that history, record, checkpoints and manifest are in, if not the folder.
+    pub fn store(&self) -> Option<&StoreUrl> {
+        self.place.as_ref().map(|place| &place.url)
+    }
+
     /// Where its history is if not in itself: the store and the id that the folder has there.
     pub(crate) fn place(&self) -> Option<&Place> {
         self.place.as_deref()

@@ -36,6 +36,7 @@ pub fn run(mut args: DemoArgs) -> Result<ExitCode> {
     let (definitions, stream) = definitions_of(&mut args)?;
     let service = Service::start(Options {
         data: folder.path.clone(),
+        store: None,
         edge: EdgeConfig::new(([127, 0, 0, 1], 0).into()),
         memory_bytes_max: DEFAULT_MEMORY.0 as usize,
         engine: EngineChoice::Auto,

@@ -41,6 +41,10 @@ impl Failure {
             _ => match status(&text) {
                 Some(408 | 429 | 500..) => Self::Passing,
                 Some(_) => Self::Lasting,
+                // No request was made, or nobody can be trusted to answer it.
+                None if text.contains("scheme is not allowed") || text.contains("certificate") => {
+                    Self::Lasting
+                }
                 None if has_transport_error(error) => Self::Passing,
                 None => Self::Lasting,
             },
