@@ -3,6 +3,7 @@
 pub mod checkpoint;
 pub mod deadletters;
 mod error;
+pub mod export;
 mod files;
 #[cfg(test)]
 mod fixtures;
