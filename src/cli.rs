@@ -3,6 +3,7 @@
 mod access;
 mod connect;
 mod deadletters;
+mod export;
 mod history;
 mod ingest;
 mod live;
@@ -22,6 +23,7 @@ pub use self::deadletters::{
     DeadLettersArgs, DeadLettersCommand, LettersArgs, LettersListArgs, LettersReplayArgs,
     LettersShowArgs,
 };
+pub use self::export::{ExportArgs, ExportCodec, ExportFormat};
 pub use self::history::{
     CompactArgs, ExplainArgs, ImportArgs, InputArgs, PlaceArgs, ScanArgs, VerifyArgs,
 };
@@ -76,6 +78,8 @@ pub enum Command {
     Tail(TailArgs),
     /// Bring files into a data folder without a service
     Import(ImportArgs),
+    /// Write a stream's ticks or a view's windows to a file for other tools
+    Export(ExportArgs),
     /// Merge a data folder's history files into one sorted layout per date
     Compact(CompactArgs),
     /// Compute a view over stored history or over foreign files
@@ -199,7 +203,7 @@ Examples:
     --ca authority.pem --token @token.txt
   isotick publish readings.csv --stream sensors --to 127.0.0.1:7400 --datagrams")]
 pub struct PublishArgs {
-    /// Parquet or CSV files (.csv, .csv.gz), published one after another
+    /// Parquet, CSV or DBN files (the latter two also as .gz or .zst), published one after another
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// The stream to publish to
@@ -358,7 +362,7 @@ pub struct DevicesArgs {
 /// `isotick init`.
 #[derive(Debug, Args)]
 pub struct InitArgs {
-    /// Read columns, scales and keys off this Parquet or CSV file
+    /// Read columns, scales and keys off this Parquet, CSV or DBN file
     #[arg(long, value_name = "FILE")]
     pub from: Option<PathBuf>,
     /// Where to write

@@ -138,7 +138,7 @@ impl Input {
 }
 
 /// The components of a key; several are written as one line of CSV.
-fn parse_key(text: &str, columns: usize) -> Result<Key> {
+pub fn parse_key(text: &str, columns: usize) -> Result<Key> {
     if columns == 1 {
         return Ok(Key::from_components([text]));
     }

@@ -10,6 +10,7 @@ mod damage;
 mod deadletters;
 mod demo;
 mod disk;
+mod export;
 mod lateness;
 mod network;
 mod refusals;

@@ -14,7 +14,7 @@ Imported ticks go straight to history; they were never seen live, so `verify` an
 `scan --truth seen` leave them out. Importing the same file again, or a file that was published,
 changes nothing.")]
 pub struct ImportArgs {
-    /// Parquet or CSV files (.csv, .csv.gz)
+    /// Parquet, CSV or DBN files; the latter two also as .gz or .zst
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// The stream to import into
@@ -128,7 +128,7 @@ pub struct InputArgs {
     /// The data folder
     #[arg(long, value_name = "DIR", conflicts_with = "file")]
     pub data: Option<PathBuf>,
-    /// Scan these Parquet or CSV files in place, importing nothing
+    /// Scan these Parquet, CSV or DBN files in place, importing nothing
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub file: Vec<PathBuf>,
     /// Only windows that start at or after this time

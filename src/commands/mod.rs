@@ -7,6 +7,7 @@ mod deadletters;
 mod demo;
 mod devices;
 mod explain;
+mod export;
 mod import;
 mod init;
 mod publish;
@@ -33,6 +34,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Publish(args) => publish::run(args),
         Command::Tail(args) => tail::run(args),
         Command::Import(args) => import::run(args),
+        Command::Export(args) => export::run(args),
         Command::Compact(args) => compact::run(args),
         Command::Scan(args) => scan::run(args),
         Command::Explain(args) => explain::run(args),

@@ -4,6 +4,7 @@ pub mod checkpoint;
 pub mod compaction;
 pub mod deadletters;
 mod error;
+pub mod export;
 mod files;
 #[cfg(test)]
 mod fixtures;

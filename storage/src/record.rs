@@ -241,7 +241,7 @@ fn value(array: &ArrayRef, row: usize) -> Value {
 
 /// Key columns, `window_start`, `window_end`, in a record `version` and `reason`, then the
 /// aggregates.
-fn arrow_schema(schema: &ResultSchema, record: bool) -> Schema {
+pub(crate) fn arrow_schema(schema: &ResultSchema, record: bool) -> Schema {
     let time = || DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()));
     let mut fields: Vec<_> =
         schema.keys.iter().map(|key| Field::new(key, DataType::Utf8, false)).collect();
@@ -276,7 +276,7 @@ fn value_type(output: OutputType) -> DataType {
     }
 }
 
-fn batch(schema: &ResultSchema, arrow: &Arc<Schema>, rows: &[WindowRow]) -> RecordBatch {
+pub(crate) fn batch(schema: &ResultSchema, arrow: &Arc<Schema>, rows: &[WindowRow]) -> RecordBatch {
     let components: Vec<_> = rows.iter().map(|row| row.key.components()).collect();
     let mut columns: Vec<ArrayRef> = Vec::new();
     for key in 0..schema.keys.len() {
@@ -342,7 +342,7 @@ fn properties(schema: &Schema) -> WriterPropertiesBuilder {
     properties
 }
 
-fn metadata(schema: &ResultSchema) -> Vec<KeyValue> {
+pub(crate) fn metadata(schema: &ResultSchema) -> Vec<KeyValue> {
     let scaled = schema.columns.iter().filter_map(|(name, output)| match output {
         OutputType::Scaled(scale) | OutputType::ScaledWide(scale) => {
             Some(entry(format!("{name}_scale"), scale.digits().to_string()))

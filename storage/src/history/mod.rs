@@ -57,13 +57,13 @@ fn is_decimal(column: &Column) -> bool {
 }
 
 /// The metadata entry that holds a column's scale.
-fn scale_entry(column: &str) -> String {
+pub(crate) fn scale_entry(column: &str) -> String {
     format!("{column}_scale")
 }
 
 /// The names of publisher, sequence and seen, always the last three columns; prefixed where the
 /// schema declares one of them itself.
-fn identity_names(schema: &StreamSchema) -> [String; 3] {
+pub(crate) fn identity_names(schema: &StreamSchema) -> [String; 3] {
     let mut names = ["publisher", "sequence", "seen"].map(str::to_owned);
     let declared = |name: &String| {
         *name == schema.time || schema.key(name).is_some() || schema.column(name).is_some()
