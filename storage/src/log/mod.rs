@@ -10,6 +10,8 @@ mod pack;
 mod reader;
 mod recovery;
 mod segment;
+#[cfg(test)]
+mod simulation;
 mod spares;
 mod state;
 #[cfg(test)]

@@ -213,15 +213,7 @@ impl Shared {
             let Current { file, path, is_named, .. } = &state.current;
             (file.clone(), path.clone(), state.next, *is_named)
         };
-        #[cfg(test)]
-        if self.acknowledges_early.load(std::sync::atomic::Ordering::SeqCst) {
-            return Ok(LogPosition(next));
-        }
-        let synced = file.sync().map_err(Error::io("sync", &path));
-        let synced = synced.and_then(|()| match is_named {
-            true => Ok(()),
-            false => self.disk.sync_folder(&self.folder).map_err(Error::io("sync", &self.folder)),
-        });
+        let synced = self.sync_segment(&*file, &path, is_named);
         let mut state = self.state();
         state.check()?;
         // Where another segment took its place meanwhile, what this sync was for is durable.
@@ -236,6 +228,18 @@ impl Shared {
             }
         }
         Ok(LogPosition(state.durable))
+    }
+
+    fn sync_segment(&self, file: &dyn DiskFile, path: &Path, is_named: bool) -> Result<()> {
+        #[cfg(test)]
+        if self.acknowledges_early.load(std::sync::atomic::Ordering::SeqCst) {
+            return Ok(());
+        }
+        file.sync().map_err(Error::io("sync", path))?;
+        if !is_named {
+            self.disk.sync_folder(&self.folder).map_err(Error::io("sync", &self.folder))?;
+        }
+        Ok(())
     }
 
     /// Begins the next segment; everything written is durable. Its name and header become so with
@@ -312,18 +316,21 @@ impl Shared {
             let keep = state.spares.len() < SPARES_MAX
                 && !state.faulty.contains(&first)
                 && is_whole(&path).map_err(Error::io("open", &path))?;
-            if keep {
-                let spare = state.name_spare(&self.folder);
-                self.disk.rename(&path, &spare).map_err(Error::io("rename", &path))?;
-                // Under its old name nobody may find what it is used for next.
-                self.disk.sync_folder(&self.folder).map_err(Error::io("sync", &self.folder))?;
-                state.spares.push(spare);
-            } else {
-                self.disk.remove(&path).map_err(Error::io("remove", &path))?;
+            let spare = keep.then(|| state.name_spare(&self.folder));
+            match &spare {
+                Some(spare) => {
+                    self.disk.rename(&path, spare).map_err(Error::io("rename", &path))?;
+                }
+                None => self.disk.remove(&path).map_err(Error::io("remove", &path))?,
             }
             state.faulty.remove(&first);
             state.firsts.pop_front();
             released += 1;
+            if let Some(spare) = spare {
+                // Under its old name nobody may find what it is used for next.
+                self.disk.sync_folder(&self.folder).map_err(Error::io("sync", &self.folder))?;
+                state.spares.push(spare);
+            }
         }
         if released > 0 {
             self.disk.sync_folder(&self.folder).map_err(Error::io("sync", &self.folder))?;

@@ -75,6 +75,13 @@ fn segment_path(folder: &DataFolder, first: u64) -> std::path::PathBuf {
     segment::path_of(&folder.log(), first)
 }
 
+/// Takes all of a log away.
+fn empty(folder: &DataFolder) {
+    for name in files::names_in(&folder.log()).unwrap() {
+        fs::remove_file(folder.log().join(name)).unwrap();
+    }
+}
+
 fn segments(folder: &DataFolder) -> Vec<u64> {
     recovery::list(&Files, &folder.log()).unwrap()
 }
@@ -122,6 +129,7 @@ fn a_torn_end_is_cut_at_every_byte() {
     let bytes = fs::read(&path).unwrap();
     let ends = ends(&bytes, 0);
     assert_eq!((ends.len(), ends[6]), (7, bytes.len()));
+    let (_dir, torn) = folder();
     let in_header = (0..BLOCK - 8).filter(|cut| *cut < 48 || cut % 97 == 0);
     for cut in in_header.chain(BLOCK - 8..=bytes.len()) {
         let garbage: &[&[u8]] = match cut % 11 {
@@ -129,7 +137,7 @@ fn a_torn_end_is_cut_at_every_byte() {
             _ => &[&[]],
         };
         for garbage in garbage {
-            let (_dir, torn) = folder();
+            empty(&torn);
             let path = segment_path(&torn, 0);
             let content = [&bytes[..cut], garbage].concat();
             fs::write(&path, &content).unwrap();

@@ -120,10 +120,11 @@ fn open_faulty(folder: &DataFolder, faults: &Faults, len_max: u64) -> crate::Res
 
 #[test]
 fn a_full_disk_poisons_the_writer_and_harms_nothing() {
+    let (_dir, folder) = folder();
     for cuts_fail in [false, true] {
         for segment_len_max in [5_500, u64::MAX] {
             for room in (1..3_000).step_by(61).map(|room| room + BLOCK as u64) {
-                let (_dir, folder) = folder();
+                empty(&folder);
                 let faults = Faults::quick();
                 faults.room.store(room, Ordering::SeqCst);
                 faults.cuts_fail.store(cuts_fail, Ordering::SeqCst);
