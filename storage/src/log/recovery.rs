@@ -92,8 +92,11 @@ pub(super) fn find_end(path: &Path, first: u64, bytes: &[u8]) -> Result<End> {
     if bytes.len() as u64 > format.prewritten() {
         torn_end = torn_end.max(bytes.len());
     }
-    let known = (walk.durable - first) as usize;
-    let unsure = offsets.get(known).copied().unwrap_or(walk.offset) as u64;
+    let unsure = match (format, (walk.durable - first) as usize) {
+        // With the first frame the header is unsure as well.
+        (Format::V1, _) | (_, 0) => 0,
+        (_, known) => offsets.get(known).copied().unwrap_or(walk.offset) as u64,
+    };
     Ok(End {
         next: walk.position,
         len: walk.offset as u64,
@@ -157,7 +160,7 @@ fn make_durable(file: &dyn DiskFile, path: &Path, bytes: &[u8], end: &End) -> Re
         file.set_len(end.len).map_err(Error::io("truncate", path))?;
     }
     // A file may end inside the block of its header.
-    let unsure = bytes.get(end.unsure as usize..end.len as usize).unwrap_or_default();
+    let unsure = &bytes[end.unsure as usize..bytes.len().min(end.len as usize)];
     file.write_at(end.unsure, unsure).map_err(Error::io("write", path))?;
     file.sync().map_err(Error::io("sync", path))
 }
