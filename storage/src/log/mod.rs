@@ -2,6 +2,7 @@
 //!
 //! A segment is the file `log/<first position, 20 digits>.log`.
 
+pub mod check;
 mod codec;
 mod disk;
 #[doc(hidden)]
@@ -9,6 +10,7 @@ pub mod fuzzing;
 mod pack;
 mod reader;
 mod recovery;
+pub mod repair;
 mod segment;
 #[cfg(test)]
 mod simulation;

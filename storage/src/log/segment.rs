@@ -210,6 +210,14 @@ impl Format {
         }
     }
 
+    /// Its number.
+    pub(super) fn version(self) -> u32 {
+        match self {
+            Self::V1 => 1,
+            Self::V2 { .. } => VERSION,
+        }
+    }
+
     /// How many bytes of the file were written before the segment was begun.
     pub(super) fn prewritten(self) -> u64 {
         match self {
@@ -285,27 +293,41 @@ impl Format {
     /// Looks for whole frames of positions past `position` anywhere in the bytes, which start at
     /// a place where a frame could stand.
     pub(super) fn survey(self, bytes: &[u8], position: u64) -> Survey {
+        let mut survey = Survey::default();
+        survey.end = self.find_all(bytes, position + 1, |_, whole| {
+            survey.frames += 1;
+            survey.durable = survey.durable.max(whole.durable);
+        });
+        survey
+    }
+
+    /// Calls `each` with every whole frame of a position from `least` on that is anywhere in the
+    /// bytes, and its position. Returns where the last of them ends.
+    pub(super) fn find_all<'a>(
+        self,
+        bytes: &'a [u8],
+        least: u64,
+        mut each: impl FnMut(u64, Whole<'a>),
+    ) -> usize {
         let step = match self {
             Self::V1 => 1,
             Self::V2 { .. } => ALIGN,
         };
-        let mut survey = Survey::default();
-        let mut at = 0;
+        let (mut at, mut end) = (0, 0);
         while at + self.frame_header_len() <= bytes.len() {
             let found = u64_at(bytes, at + 4);
             // Each frame takes more than a byte, which bounds how far positions can have come.
-            let plausible = found > position && found - position <= bytes.len() as u64;
+            let plausible = found >= least && found - least <= bytes.len() as u64;
             match plausible.then(|| self.frame(&bytes[at..], found, false)) {
                 Some(Frame::Whole(whole)) => {
-                    survey.frames += 1;
-                    survey.durable = survey.durable.max(whole.durable);
+                    each(found, whole);
                     at += whole.len;
-                    survey.end = at;
+                    end = at;
                 }
                 _ => at += step,
             }
         }
-        survey
+        end
     }
 }
 

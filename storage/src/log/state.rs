@@ -77,12 +77,13 @@ pub(super) struct Current {
     pub is_named: bool,
 }
 
+/// Frames that are written and not durable.
 pub(super) struct Pending {
-    /// Frames as they were written.
-    frames: Vec<u8>,
-    first: u64,
+    /// As they were written.
+    pub frames: Vec<u8>,
+    pub first: u64,
     /// The position after the last of them.
-    end: u64,
+    pub end: u64,
 }
 
 impl State {

@@ -1,4 +1,5 @@
 mod faults;
+mod repair;
 mod versions;
 
 use std::fs;

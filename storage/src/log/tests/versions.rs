@@ -19,7 +19,7 @@ const VERSION_1: &[&str] = &[
     "ffffffffffffff080073747265616d203204006c6f73740500000000000000",
 ];
 
-fn version_1() -> Vec<u8> {
+pub(super) fn version_1() -> Vec<u8> {
     let digits: Vec<u8> = VERSION_1.concat().into_bytes();
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
     digits.chunks(2).map(byte).collect()
