@@ -6,6 +6,7 @@ mod deadletters;
 mod history;
 mod ingest;
 mod live;
+mod log;
 mod storage;
 
 use std::net::SocketAddr;
@@ -25,6 +26,7 @@ pub use self::deadletters::{
 pub use self::history::{CompactArgs, ExplainArgs, ImportArgs, InputArgs, ScanArgs, VerifyArgs};
 pub use self::ingest::{DEFAULT_MEMORY, IngestArgs};
 pub use self::live::{LiveBenchArgs, PacedRate};
+pub use self::log::{LogArgs, LogCheckArgs, LogCommand, LogRepairArgs};
 pub use self::storage::StorageArgs;
 
 /// Market and sensor analytics, live over QUIC and over Parquet history, equal bit for bit.
@@ -76,6 +78,8 @@ pub enum Command {
     Import(ImportArgs),
     /// Merge a data folder's history files into one sorted layout per date
     Compact(CompactArgs),
+    /// Check the log frame by frame, and repair a damaged one
+    Log(LogArgs),
     /// Compute a view over stored history or over foreign files
     Scan(ScanArgs),
     /// Show what a scan would do: plan, reading, engine, predicted and measured cost

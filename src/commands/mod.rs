@@ -9,6 +9,7 @@ mod devices;
 mod explain;
 mod import;
 mod init;
+mod log;
 mod publish;
 mod scan;
 mod serve;
@@ -34,6 +35,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Tail(args) => tail::run(args),
         Command::Import(args) => import::run(args),
         Command::Compact(args) => compact::run(args),
+        Command::Log(args) => log::run(args),
         Command::Scan(args) => scan::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Verify(args) => verify::run(args),

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use isotick_model::LogPosition;
 
-use super::check::{self, LogDamage, LogReport};
+use super::check::{LogDamage, LogReport};
 use super::disk::{self, Disk, Files};
-use super::segment::{self, Format, Header, Walk};
+use super::recovery;
+use super::segment::{self, Format, Header};
 use super::state::{self, Pending};
-use super::{codec, recovery};
 use crate::error::{Error, Result};
 use crate::folder::DataFolder;
 
