@@ -7,6 +7,7 @@ mod export;
 mod history;
 mod ingest;
 mod live;
+mod log;
 mod storage;
 
 use std::net::SocketAddr;
@@ -29,6 +30,7 @@ pub use self::history::{
 };
 pub use self::ingest::{DEFAULT_MEMORY, IngestArgs};
 pub use self::live::{LiveBenchArgs, PacedRate};
+pub use self::log::{LogArgs, LogCheckArgs, LogCommand, LogRepairArgs};
 pub use self::storage::StorageArgs;
 
 /// Market and sensor analytics, live over QUIC and over Parquet history, equal bit for bit.
@@ -82,6 +84,8 @@ pub enum Command {
     Export(ExportArgs),
     /// Merge a data folder's history files into one sorted layout per date
     Compact(CompactArgs),
+    /// Check the log frame by frame, and repair a damaged one
+    Log(LogArgs),
     /// Compute a view over stored history or over foreign files
     Scan(ScanArgs),
     /// Show what a scan would do: plan, reading, engine, predicted and measured cost

@@ -10,6 +10,7 @@ mod explain;
 mod export;
 mod import;
 mod init;
+mod log;
 mod publish;
 mod scan;
 mod serve;
@@ -36,6 +37,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Import(args) => import::run(args),
         Command::Export(args) => export::run(args),
         Command::Compact(args) => compact::run(args),
+        Command::Log(args) => log::run(args),
         Command::Scan(args) => scan::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Verify(args) => verify::run(args),

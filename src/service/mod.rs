@@ -312,6 +312,7 @@ fn recovery_notice(recovery: &Recovery) -> Option<String> {
 /// The syncing thread: one sync for everything written since the last one.
 fn sync(syncer: &LogSyncer, woken: &Receiver<()>, events: &Events) {
     let mut last = Instant::now();
+    let mut retired = 0;
     while let Ok(()) = woken.recv() {
         // What is written meanwhile goes with it; a record alone does not wait.
         std::thread::sleep(SYNC_SPACING.saturating_sub(last.elapsed()));
@@ -320,6 +321,15 @@ fn sync(syncer: &LogSyncer, woken: &Receiver<()>, events: &Events) {
             Ok(before) => Event::Durable(before),
             Err(error) => Event::Failed(error.to_string()),
         };
+        let faults = syncer.faults();
+        if faults.retired_segments > retired {
+            retired = faults.retired_segments;
+            tracing::warn!(
+                "{}; the log goes on in a new segment, which holds all that was not durable: {retired} \
+                 segments were given up so far",
+                faults.last.as_deref().unwrap_or("a write failed")
+            );
+        }
         if !events.send(event) {
             break;
         }

@@ -542,6 +542,7 @@ impl Sequencing {
             durable: self.durable,
             covered: self.covered,
             needed: self.checkpoints.needed,
+            faults: self.log.faults(),
         });
     }
 

@@ -10,6 +10,7 @@ use isotick_ingest::{Gate, Intake, Stage, Stages};
 use isotick_kernels::EngineKind;
 use isotick_model::{LogPosition, time};
 use isotick_storage::Manifest;
+use isotick_storage::log::LogFaults;
 use isotick_wire::{Ack, Rejections};
 use serde_json::{Value, json};
 
@@ -40,7 +41,7 @@ pub struct Shared {
 }
 
 /// How far the log has come.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct LogMarks {
     /// The first record that is kept.
     pub first: LogPosition,
@@ -52,6 +53,8 @@ pub struct LogMarks {
     pub covered: LogPosition,
     /// Where the older of the checkpoints kept stands, once this run has written one.
     pub needed: Option<LogPosition>,
+    /// What the disk refused.
+    pub faults: LogFaults,
 }
 
 /// What a stream's history is stored in.
@@ -250,6 +253,8 @@ impl Shared {
                 "durable_records": state.log.durable.0,
                 "records_in_history": state.log.covered.0,
                 "needed_from": state.log.needed.map(|position| position.0),
+                "retired_segments": state.log.faults.retired_segments,
+                "last_fault": state.log.faults.last.as_deref(),
             },
             "history": history,
             "compaction": {

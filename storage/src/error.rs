@@ -61,10 +61,10 @@ pub enum Error {
         /// The newest format version known here.
         supported: u32,
     },
-    /// A log frame is damaged although whole frames follow it.
+    /// A log frame that was durable cannot be read.
     #[error(
-        "{} is damaged at byte {offset}: {what}; restore the file from a copy, or give up what \
-         follows with `truncate -s {offset}` and remove the later segments",
+        "{} is damaged at byte {offset}: {what}; restore the file from a copy, or see with \
+         `isotick log check` what is left and give up the rest with `isotick log repair`",
         .path.display()
     )]
     LogCorrupt {
@@ -86,6 +86,21 @@ pub enum Error {
         path: PathBuf,
         /// The position that should be there.
         position: u64,
+    },
+    /// A damaged log that no repair makes one from which a start can be made.
+    #[error(
+        "{} lacks record {position}, which a start needs, and history holds what came after it, \
+         up to record {covered}: restore the file from a copy, or keep this folder for scans and \
+         serve from a new one",
+        .path.display()
+    )]
+    LogBeyondRepair {
+        /// The segment.
+        path: PathBuf,
+        /// The first record that cannot be read.
+        position: u64,
+        /// The first record that history does not hold.
+        covered: u64,
     },
     /// An earlier write or sync failed; nothing can be acknowledged any more.
     #[error("the log takes no more records: {reason}")]

@@ -2,12 +2,20 @@
 //!
 //! A segment is the file `log/<first position, 20 digits>.log`.
 
+pub mod check;
 mod codec;
+mod disk;
 #[doc(hidden)]
 pub mod fuzzing;
 mod pack;
 mod reader;
+mod recovery;
+pub mod repair;
 mod segment;
+#[cfg(test)]
+mod simulation;
+mod spares;
+mod state;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -15,7 +23,9 @@ mod writer;
 use isotick_model::{PublisherId, Rejected, Ticks};
 
 pub use reader::LogReader;
-pub use writer::{Cut, LogSyncer, LogWriter, Recovery};
+pub use recovery::{Cut, Recovery};
+pub use state::LogFaults;
+pub use writer::{LogSyncer, LogWriter};
 
 /// A unit of live processing. Its position is its ordinal in the log.
 #[derive(Clone, Debug)]

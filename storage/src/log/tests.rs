@@ -1,18 +1,23 @@
+mod faults;
+mod repair;
+mod versions;
+
 use std::fs;
-use std::io::{self, ErrorKind};
-use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use isotick_model::{LogPosition, RejectReason, Rejected};
 use tempfile::TempDir;
 
+use super::disk::Files;
 use super::pack::{pack, unpack};
-use super::segment::{self, Segment, Segments};
+use super::segment::{BLOCK, Format, Walk};
 use super::*;
 use crate::error::Error;
+use crate::files;
 use crate::fixtures::{self, publisher, rows, schema};
 use crate::folder::DataFolder;
+use faults::Faults;
 
 fn folder() -> (TempDir, DataFolder) {
     let dir = TempDir::new().unwrap();
@@ -71,25 +76,49 @@ fn segment_path(folder: &DataFolder, first: u64) -> std::path::PathBuf {
     segment::path_of(&folder.log(), first)
 }
 
+/// Takes all of a log away.
+fn empty(folder: &DataFolder) {
+    for name in files::names_in(&folder.log()).unwrap() {
+        fs::remove_file(folder.log().join(name)).unwrap();
+    }
+}
+
+fn segments(folder: &DataFolder) -> Vec<u64> {
+    recovery::list(&Files, &folder.log()).unwrap()
+}
+
+/// With segments of so many bytes, a block of which is the header.
+fn open(folder: &DataFolder, segment_len_max: u64) -> (LogWriter, Recovery) {
+    LogWriter::open_with(folder, Arc::new(Files), segment_len_max).unwrap()
+}
+
 #[test]
 fn records_come_back_over_segments_batches_and_reopening() {
     let (_dir, folder) = folder();
-    let (mut writer, recovery) =
-        LogWriter::open_with(&folder, Box::new(segment::Files), 2_000).unwrap();
+    let (mut writer, recovery) = open(&folder, 6_000);
     assert_eq!(recovery, Recovery { next: LogPosition(0), cut: None });
     append(&mut writer, 0..40);
     let batch: Vec<_> = (40..60).map(record).collect();
     assert_eq!(writer.append_batch(&batch).unwrap(), LogPosition(40));
     assert_eq!(writer.append_batch(&[]).unwrap(), LogPosition(60));
     drop(writer);
-    let (mut writer, recovery) =
-        LogWriter::open_with(&folder, Box::new(segment::Files), 2_000).unwrap();
+    let (mut writer, recovery) = open(&folder, 6_000);
     assert_eq!(recovery, Recovery { next: LogPosition(60), cut: None });
     append(&mut writer, 60..100);
-    assert!(segment::list(&folder.log()).unwrap().len() > 3);
+    assert!(segments(&folder).len() > 3);
     for from in [0, 1, 39, 41, 59, 99, 100] {
         assert_holds(&folder, from, 100);
     }
+}
+
+/// Where the frames of a segment's bytes end, the header first.
+fn ends(bytes: &[u8], first: u64) -> Vec<usize> {
+    let mut walk = Walk::new(Format::V2 { first, prewritten: 0 }, bytes, first);
+    let mut ends = vec![walk.offset];
+    while walk.step().is_ok() {
+        ends.push(walk.offset);
+    }
+    ends
 }
 
 #[test]
@@ -99,43 +128,42 @@ fn a_torn_end_is_cut_at_every_byte() {
     append(&mut writer, 0..6);
     let path = segment_path(&whole, 0);
     let bytes = fs::read(&path).unwrap();
-    let mut ends = vec![segment::HEADER_LEN];
-    for position in 0..6 {
-        let start = *ends.last().unwrap();
-        match segment::frame(&bytes[start..], position, false) {
-            segment::Frame::Whole(payload) => ends.push(start + segment::FRAME_LEN + payload.len()),
-            other => panic!("{other:?}"),
-        }
-    }
-    assert_eq!(ends[6], bytes.len());
-    for cut in 0..=bytes.len() {
+    let ends = ends(&bytes, 0);
+    assert_eq!((ends.len(), ends[6]), (7, bytes.len()));
+    let (_dir, torn) = folder();
+    let in_header = (0..BLOCK - 8).filter(|cut| *cut < 48 || cut % 97 == 0);
+    for cut in in_header.chain(BLOCK - 8..=bytes.len()) {
         let garbage: &[&[u8]] = match cut % 11 {
-            0 => &[&[], &[0; 50], b"what was on the disk before"],
+            0 => &[&[], &[0; 50], b"what was on the disk before, and some more of the same"],
             _ => &[&[]],
         };
         for garbage in garbage {
-            let (_dir, torn) = folder();
+            empty(&torn);
             let path = segment_path(&torn, 0);
             let content = [&bytes[..cut], garbage].concat();
             fs::write(&path, &content).unwrap();
             // Garbage may happen to be what was cut off.
             let right = content.iter().zip(&bytes).take_while(|(a, b)| a == b).count();
-            let (last, &end) =
-                ends.iter().enumerate().rev().find(|(_, end)| **end <= right).unwrap_or((0, &0));
-            if end == 0 && content.len() >= segment::HEADER_LEN {
-                // A header is written and synced before the first frame: not a torn write.
-                assert!(matches!(LogWriter::open(&torn), Err(Error::LogCorrupt { offset: 0, .. })));
+            let has_header = right >= 36;
+            let opened = LogWriter::open_with(&torn, Arc::new(Faults::quick()), 1 << 20);
+            let is_foreign = content.len() >= 24 && (right < 24 || content.len() >= 36);
+            if !has_header && is_foreign && content[..24] != [0; 24] {
+                // A header is in one sector, and sectors are written whole.
+                assert!(matches!(opened, Err(Error::LogCorrupt { offset: 0, .. })), "{cut}");
                 continue;
             }
-            if end > 0 {
-                assert_holds(&torn, 0, last as u64);
-            }
-            let (mut writer, recovery) = LogWriter::open(&torn).unwrap();
+            let (mut writer, recovery) = opened.unwrap();
+            let whole = ends.iter().copied().enumerate().rfind(|(_, end)| *end <= right);
+            let (last, end) = match has_header {
+                true => whole.unwrap_or((0, BLOCK)),
+                false => (0, 0),
+            };
             assert_eq!(recovery.next, LogPosition(last as u64));
-            let removed = (content.len() - end) as u64;
+            let removed = content.len().saturating_sub(end) as u64;
             let expected =
                 (removed > 0).then_some(Cut { path, offset: end as u64, bytes: removed });
-            assert_eq!(recovery.cut, expected);
+            assert_eq!(recovery.cut, expected, "{cut}");
+            assert_holds(&torn, 0, last as u64);
             append(&mut writer, last as u64..8);
             assert_holds(&torn, 0, 8);
         }
@@ -143,16 +171,15 @@ fn a_torn_end_is_cut_at_every_byte() {
 }
 
 #[test]
-fn damage_before_whole_frames_is_refused_with_file_and_offset() {
+fn damage_of_what_was_durable_is_refused_with_file_and_offset() {
     let (_dir, folder) = folder();
+    let path = segment_path(&folder, 0);
     let (mut writer, _) = LogWriter::open(&folder).unwrap();
     append(&mut writer, 0..2);
-    drop(writer);
-    let path = segment_path(&folder, 0);
     let start = fs::metadata(&path).unwrap().len();
-    let (mut writer, _) = LogWriter::open(&folder).unwrap();
     append(&mut writer, 2..3);
     let end = fs::metadata(&path).unwrap().len();
+    writer.syncer().sync().unwrap();
     append(&mut writer, 3..5);
     drop(writer);
     let bytes = fs::read(&path).unwrap();
@@ -163,19 +190,52 @@ fn damage_before_whole_frames_is_refused_with_file_and_offset() {
         let Err(error) = LogWriter::open(&folder) else { panic!("byte {at} is damaged") };
         assert!(matches!(&error, Error::LogCorrupt { offset, .. } if *offset == start), "{error}");
         assert!(error.to_string().contains("00000000000000000000.log is damaged at byte"));
-        let read: Vec<_> = LogReader::from(&folder, LogPosition(0)).unwrap().take(3).collect();
+        let mut reader = LogReader::from(&folder, LogPosition(0)).unwrap();
+        let read: Vec<_> = reader.by_ref().take(3).collect();
         assert!(matches!(read.as_slice(), [Ok(_), Ok(_), Err(Error::LogCorrupt { offset, .. })]
             if *offset == start));
+        assert!(matches!(reader.next(), Some(Err(Error::LogCorrupt { .. }))), "asked again");
         assert_eq!(fs::read(&path).unwrap(), damaged, "a damaged log is left as it is");
     }
+    let mut headless = bytes.clone();
+    headless[..BLOCK].fill(0);
+    fs::write(&path, &headless).unwrap();
+    assert!(matches!(LogWriter::open(&folder), Err(Error::LogCorrupt { offset: 0, .. })));
+}
+
+#[test]
+fn what_no_later_frame_knew_to_be_durable_is_cut() {
+    let (_dir, folder) = folder();
+    let path = segment_path(&folder, 0);
+    let (mut writer, _) = LogWriter::open(&folder).unwrap();
+    append(&mut writer, 0..3);
+    writer.syncer().sync().unwrap();
+    append(&mut writer, 3..9);
+    drop(writer);
+    let bytes = fs::read(&path).unwrap();
+    let ends = ends(&bytes, 0);
+    // The power fails, and of the last six records the second never reached the disk.
+    let mut left = bytes.clone();
+    left[ends[4]..ends[5]].fill(0);
+    fs::write(&path, &left).unwrap();
+    assert_holds(&folder, 0, 4);
+    let (mut writer, recovery) = LogWriter::open(&folder).unwrap();
+    let bytes = (bytes.len() - ends[4]) as u64;
+    let cut = Some(Cut { path, offset: ends[4] as u64, bytes });
+    assert_eq!(recovery, Recovery { next: LogPosition(4), cut });
+    append(&mut writer, 4..5);
+    drop(writer);
+    // What came after it is not found again behind new records.
+    assert_eq!(LogWriter::open(&folder).unwrap().1.next, LogPosition(5));
+    assert_holds(&folder, 0, 5);
 }
 
 #[test]
 fn damage_in_an_earlier_segment_and_missing_segments_are_refused() {
     let (_dir, folder) = folder();
-    let (mut writer, _) = LogWriter::open_with(&folder, Box::new(segment::Files), 1_000).unwrap();
+    let (mut writer, _) = open(&folder, 5_000);
     append(&mut writer, 0..60);
-    let firsts = segment::list(&folder.log()).unwrap();
+    let firsts = segments(&folder);
     let path = segment_path(&folder, firsts[1]);
     let bytes = fs::read(&path).unwrap();
     let last_error = |folder: &DataFolder| {
@@ -198,10 +258,9 @@ fn damage_in_an_earlier_segment_and_missing_segments_are_refused() {
 #[test]
 fn released_segments_are_gone_and_the_rest_reads_and_grows() {
     let (_dir, folder) = folder();
-    let open = || LogWriter::open_with(&folder, Box::new(segment::Files), 1_000).unwrap();
-    let (mut writer, _) = open();
+    let (mut writer, _) = open(&folder, 5_000);
     append(&mut writer, 0..60);
-    let firsts = segment::list(&folder.log()).unwrap();
+    let firsts = segments(&folder);
     assert_eq!(writer.first(), LogPosition(0));
     let mut behind = LogReader::from(&folder, LogPosition(0)).unwrap();
     assert_eq!(behind.next().unwrap().unwrap().0, LogPosition(0));
@@ -220,7 +279,7 @@ fn released_segments_are_gone_and_the_rest_reads_and_grows() {
     let last = *firsts.last().unwrap();
     assert_eq!(writer.first(), LogPosition(last));
     drop(writer);
-    let (mut writer, recovery) = open();
+    let (mut writer, recovery) = open(&folder, 5_000);
     assert_eq!(recovery, Recovery { next: LogPosition(60), cut: None });
     assert_eq!(writer.first(), LogPosition(last));
     append(&mut writer, 60..90);
@@ -228,111 +287,75 @@ fn released_segments_are_gone_and_the_rest_reads_and_grows() {
     assert_holds(&folder, last, 90);
 }
 
-/// A disk with room for so many more bytes, that may also refuse to sync or cut.
-#[derive(Clone, Default)]
-struct Faults {
-    room: Arc<AtomicU64>,
-    syncs_fail: Arc<AtomicBool>,
-    cuts_fail: Arc<AtomicBool>,
-}
-
-struct Faulty {
-    faults: Faults,
-    file: Arc<dyn Segment>,
-}
-
-impl Segments for Faults {
-    fn open(&self, path: &Path) -> io::Result<Arc<dyn Segment>> {
-        Ok(Arc::new(Faulty { faults: self.clone(), file: segment::Files.open(path)? }))
-    }
-}
-
-impl Segment for Faulty {
-    fn append(&self, bytes: &[u8]) -> io::Result<()> {
-        let room = self.faults.room.load(Ordering::SeqCst) as usize;
-        let taken = bytes.len().min(room);
-        self.faults.room.store((room - taken) as u64, Ordering::SeqCst);
-        self.file.append(&bytes[..taken])?;
-        match taken == bytes.len() {
-            true => Ok(()),
-            false => Err(ErrorKind::StorageFull.into()),
-        }
-    }
-
-    fn truncate(&self, len: u64) -> io::Result<()> {
-        match self.faults.cuts_fail.load(Ordering::SeqCst) {
-            true => Err(io::Error::other("the disk is gone")),
-            false => self.file.truncate(len),
-        }
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        match self.faults.syncs_fail.load(Ordering::SeqCst) {
-            true => Err(io::Error::other("the disk is gone")),
-            false => self.file.sync(),
-        }
-    }
-}
-
 #[test]
-fn a_full_disk_poisons_the_writer_and_harms_nothing() {
-    for cuts_fail in [false, true] {
-        for segment_len_max in [1_500, u64::MAX] {
-            for room in (1..3_000).step_by(61) {
-                let (_dir, folder) = folder();
-                let faults = Faults::default();
-                faults.room.store(room, Ordering::SeqCst);
-                faults.cuts_fail.store(cuts_fail, Ordering::SeqCst);
-                let opened =
-                    LogWriter::open_with(&folder, Box::new(faults.clone()), segment_len_max);
-                let mut next = 0;
-                match opened {
-                    Ok((mut writer, _)) => {
-                        let error = loop {
-                            match writer.append(&record(next)) {
-                                Ok(position) => next = position.0 + 1,
-                                Err(error) => break error,
-                            }
-                        };
-                        assert!(error.is_disk_full(), "{error}");
-                        faults.room.store(u64::MAX, Ordering::SeqCst);
-                        let again = writer.append(&record(next)).unwrap_err();
-                        assert!(matches!(again, Error::LogPoisoned { .. }));
-                        assert!(again.to_string().contains("free space"), "{again}");
-                        assert!(matches!(writer.syncer().sync(), Err(Error::LogPoisoned { .. })));
-                    }
-                    Err(error) => assert!(error.is_disk_full(), "{error}"),
+fn files_are_used_again_and_nothing_of_what_they_held_comes_back() {
+    let (_dir, folder) = folder();
+    let len = 20_000;
+    let (mut writer, _) = open(&folder, len);
+    writer.never_prepare();
+    append(&mut writer, 0..10);
+    spares::prepare(writer.shared(), len, &AtomicBool::new(false)).unwrap();
+    let mut next = 10;
+    let mut reader = LogReader::from(&folder, LogPosition(0)).unwrap();
+    let mut gaps = 0;
+    while next < 3_000 {
+        append(&mut writer, next..next + 7);
+        next += 7;
+        if next % 5 == 0 {
+            writer.syncer().sync().unwrap();
+            writer.release(LogPosition(next - 3)).unwrap();
+            assert_holds(&folder, writer.first().0, next);
+            let names = files::names_in(&folder.log()).unwrap();
+            assert!(names.len() <= 4, "{names:?}");
+        }
+        // A reader that falls behind is told so, and reads nothing else.
+        if next % 11 == 0 {
+            match reader.by_ref().take(40).find_map(Result::err) {
+                None => {}
+                Some(Error::LogGap { .. }) => {
+                    gaps += 1;
+                    reader = LogReader::from(&folder, writer.first()).unwrap();
                 }
-                let (mut writer, recovery) = LogWriter::open(&folder).unwrap();
-                assert_eq!(recovery.next, LogPosition(next));
-                append(&mut writer, next..next + 3);
-                assert_holds(&folder, 0, next + 3);
+                Some(other) => panic!("{other}"),
             }
         }
     }
+    assert!(gaps > 0);
+    // One of the files was used over and over.
+    let lens = segments(&folder)
+        .into_iter()
+        .map(|first| fs::metadata(segment_path(&folder, first)).unwrap().len());
+    assert!(lens.chain([0]).any(|of| of == len) || !writer.shared().state().spares.is_empty());
+    drop(writer);
+    let (_, recovery) = open(&folder, len);
+    assert_eq!(recovery, Recovery { next: LogPosition(next), cut: None });
+    assert_eq!(files::names_in(&folder.log()).unwrap().len(), segments(&folder).len());
 }
 
 #[test]
-fn a_failed_sync_ends_all_acknowledgement() {
+fn a_spare_is_made_beside_the_work() {
     let (_dir, folder) = folder();
-    let faults = Faults::default();
-    faults.room.store(u64::MAX, Ordering::SeqCst);
-    let (mut writer, _) = LogWriter::open_with(&folder, Box::new(faults.clone()), 10_000).unwrap();
-    let syncer = writer.syncer();
-    assert_eq!(syncer.sync().unwrap(), LogPosition(0));
-    append(&mut writer, 0..3);
-    assert_eq!(syncer.sync().unwrap(), LogPosition(3));
-    faults.syncs_fail.store(true, Ordering::SeqCst);
-    assert!(matches!(syncer.sync(), Err(Error::Io { .. })));
-    faults.syncs_fail.store(false, Ordering::SeqCst);
-    assert!(matches!(syncer.sync(), Err(Error::LogPoisoned { .. })));
-    assert!(matches!(writer.append(&record(3)), Err(Error::LogPoisoned { .. })));
+    let (mut writer, _) = open(&folder, 40_000);
+    let mut next = 0;
+    let began = std::time::Instant::now();
+    while writer.shared().state().spares.is_empty() {
+        assert!(began.elapsed().as_secs() < 20, "no spare is made");
+        append(&mut writer, next..next + 1);
+        next += 1;
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    append(&mut writer, next..next + 400);
+    assert_holds(&folder, 0, next + 400);
+    let lens = segments(&folder)
+        .into_iter()
+        .map(|first| fs::metadata(segment_path(&folder, first)).unwrap().len());
+    assert!(lens.into_iter().any(|len| len == 40_000));
 }
 
 #[test]
 fn a_reader_follows_a_writer() {
     let (_dir, folder) = folder();
-    let (mut writer, _) = LogWriter::open_with(&folder, Box::new(segment::Files), 4_000).unwrap();
+    let (mut writer, _) = open(&folder, 8_000);
     let end = 600;
     let read_along = || {
         let mut reader = LogReader::from(&folder, LogPosition(0)).unwrap();
