@@ -9,6 +9,7 @@ mod ingest;
 mod live;
 mod log;
 mod storage;
+mod streams;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -32,6 +33,7 @@ pub use self::ingest::{DEFAULT_MEMORY, IngestArgs};
 pub use self::live::{LiveBenchArgs, PacedRate};
 pub use self::log::{LogArgs, LogCheckArgs, LogCommand, LogRepairArgs};
 pub use self::storage::StorageArgs;
+pub use self::streams::{StreamsArgs, StreamsCommand, StreamsDropArgs, StreamsListArgs};
 
 /// Market and sensor analytics, live over QUIC and over Parquet history, equal bit for bit.
 ///
@@ -84,6 +86,8 @@ pub enum Command {
     Export(ExportArgs),
     /// Merge a data folder's history files into one sorted layout per date
     Compact(CompactArgs),
+    /// Show what is stored of each stream, and drop what is no longer wanted
+    Streams(StreamsArgs),
     /// Check the log frame by frame, and repair a damaged one
     Log(LogArgs),
     /// Compute a view over stored history or over foreign files

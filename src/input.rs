@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use isotick_model::view::View;
-use isotick_model::{Key, PublisherId};
+use isotick_model::{Key, PublisherId, time};
 use isotick_scheduler::{Part, Scan, ScanView};
 use isotick_storage::Snapshot;
 use isotick_storage::source::Needed;
@@ -95,6 +95,15 @@ impl Input {
         match &snapshot {
             Some(snapshot) => {
                 let folder = scanning::folder_parts(snapshot, scan, true)?;
+                if let Some(before) = folder.dropped_before {
+                    eprintln!(
+                        "note: ticks of {} before {} were dropped from this folder: windows that \
+                         start earlier are gone, or hold a part of their ticks; --from leaves \
+                         them out",
+                        scan.schema.name,
+                        time::format_rfc3339(before)
+                    );
+                }
                 input.rows = Some(folder.rows);
                 input.bytes = Some(folder.bytes);
                 input.files = folder.files;

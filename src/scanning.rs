@@ -184,12 +184,18 @@ pub struct FolderParts {
     pub bytes: u64,
     /// History files.
     pub files: usize,
+    /// Where ticks in the range asked for were dropped: those of days that end by this time.
+    pub dropped_before: Option<i64>,
 }
 
 /// Plans the reading of a folder. With `tail`, what only the log holds is in as well.
 pub fn folder_parts(snapshot: &Snapshot, scan: &Scan, tail: bool) -> Result<FolderParts> {
     let (schema, columns) = (&scan.schema, columns_of(scan));
-    let mut folder = FolderParts { parts: Vec::new(), rows: 0, bytes: 0, files: 0 };
+    let mut folder =
+        FolderParts { parts: Vec::new(), rows: 0, bytes: 0, files: 0, dropped_before: None };
+    let files = snapshot.manifest().streams.get(&schema.name);
+    let dropped = files.and_then(|files| files.dropped_before);
+    folder.dropped_before = dropped.filter(|before| times(scan).start() < before);
     let mut last = None;
     for stored in snapshot.ticks_of(schema, &columns, times(scan), &scan.key_selection())? {
         folder.rows += stored.rows() as u64;

@@ -14,6 +14,7 @@ mod export;
 mod lateness;
 mod network;
 mod refusals;
+mod retention;
 mod round;
 mod several;
 mod store;

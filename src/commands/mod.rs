@@ -15,6 +15,7 @@ mod publish;
 mod scan;
 mod serve;
 mod status;
+mod streams;
 mod tail;
 mod verify;
 
@@ -37,6 +38,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Import(args) => import::run(args),
         Command::Export(args) => export::run(args),
         Command::Compact(args) => compact::run(args),
+        Command::Streams(args) => streams::run(args),
         Command::Log(args) => log::run(args),
         Command::Scan(args) => scan::run(args),
         Command::Explain(args) => explain::run(args),

@@ -67,6 +67,18 @@ impl Recovered {
         };
         let views: Vec<_> = channels.iter().map(|channel| channel.view.clone()).collect();
         let mut path = LivePath::decode(&checkpoint, &views).context("a checkpoint is damaged")?;
+        // What it holds of a stream that was dropped later was of another.
+        let manifest = store.manifest();
+        let is_there = |stream: &str| {
+            let last = path.position.0.checked_sub(1).map(LogPosition);
+            !last.is_some_and(|last| manifest.is_dropped(stream, last))
+        };
+        path.sequencer.watermarks.retain(|(stream, _)| is_there(stream));
+        path.sequencer.publishers.retain(|known| is_there(&known.stream));
+        path.views.retain(|known| {
+            let view = views.iter().find(|view| view.definition.0 == known.definition);
+            view.is_some_and(|view| is_there(&view.stream))
+        });
         sequencer
             .restore(path.sequencer)
             .map_err(|what| anyhow!("a checkpoint is damaged: {what}"))?;
@@ -156,6 +168,9 @@ impl Recovered {
         for record in LogReader::from(store.folder(), first.min(self.position))? {
             let (position, record) = record?;
             bar.inc(1);
+            if manifest.is_dropped(record.stream(), position) {
+                continue;
+            }
             if position < self.position {
                 if let LogRecord::Ticks { stream, ticks, .. } = &record {
                     sequencer.remember(stream, ticks);

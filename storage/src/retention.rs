@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use isotick_model::Retention;
 
 use crate::error::Result;
-use crate::manifest::{HistoryFile, StreamFiles};
+use crate::manifest::{DroppedStream, HistoryFile, StreamFiles};
 use crate::store::Store;
 
 const DAY_NS: i64 = 86_400_000_000_000;
@@ -22,7 +22,8 @@ pub struct Dropped {
 }
 
 impl Dropped {
-    fn of<'a>(files: impl IntoIterator<Item = &'a HistoryFile>) -> Self {
+    /// What dropping files comes to.
+    pub fn of<'a>(files: impl IntoIterator<Item = &'a HistoryFile>) -> Self {
         files.into_iter().fold(Self::default(), |sum, HistoryFile { file, .. }| Self {
             files: sum.files + 1,
             rows: sum.rows + file.rows,
@@ -101,7 +102,8 @@ impl Store {
     }
 
     /// Takes everything of a stream out of use: its history, and the records of the views over it,
-    /// whose definitions' hashes are given. One commit.
+    /// whose definitions' hashes are given. One commit. What the log before holds of it no longer
+    /// counts.
     ///
     /// # Errors
     ///
@@ -116,8 +118,8 @@ impl Store {
             let record = commit.next.records.remove(*definition).into_iter();
             paths.extend(record.flat_map(|record| record.files).map(|file| file.path));
         }
-        let version = commit.next.version;
-        commit.next.dropped.insert(stream.to_owned(), version);
+        let (version, position) = (commit.next.version, commit.next.covered);
+        commit.next.dropped.insert(stream.to_owned(), DroppedStream { version, position });
         commit.retire(paths.into_iter());
         commit.finish()?;
         Ok(Dropped::of(&files.files))

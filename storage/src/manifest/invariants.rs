@@ -140,10 +140,11 @@ pub(super) fn succeeds(next: &Manifest, current: &Manifest) -> Result<(), String
 
 /// Whether a manifest is the one that drops a stream.
 fn is_dropped_now(next: &Manifest, stream: &str) -> bool {
-    next.dropped.get(stream) == Some(&next.version) && !next.streams.contains_key(stream)
+    next.dropped.get(stream).is_some_and(|dropped| dropped.version == next.version)
+        && !next.streams.contains_key(stream)
 }
 
 /// Whether a manifest is one that drops some stream.
 fn drops_a_stream(next: &Manifest) -> bool {
-    next.dropped.values().any(|version| *version == next.version)
+    next.dropped.values().any(|dropped| dropped.version == next.version)
 }

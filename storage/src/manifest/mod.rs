@@ -27,9 +27,9 @@ pub struct Manifest {
     pub streams: BTreeMap<String, StreamFiles>,
     /// Recorded live windows, by the hash of the view's definition.
     pub records: BTreeMap<String, RecordFiles>,
-    /// Streams that were dropped, and the version that did it.
+    /// Streams that were dropped; one of the same name may have come again.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub dropped: BTreeMap<String, u64>,
+    pub dropped: BTreeMap<String, DroppedStream>,
     /// What the live path held, the newest last, at most two.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checkpoints: Vec<CheckpointFile>,
@@ -58,6 +58,15 @@ pub struct Retired {
     pub path: String,
     /// When, nanoseconds UTC by the writer's clock.
     pub at_ns: i64,
+}
+
+/// When a stream was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DroppedStream {
+    /// The manifest version that did it.
+    pub version: u64,
+    /// What the log holds of it before this position no longer counts.
+    pub position: u64,
 }
 
 /// What is stored of one stream.
@@ -198,6 +207,11 @@ impl Manifest {
     /// What an import of this publisher brought into a stream, `None` when there was none.
     pub fn imported(&self, stream: &str, publisher: &str) -> Option<&Imported> {
         self.streams.get(stream)?.imported.get(publisher)
+    }
+
+    /// Whether what the log holds of a stream at a position was dropped.
+    pub fn is_dropped(&self, stream: &str, position: LogPosition) -> bool {
+        self.dropped.get(stream).is_some_and(|dropped| position.0 < dropped.position)
     }
 
     /// The recorded windows' files of a view definition.
