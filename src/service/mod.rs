@@ -179,6 +179,7 @@ impl Service {
             letters,
             options.idle_after,
             &options.storage,
+            closed_bytes(&store.folder().log()),
         );
         let stopping = Stopping::default();
         let (merges, merges_taken) = sync_channel(1);
@@ -296,6 +297,18 @@ fn live_engine(choice: EngineChoice) -> Result<(Box<dyn Engine>, bool, String)> 
     let mut engines = engines::open(choice, std::num::NonZeroUsize::new(1))?;
     let engine = engines.workers.pop().unwrap_or_else(|| Box::new(CpuEngine));
     Ok((engine, engines.on_failure == OnFailure::ContinueOnCpu, engines.description))
+}
+
+/// Bytes of the log's segments but the last, which is not full.
+fn closed_bytes(log: &std::path::Path) -> u64 {
+    let files = std::fs::read_dir(log).into_iter().flatten().flatten();
+    let mut segments: Vec<_> = files
+        .filter(|file| file.path().extension().is_some_and(|extension| extension == "log"))
+        .map(|file| (file.file_name(), file.metadata().map_or(0, |metadata| metadata.len())))
+        .collect();
+    segments.sort_unstable();
+    segments.pop();
+    segments.iter().map(|(_, bytes)| bytes).sum()
 }
 
 fn recovery_notice(recovery: &Recovery) -> Option<String> {

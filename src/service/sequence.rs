@@ -75,6 +75,8 @@ struct Checkpoints {
     /// Positions and bytes of the log where checkpoints were asked for, ascending, from the last
     /// one behind which enough is kept.
     asked: VecDeque<(LogPosition, u64)>,
+    /// Bytes that the log had when it was opened, about.
+    earlier_bytes: u64,
     /// Log from one to the next, at least.
     bytes_min: u64,
     /// Log from the last one to the next: as much as that took, so that checkpoints write no more
@@ -149,12 +151,14 @@ impl Sequencing {
         letters: DeadLetterSink,
         idle_after: Duration,
         storage: &StorageArgs,
+        earlier_bytes: u64,
     ) -> Self {
         let now = Instant::now();
         // After a crash: publishers that the log left active hold the watermark until they come
         // back, or are silent for too long.
         let heard = sequencer.abandoned().into_iter().map(|slot| (slot, now)).collect();
         let durable = log.next();
+        let asked = VecDeque::from([(log.first(), 0), (log.next(), earlier_bytes)]);
         Self {
             sequencer,
             log,
@@ -177,7 +181,8 @@ impl Sequencing {
             failure: None,
             rates: StreamRates::default(),
             checkpoints: Checkpoints {
-                asked: VecDeque::from([(LogPosition(0), 0)]),
+                asked,
+                earlier_bytes,
                 bytes_min: storage.checkpoint_every.0,
                 due_after: storage.checkpoint_every.0,
                 kept_bytes: storage.log_kept.0,
@@ -219,7 +224,7 @@ impl Sequencing {
             self.make_idle(slot);
         }
         self.commit();
-        if self.log.bytes() > self.checkpoints.last_bytes() {
+        if self.logged_bytes() > self.checkpoints.last_bytes() {
             self.ask_for_checkpoint();
         }
     }
@@ -469,12 +474,16 @@ impl Sequencing {
         }
         self.batch.clear();
         self.beside.clear();
-        let logged = self.log.bytes() - self.checkpoints.last_bytes();
+        let logged = self.logged_bytes() - self.checkpoints.last_bytes();
         if logged >= self.checkpoints.due_after && !self.checkpoints.is_under_way {
             self.ask_for_checkpoint();
         } else if std::mem::take(&mut self.flush_wanted) {
             let _ = self.live.send(LiveMessage::Flush);
         }
+    }
+
+    fn logged_bytes(&self) -> u64 {
+        self.checkpoints.earlier_bytes + self.log.bytes()
     }
 
     /// Has what this thread and the live thread hold stored, with a flush. Between two records:
@@ -485,7 +494,8 @@ impl Sequencing {
         }
         self.flush_wanted = false;
         self.checkpoints.is_under_way = true;
-        self.checkpoints.asked.push_back((self.log.next(), self.log.bytes()));
+        let asked = (self.log.next(), self.logged_bytes());
+        self.checkpoints.asked.push_back(asked);
         let saved = Box::new(self.sequencer.save());
         let _ = self.live.send(LiveMessage::Checkpoint(self.log.next(), saved));
     }
