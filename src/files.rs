@@ -24,13 +24,28 @@ pub fn open(
     publisher: Option<&PublisherId>,
     needed: Option<Needed>,
 ) -> Result<Source> {
+    open_by(
+        path,
+        fields,
+        definitions,
+        schema,
+        SourceOptions { publisher: publisher.cloned(), needed, ..SourceOptions::default() },
+    )
+}
+
+/// The same with options of the caller's own; how fields become columns is added to them.
+pub fn open_by(
+    path: &Path,
+    fields: &FieldArgs,
+    definitions: &Definitions,
+    schema: &StreamSchema,
+    options: SourceOptions,
+) -> Result<Source> {
     let options = SourceOptions {
         map: fields.pairs()?,
         time_unit: fields.time_unit,
-        publisher: publisher.cloned(),
-        needed,
         windows: definitions.views_of(&schema.name).map(|view| view.window).collect(),
-        ..SourceOptions::default()
+        ..options
     };
     let source = Source::open(path, &options, schema)?;
     for column in source.missing() {

@@ -12,7 +12,23 @@ use super::{DefinitionArgs, EngineChoice, FieldArgs, ScanFormat, TimeFormat, Tim
 #[command(after_help = "\
 Imported ticks go straight to history; they were never seen live, so `verify` and
 `scan --truth seen` leave them out. Importing the same file again, or a file that was published,
-changes nothing.")]
+changes nothing: its content names its publisher, and rows that the folder holds already are told by
+publisher and row number. Under a --publisher of your own the content of such rows is compared, and
+rows that differ are counted as conflicting and left out.
+
+A file of any size is read in pieces of --piece-rows, each committed when it is sorted and written.
+An import that was killed goes on behind the last of them when the same command is given again.
+
+Formats are told by content, not by name: Parquet; CSV and TSV with a header line; DBN (trades,
+tbbo, mbp-1, mbp-10, mbo, bbo, cmbp-1, tcbbo, cbbo and ohlcv, versions 1 to 3). CSV and DBN may be
+compressed with gzip or Zstandard. DBN's fields have the names of its schemas, `symbol` comes from
+the file's own mappings; take them as they are or with --map:
+
+Examples:
+  isotick import trades.parquet --stream trades --data ./data
+  isotick import day1.csv.gz day2.csv.zst --stream trades --data ./data
+  isotick import glbx.trades.dbn.zst --stream trades --data ./data --map ts=ts_event
+  isotick import dump.csv --stream trades --data ./data --dry-run --rejects bad.csv")]
 pub struct ImportArgs {
     /// Parquet, CSV or DBN files; the latter two also as .gz or .zst
     #[arg(required = true, value_name = "FILE")]
@@ -28,6 +44,10 @@ pub struct ImportArgs {
     /// The publisher's name [default: the hash of the file's content]
     #[arg(long, value_name = "ID")]
     pub publisher: Option<String>,
+    /// Ticks that are sorted, written and committed together: more make fewer and larger files and
+    /// take more memory, some 200 bytes a tick
+    #[arg(long, default_value = "1048576", value_name = "N")]
+    pub piece_rows: std::num::NonZeroUsize,
     /// Read and check everything, store nothing
     #[arg(long)]
     pub dry_run: bool,

@@ -28,7 +28,7 @@ pub use error::{Error, Result};
 pub use folder::DataFolder;
 pub use history::{ALL_TIME, Columns, Part};
 pub use log::{LogReader, LogRecord, LogSyncer, LogWriter, Recovery};
-pub use manifest::{Imported, Manifest, Unrecorded};
+pub use manifest::{Imported, ImportedSource, Manifest, Unrecorded};
 pub use objects::StoreUrl;
 pub use record::{RecordedWindow, ResultFile};
 pub use retention::Dropped;

@@ -279,6 +279,39 @@ impl Part {
         self.row_group
     }
 
+    /// Whether it has rows of a publisher, one of which may have one of these sequences. Reads at
+    /// most the column of publishers, which holds each once.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub fn holds(&self, publisher: &PublisherId, sequences: &Range<u64>) -> Result<bool> {
+        let stored = &self.file.stored;
+        let group = stored.metadata().row_group(self.row_group);
+        let column = group.column(self.file.publisher);
+        let outside = |(least, greatest): (&str, &str)| {
+            publisher.as_str() < least || publisher.as_str() > greatest
+        };
+        if text_span(column).is_some_and(outside) {
+            return Ok(false);
+        }
+        if let Some(Statistics::Int64(span)) = group.column(self.file.publisher + 1).statistics()
+            && let (Some(least), Some(greatest)) = (span.min_opt(), span.max_opt())
+            && (least.cast_unsigned() >= sequences.end
+                || greatest.cast_unsigned() < sequences.start)
+        {
+            return Ok(false);
+        }
+        if let Some(one) = &self.one_publisher {
+            return Ok(one == publisher);
+        }
+        let chunk = stored.chunks(self.row_group, &[self.file.publisher])?;
+        let runs = TextRuns::read(chunk, column, self.rows);
+        let runs = runs.map_err(|error| stored.damaged(&error.to_string()))?;
+        // What is not stored in runs has to be read.
+        Ok(runs.is_none_or(|runs| runs.texts.iter().any(|text| text == publisher.as_str())))
+    }
+
     /// Reads the part in batches of at most [`BATCH_ROWS`]. Its column chunks are read and their
     /// checksums checked here; decoding happens batch by batch.
     ///

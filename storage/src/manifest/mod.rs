@@ -91,6 +91,21 @@ pub struct Imported {
     pub rows: u64,
     /// Rejected rows by the reason's name.
     pub rejected: BTreeMap<String, u64>,
+    /// What these rows came from, where the folder holds every row of it up to some row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<ImportedSource>,
+}
+
+/// How far one content, read in one way, is in a folder: rows before `rows` were imported, were
+/// held with the same content before, or were rejected.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportedSource {
+    /// A hash of the content and of what it was read by.
+    pub hash: String,
+    /// Rows from the start.
+    pub rows: u64,
+    /// Whether those are all.
+    pub complete: bool,
 }
 
 impl Imported {
@@ -102,7 +117,7 @@ impl Imported {
                 *counts.entry(reason.name().to_owned()).or_default() += count;
             }
         }
-        Self { rows, rejected: counts }
+        Self { rows, rejected: counts, source: None }
     }
 }
 
