@@ -205,7 +205,7 @@ impl RemoteFile {
     }
 
     pub fn read(&self, start: u64, len: u64) -> Result<Bytes> {
-        let mut all = self.ranges(&[start..start + len])?;
+        let mut all = self.ranges(std::slice::from_ref(&(start..start + len)))?;
         Ok(all.pop().expect("a range was asked for"))
     }
 
