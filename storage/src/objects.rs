@@ -240,11 +240,12 @@ impl ObjectFile {
         }
     }
 
-    /// Lets go of the operating system's handle, if there is one, until something is read.
-    pub fn close(&mut self) {
+    /// Lets go of what only the footer needed, and without `keep_open` of everything until
+    /// something is read.
+    pub fn after_footer(&mut self, keep_open: bool) {
         match self {
-            Self::Local(file) => file.close(),
-            Self::Remote(file) => file.close(),
+            Self::Local(file) => file.after_footer(keep_open),
+            Self::Remote(file) => file.after_footer(keep_open),
         }
     }
 

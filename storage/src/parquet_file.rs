@@ -87,9 +87,7 @@ impl Stored {
         types: impl FnOnce(&Schema) -> Schema,
     ) -> Result<Self> {
         let footer = footer(opened.path(), file.bytes, |start, len| opened.read(start, len))?;
-        if !keep_open {
-            opened.close();
-        }
+        opened.after_footer(keep_open);
         let path = opened.path();
         if crc32fast::hash(&footer) != file.footer_crc32 {
             let what = "its footer's checksum does not match".to_owned();

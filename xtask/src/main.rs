@@ -3,7 +3,7 @@
 mod bundle;
 mod fuzz;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
@@ -11,8 +11,8 @@ use anyhow::{Context, Result, bail};
 const USAGE: &str = "\
 usage: cargo xtask TASK
 
-  test [ARGS…]  install what the tests need (software Vulkan, where this machine lets it), then
-                run every test of the workspace; ARGS go to the test binaries
+  test [ARGS…]  install what the tests need (software Vulkan and a local S3 server, where this
+                machine lets it), then run every test of the workspace; ARGS go to the test binaries
   lint          formatting and clippy, warnings are errors
   ci            what a submission must pass: lint, then test
   fuzz [--seconds N] [TARGET…]
@@ -66,10 +66,44 @@ fn test(arguments: &[String]) -> Result<()> {
         Ok(()) => drop(command.env("ISOTICK_REQUIRE_GPU", "1")),
         Err(error) => eprintln!("xtask: tests on a GPU adapter will be ignored: {error:#}"),
     }
+    match install_s3_server() {
+        Ok(program) => {
+            command.env("ISOTICK_MOTO_SERVER", program).env("ISOTICK_REQUIRE_S3", "1");
+        }
+        Err(error) => eprintln!("xtask: tests on an S3 server will be ignored: {error:#}"),
+    }
     if !arguments.is_empty() {
         command.arg("--").args(arguments);
     }
     run(&mut command)
+}
+
+/// Makes sure that the S3 server of the tests can be started: one on the path, or one of its own
+/// in a virtual environment of Python below `target/`.
+fn install_s3_server() -> Result<PathBuf> {
+    let runs = |program: &Path| {
+        let output = Command::new(program).arg("--help").output();
+        output.is_ok_and(|output| output.status.success())
+    };
+    let on_path = PathBuf::from("moto_server");
+    if runs(&on_path) {
+        return Ok(on_path);
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/s3-server");
+    let programs = folder.join(if cfg!(windows) { "Scripts" } else { "bin" });
+    let program = programs.join("moto_server");
+    if !runs(&program) {
+        eprintln!("xtask: installing moto, a local S3 server, below target/");
+        let remedy = "install Python 3 with venv and pip, or moto[server] itself";
+        let python = if cfg!(windows) { "python" } else { "python3" };
+        run(Command::new(python).args(["-m", "venv"]).arg(&folder)).context(remedy)?;
+        let pip = ["-m", "pip", "install", "--quiet", "moto[server]>=5.1,<6"];
+        run(Command::new(programs.join("python")).args(pip)).context(remedy)?;
+    }
+    if !runs(&program) {
+        bail!("moto is installed, but {} does not run", program.display());
+    }
+    Ok(program)
 }
 
 /// Makes sure that a Vulkan adapter exists: a driver of the machine's own, or Mesa's software one.

@@ -126,8 +126,8 @@ impl LocalFile {
         &self.path
     }
 
-    pub fn close(&mut self) {
-        self.file = None;
+    pub fn after_footer(&mut self, keep_open: bool) {
+        self.file.take_if(|_| !keep_open);
     }
 
     pub fn read(&self, start: u64, len: u64) -> Result<Bytes> {

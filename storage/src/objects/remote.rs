@@ -29,7 +29,7 @@ const GAP_BYTES_MAX: u64 = 256 << 10;
 /// A request for ranges is not made longer than this.
 const READ_BYTES_MAX: u64 = 8 << 20;
 /// How much of a file's end is read when it is opened: a footer, and a small file whole.
-const TAIL_BYTES: u64 = 64 << 10;
+const TAIL_BYTES: u64 = 128 << 10;
 /// A footer grows by about a kilobyte for every so many rows.
 const TAIL_ROWS_PER_BYTE: u64 = 128;
 
@@ -199,13 +199,13 @@ impl RemoteFile {
         &self.path
     }
 
-    /// Lets go of the file's end, unless that is all of it.
-    pub fn close(&mut self) {
-        self.tail.take_if(|(start, _)| *start > 0);
+    /// Keeps the file's end only if that is all of it and few files are open.
+    pub fn after_footer(&mut self, keep_open: bool) {
+        self.tail.take_if(|(start, _)| *start > 0 || !keep_open);
     }
 
     pub fn read(&self, start: u64, len: u64) -> Result<Bytes> {
-        let mut all = self.ranges(&[start..start + len])?;
+        let mut all = self.ranges(std::slice::from_ref(&(start..start + len)))?;
         Ok(all.pop().expect("a range was asked for"))
     }
 

@@ -13,6 +13,7 @@ const LOOK_AROUND: Duration = Duration::from_millis(5);
 
 /// What happens to a connection.
 #[derive(Clone, Debug)]
+#[allow(dead_code, reason = "the tests of a crate meet only some of them")]
 pub enum Fault {
     /// Cut once it has carried so many bytes to the server.
     CutUpload(usize),

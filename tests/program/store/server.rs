@@ -109,7 +109,10 @@ impl Server {
             let address = &self.address;
             write!(
                 stream,
-                "{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {}\r\n\
+                "{method} {path} HTTP/1.1\r\nHost: {address}\r\n\
+                 Authorization: AWS4-HMAC-SHA256 Credential=a-key/20240102/us-east-1/s3/\
+                 aws4_request, SignedHeaders=host, Signature=unchecked\r\n\
+                 Content-Length: {}\r\n\
                  Connection: close\r\n\r\n",
                 content.len()
             )?;
