@@ -151,6 +151,7 @@ mod tests {
             inexact: Inexact::Reject,
             keys_allowed: None,
             horizon_ns: None,
+            retention: Default::default(),
         };
         let dir = tempfile::tempdir().unwrap();
         let mut store = Store::open(dir.path(), "test").unwrap();
