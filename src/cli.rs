@@ -4,6 +4,7 @@ mod access;
 mod connect;
 mod deadletters;
 mod export;
+mod fsck;
 mod history;
 mod ingest;
 mod live;
@@ -26,6 +27,7 @@ pub use self::deadletters::{
     LettersShowArgs,
 };
 pub use self::export::{ExportArgs, ExportCodec, ExportFormat};
+pub use self::fsck::FsckArgs;
 pub use self::history::{
     CompactArgs, ExplainArgs, ImportArgs, InputArgs, PlaceArgs, ScanArgs, VerifyArgs,
 };
@@ -86,6 +88,8 @@ pub enum Command {
     Export(ExportArgs),
     /// Merge a data folder's history files into one sorted layout per date
     Compact(CompactArgs),
+    /// Check everything in a data folder, and say what to do about what is wrong
+    Fsck(FsckArgs),
     /// Show what is stored of each stream, and drop what is no longer wanted
     Streams(StreamsArgs),
     /// Check the log frame by frame, and repair a damaged one

@@ -1,19 +1,19 @@
 //! What a scan is over, as `scan` and `explain` are told.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use isotick_model::view::View;
-use isotick_model::{Key, PublisherId, time};
+use isotick_model::{Key, PublisherId, StreamSchema, time};
 use isotick_scheduler::{Part, Scan, ScanView};
-use isotick_storage::Snapshot;
-use isotick_storage::source::Needed;
+use isotick_storage::source::{Needed, Source};
+use isotick_storage::{Snapshot, fsck};
 
 use crate::cli::{InputArgs, TruthChoice};
 use crate::files::{self, Rejections};
 use crate::service::now_ns;
-use crate::{definitions, scanning};
+use crate::{definitions, progress, scanning};
 
 /// A scan and what it reads.
 pub struct Input {
@@ -94,6 +94,14 @@ impl Input {
         let scan = &input.scan;
         match &snapshot {
             Some(snapshot) => {
+                let whole;
+                let snapshot = match args.skip_damaged {
+                    true => {
+                        whole = without_damaged(snapshot, schema)?;
+                        &whole
+                    }
+                    false => snapshot,
+                };
                 let folder = scanning::folder_parts(snapshot, scan, true)?;
                 if let Some(before) = folder.dropped_before {
                     eprintln!(
@@ -122,6 +130,15 @@ impl Input {
                         latest_ns: files::latest(schema, now_ns),
                     };
                     let (fields, publisher) = (&args.fields, alone.as_ref());
+                    if args.skip_damaged {
+                        let open =
+                            || files::open(path, fields, &definitions, schema, publisher, None);
+                        if let Err(error) = open().and_then(|source| read_whole(path, source, scan))
+                        {
+                            eprintln!("left out: {error:#}");
+                            continue;
+                        }
+                    }
                     let source =
                         files::open(path, fields, &definitions, schema, publisher, Some(needed))?;
                     let publisher = source.publisher().clone();
@@ -144,6 +161,28 @@ impl Input {
         }
         Ok(input)
     }
+}
+
+/// A folder without the files of a stream that are damaged, each of which is named.
+fn without_damaged(snapshot: &Snapshot, schema: &StreamSchema) -> Result<Snapshot> {
+    let files = snapshot.manifest().streams.get(&schema.name).into_iter().flat_map(|s| &s.files);
+    let rows = files.map(|file| file.file.rows).sum();
+    let bar = progress::bar("looking for damage", Some(rows), "rows");
+    let (whole, damaged) = fsck::without_damaged(snapshot, schema, &mut |rows| bar.inc(rows))?;
+    bar.finish_and_clear();
+    for (path, error) in damaged {
+        eprintln!("left out {}: {error}", path.display());
+    }
+    Ok(whole)
+}
+
+/// Reads a file to its end.
+fn read_whole(path: &Path, source: Source, scan: &Scan) -> Result<()> {
+    let rejections = Arc::default();
+    for part in files::scan_parts(path, source, &scan.schema, &rejections, now_ns()) {
+        (part.read)(&mut |_| Ok(()))?;
+    }
+    Ok(())
 }
 
 /// The components of a key; several are written as one line of CSV.

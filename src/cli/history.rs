@@ -163,6 +163,10 @@ pub struct InputArgs {
     /// All ticks as known now, or only what live could know, or only what came too late for it
     #[arg(long, default_value = "now")]
     pub truth: TruthChoice,
+    /// Leave out files that are damaged, after reading everything once to find them; each is named
+    /// [default: a damaged file ends the scan]
+    #[arg(long)]
+    pub skip_damaged: bool,
     #[command(flatten)]
     pub definitions: DefinitionArgs,
     #[command(flatten)]

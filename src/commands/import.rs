@@ -13,9 +13,7 @@ use isotick_ingest::sequencer::content_hashes;
 use isotick_model::definitions::Definitions;
 use isotick_model::{Inexact, PublisherId, RejectReason, StreamSchema, Ticks};
 use isotick_storage::source::{ProgressUnit, Source, SourceBatch, SourceOptions};
-use isotick_storage::{
-    DataFolder, Error, Imported, ImportedSource, Opening, Snapshot, Store,
-};
+use isotick_storage::{DataFolder, Error, Imported, ImportedSource, Opening, Snapshot, Store};
 use serde_json::json;
 
 use crate::cli::{FieldArgs, ImportArgs};

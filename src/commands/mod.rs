@@ -8,6 +8,7 @@ mod demo;
 mod devices;
 mod explain;
 mod export;
+mod fsck;
 mod import;
 mod init;
 mod log;
@@ -38,6 +39,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Import(args) => import::run(args),
         Command::Export(args) => export::run(args),
         Command::Compact(args) => compact::run(args),
+        Command::Fsck(args) => fsck::run(args),
         Command::Streams(args) => streams::run(args),
         Command::Log(args) => log::run(args),
         Command::Scan(args) => scan::run(args),

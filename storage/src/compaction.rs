@@ -15,7 +15,7 @@ use crate::store::Store;
 /// Runs that are merged at once, at most: each takes memory for a row group.
 const MERGED_RUNS_MAX: usize = 64;
 /// Runs of about one size from which on merging them pays while more come.
-const FAN_IN: usize = 8;
+const FAN_IN: u64 = 8;
 
 /// Which runs are worth merging.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,14 +67,15 @@ impl Eagerness {
                 let last = runs.iter().flatten().map(|file| file.ts_max).max();
                 let is_settled = last < settled_before;
                 let (mut worth, mut before) = (0, 0);
-                for (number, run) in runs.iter().enumerate() {
+                for (run, number) in runs.iter().zip(0_u64..) {
                     let rows = rows_of(run);
                     // Rewriting a large run for the sake of small ones costs more than it brings.
-                    let (enough, share) = if is_settled { (2, 8) } else { (FAN_IN, 1) };
-                    if number + 1 >= enough && rows <= before * share {
-                        worth = number + 1;
-                    } else if number + 1 == FAN_IN && rows <= before * 8 {
-                        worth = FAN_IN;
+                    let pays = match is_settled {
+                        true => number >= 1 && rows <= before * 8,
+                        false => number + 1 >= FAN_IN && rows * number <= before * 4,
+                    };
+                    if pays {
+                        worth = number as usize + 1;
                     }
                     before += rows;
                 }
@@ -141,6 +142,12 @@ impl Merge {
 }
 
 impl Merged {
+    /// Ends as a process does that is killed.
+    #[cfg(test)]
+    pub(crate) fn abandon(mut self) {
+        self.written.clear();
+    }
+
     /// Rows that were merged.
     pub fn rows(&self) -> u64 {
         rows_of(&self.files)

@@ -9,6 +9,7 @@ mod files;
 #[cfg(test)]
 mod fixtures;
 pub mod folder;
+pub mod fsck;
 pub mod history;
 pub mod log;
 pub mod manifest;

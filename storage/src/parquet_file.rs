@@ -31,7 +31,7 @@ use self::pages::Place;
 pub(crate) use self::write::{RowGroup, stage_columns};
 use crate::error::{Error, Result};
 use crate::manifest::StoredFile;
-use crate::objects::ObjectFile;
+use crate::objects::{ObjectFile, Objects};
 
 /// Metadata: the version of what this crate writes.
 pub(crate) const FORMAT: &str = "isotick.format";
@@ -60,6 +60,34 @@ pub(crate) fn writer<W: Write + Send>(
     let options =
         ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
     ArrowWriter::try_new_with_options(file, schema, options).map_err(Error::parquet("write", path))
+}
+
+/// Reads a stored file whole and checks every checksum.
+///
+/// # Errors
+///
+/// As [`Stored::open`] and [`Stored::read`].
+pub(crate) fn check(objects: &Objects, file: &StoredFile) -> Result<()> {
+    let opened = objects.open_all(&[file]).pop().expect("one file was to be opened")?;
+    let stored = Stored::open(opened, file, true, Schema::clone)?;
+    let metadata = stored.metadata();
+    let rows: i64 = metadata.row_groups().iter().map(|group| group.num_rows()).sum();
+    if u64::try_from(rows) != Ok(file.rows) {
+        return Err(stored.damaged("it has another number of rows than the manifest says"));
+    }
+    for (number, group) in metadata.row_groups().iter().enumerate() {
+        for column in 0..group.num_columns() {
+            stored.chunks(number, &[column])?;
+        }
+        if let Some(place) = stored.places.get(number) {
+            let described = stored.file.read(place.start, place.len.into())?;
+            if crc32fast::hash(&described) != place.crc32 {
+                let what = format!("the checksum of row group {number}'s pages does not match");
+                return Err(stored.damaged(&what));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A stored file, its footer read and checked.

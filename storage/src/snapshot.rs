@@ -1,5 +1,6 @@
 //! The reader's side: one manifest version, and the log behind it.
 
+use std::collections::HashSet;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
@@ -42,6 +43,15 @@ impl Snapshot {
 
     pub(crate) fn new(folder: DataFolder, manifest: Arc<Manifest>) -> Self {
         Self { folder, manifest }
+    }
+
+    /// The same without some files of a stream, by their paths relative to the data folder.
+    pub(crate) fn without(&self, stream: &str, files: &HashSet<String>) -> Self {
+        let mut manifest = Manifest::clone(&self.manifest);
+        if let Some(stream) = manifest.streams.get_mut(stream) {
+            stream.files.retain(|file| !files.contains(&file.file.path));
+        }
+        Self { folder: self.folder.clone(), manifest: Arc::new(manifest) }
     }
 
     /// The data folder.

@@ -75,6 +75,44 @@ fn a_window_in_the_live_record_that_history_has_not() {
     place.refuse("verify bars --data data", &["GHOST", "no window"]);
 }
 
+/// A damaged file ends a scan, which names it; asked to, a scan goes on without it and says so.
+#[test]
+fn a_damaged_file_is_named_and_left_out_only_when_asked() {
+    let place = published();
+    let report = place.ok("fsck --data data --json").json();
+    assert_eq!(report["findings"], serde_json::json!([]), "{report}");
+    assert_eq!(report["ticks"], 3_000, "{report}");
+    let hash = place.hash("bars --data data");
+    place.write("more.csv", csv(&ticks(62, 500, 20)));
+    place.ok("import more.csv --stream trades --data data");
+    assert_eq!(place.ok("fsck --data data --json").json()["ticks"], 3_500);
+    let files = fs::read_dir(place.path("data/stream=trades/date=2024-01-02")).expect("there");
+    let newest = files.map(|file| file.expect("readable").path()).max().expect("a file");
+    let mut bytes = fs::read(&newest).expect("readable");
+    let whole = bytes.clone();
+    bytes[40] ^= 1;
+    let name = newest.file_name().and_then(|name| name.to_str()).expect("text").to_owned();
+    for content in [&bytes[..], &whole[..whole.len() / 2], b"PAR1"] {
+        fs::write(&newest, content).expect("writable");
+        place.refuse("scan bars --data data", &[&name]);
+        let found = place.run("fsck --data data");
+        assert_eq!(found.code, Some(1), "{found}");
+        assert!(found.out.contains(&name) && found.out.contains("1 findings"), "{found}");
+        let scanned = place.ok("scan bars --data data --skip-damaged --hash");
+        assert_eq!(scanned.out.trim(), hash, "{scanned}");
+        assert!(scanned.err.contains("left out") && scanned.err.contains(&name), "{scanned}");
+    }
+    // The same of files that are scanned in place.
+    fs::write(&newest, &whole).expect("writable");
+    fs::copy(&newest, place.path("good.parquet")).expect("writable");
+    place.write("bad.parquet", &whole[..whole.len() - 9]);
+    let alone = place.hash("bars --file good.parquet");
+    place.refuse("scan bars --file good.parquet bad.parquet", &["bad.parquet"]);
+    let scanned = place.ok("scan bars --file good.parquet bad.parquet --skip-damaged --hash");
+    assert_eq!(scanned.out.trim(), alone, "{scanned}");
+    assert!(scanned.err.contains("left out") && scanned.err.contains("bad.parquet"), "{scanned}");
+}
+
 #[test]
 fn a_tick_in_history_that_live_never_saw() {
     let place = published();

@@ -334,19 +334,23 @@ impl Manifest {
 /// Only names in our own layout are touched. Returns how many were removed.
 pub(crate) fn remove_orphans(folder: &DataFolder, manifest: &Manifest) -> Result<u64> {
     folder.assert_writer();
+    let orphans = orphans(folder, manifest)?;
+    orphans.iter().try_for_each(|name| folder.objects().remove(name))?;
+    Ok(orphans.len() as u64)
+}
+
+/// Files in our own layout that no commit refers to.
+pub(crate) fn orphans(folder: &DataFolder, manifest: &Manifest) -> Result<Vec<String>> {
     let checkpoints = manifest.checkpoints.iter().map(|file| file.path.as_str());
     let retired = manifest.retired.iter().map(|retired| retired.path.as_str());
     let files = manifest.files().map(|file| file.path.as_str());
     let kept: HashSet<&str> = files.chain(checkpoints).chain(retired).collect();
-    let mut removed = 0;
-    for name in folder.objects().names()? {
-        let ours = name.ends_with(".parquet")
+    let ours = |name: &String| {
+        name.ends_with(".parquet")
             || name.ends_with(checkpoint::SUFFIX)
-            || files::is_unfinished(&name);
-        if ours && !kept.contains(name.as_str()) {
-            folder.objects().remove(&name)?;
-            removed += 1;
-        }
-    }
-    Ok(removed)
+            || files::is_unfinished(name)
+    };
+    let mut names = folder.objects().names()?;
+    names.retain(|name| ours(name) && !kept.contains(name.as_str()));
+    Ok(names)
 }

@@ -191,7 +191,7 @@ fn a_compaction_that_ends_anywhere_leaves_the_old_or_the_new_files() {
     let merged = merge.run(&mut |_| Ok(())).unwrap();
     let mut commit = store.begin();
     commit.take_merged(&merged);
-    std::mem::forget(merged);
+    merged.abandon();
     let staged = commit.stage_manifest().unwrap();
     std::mem::forget((commit, staged));
     drop(store);
