@@ -13,9 +13,7 @@ use isotick_ingest::sequencer::content_hashes;
 use isotick_model::definitions::Definitions;
 use isotick_model::{Inexact, PublisherId, RejectReason, StreamSchema, Ticks};
 use isotick_storage::source::{ProgressUnit, Source, SourceBatch, SourceOptions};
-use isotick_storage::{
-    DataFolder, Error, Imported, ImportedSource, Opening, Snapshot, Store,
-};
+use isotick_storage::{DataFolder, Error, Imported, ImportedSource, Opening, Snapshot, Store};
 use serde_json::json;
 
 use crate::cli::{FieldArgs, ImportArgs};
@@ -135,7 +133,7 @@ fn open<'a>(
     schema: &StreamSchema,
 ) -> Result<Vec<Input<'a>>> {
     let input = |path: &'a std::path::PathBuf| {
-        let content = Source::publisher_default(path)?;
+        let content = content_of(path)?;
         let publisher = match &args.publisher {
             Some(name) => files::publisher(name)?,
             None => content.clone(),
@@ -167,6 +165,15 @@ fn report(
         "conflicting": outcome.conflicting,
         "rejected": outcome.rejected,
     })
+}
+
+/// The hash of a file's content, with progress: large files take a while.
+fn content_of(path: &Path) -> Result<PublisherId> {
+    let bytes = std::fs::metadata(path).ok().map(|metadata| metadata.len());
+    let bar = progress::bar(&format!("hashing {}", path.display()), bytes, "bytes");
+    let content = Source::publisher_default_told(path, &mut |done| bar.set_position(done))?;
+    bar.finish_and_clear();
+    Ok(content)
 }
 
 /// A hash of a file's content and of all that its ticks hang on besides.
