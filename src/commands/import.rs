@@ -133,7 +133,7 @@ fn open<'a>(
     schema: &StreamSchema,
 ) -> Result<Vec<Input<'a>>> {
     let input = |path: &'a std::path::PathBuf| {
-        let content = Source::publisher_default(path)?;
+        let content = content_of(path)?;
         let publisher = match &args.publisher {
             Some(name) => files::publisher(name)?,
             None => content.clone(),
@@ -165,6 +165,15 @@ fn report(
         "conflicting": outcome.conflicting,
         "rejected": outcome.rejected,
     })
+}
+
+/// The hash of a file's content, with progress: large files take a while.
+fn content_of(path: &Path) -> Result<PublisherId> {
+    let bytes = std::fs::metadata(path).ok().map(|metadata| metadata.len());
+    let bar = progress::bar(&format!("hashing {}", path.display()), bytes, "bytes");
+    let content = Source::publisher_default_told(path, &mut |done| bar.set_position(done))?;
+    bar.finish_and_clear();
+    Ok(content)
 }
 
 /// A hash of a file's content and of all that its ticks hang on besides.

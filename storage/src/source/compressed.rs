@@ -80,6 +80,12 @@ impl Content {
         Ok(Self { input, compression, taken })
     }
 
+    /// Bytes in memory, as they are.
+    pub(super) fn of_bytes(bytes: &[u8]) -> Self {
+        let input = Box::new(io::Cursor::new(bytes.to_vec()));
+        Self { input, compression: Compression::None, taken: Arc::default() }
+    }
+
     /// The first bytes of the content, at most `bytes`.
     pub(super) fn head(path: &Path, bytes: u64) -> Result<Vec<u8>, SourceError> {
         let mut content = Self::open(path, Arc::default())?;

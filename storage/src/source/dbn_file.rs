@@ -68,7 +68,10 @@ pub(super) struct Described {
 impl Described {
     /// Reads a file's metadata, and its first record where they name no schema.
     pub(super) fn of(path: &Path) -> Result<Self, SourceError> {
-        let mut content = Content::open(path, Arc::default())?;
+        Self::in_content(path, Content::open(path, Arc::default())?)
+    }
+
+    fn in_content(path: &Path, mut content: Content) -> Result<Self, SourceError> {
         let (metadata, offset) = read_metadata(path, &mut content)?;
         let unread = |name: &str| SourceError::DbnSchema {
             path: path.into(),
@@ -306,18 +309,28 @@ impl DbnFile {
     }
 
     fn new(path: &Path, described: Described, fields: Vec<Field>) -> Result<Self, SourceError> {
-        let Described { metadata, layout } = described;
         let bytes_done = Arc::default();
-        let mut content = Content::open(path, Arc::clone(&bytes_done))?;
-        let (_, offset) = read_metadata(path, &mut content)?;
+        let content = Content::open(path, Arc::clone(&bytes_done))?;
         let bytes_total = open(path)?.metadata().map_err(read_error(path))?.len();
+        let file = Self::in_content(path, described, fields, content)?;
+        Ok(Self { bytes_total, bytes_done, ..file })
+    }
+
+    fn in_content(
+        path: &Path,
+        described: Described,
+        fields: Vec<Field>,
+        mut content: Content,
+    ) -> Result<Self, SourceError> {
+        let Described { metadata, layout } = described;
+        let (_, offset) = read_metadata(path, &mut content)?;
         Ok(Self {
             symbols: Symbols::of(&metadata),
             records: Records { content, offset, record: Vec::new() },
             layout,
             fields,
-            bytes_total,
-            bytes_done,
+            bytes_total: 0,
+            bytes_done: Arc::default(),
             next_row: 0,
             end_row: u64::MAX,
         })
@@ -504,5 +517,24 @@ impl Rows {
             Some(null) => numbers.map(|number| (number != null).then_some(number)).collect(),
         };
         Arc::new(column)
+    }
+}
+
+/// Reads bytes as a DBN file through to the end, every field as a key and as a value. Returns the
+/// rows, or why it stopped.
+pub(super) fn read_bytes(bytes: &[u8]) -> Result<u64, SourceError> {
+    let path = Path::new("bytes");
+    let described = Described::in_content(path, Content::of_bytes(bytes))?;
+    let fields = described.read();
+    let content = Content::of_bytes(bytes);
+    let mut file = DbnFile::in_content(path, described, fields, content)?;
+    loop {
+        let rows = file.read(path, usize::MAX)?;
+        if rows.rows == 0 {
+            return Ok(file.next_row);
+        }
+        for field in &file.fields {
+            assert_eq!((rows.key(field).len(), rows.value(field).len()), (rows.rows, rows.rows));
+        }
     }
 }

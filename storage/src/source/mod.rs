@@ -17,6 +17,7 @@ mod dbn_file;
 mod describe;
 mod error;
 mod fields;
+pub mod fuzzing;
 mod lines;
 mod parquet_file;
 mod parquet_types;
@@ -202,6 +203,8 @@ enum AnyFile {
     Dbn(Box<DbnFile>),
 }
 
+/// Bytes of a file that are hashed before that is told of.
+const HASHED_AT_ONCE: u64 = 64 << 20;
 /// Bytes that tell a format.
 const HEAD_BYTES: u64 = 4096;
 
@@ -342,9 +345,32 @@ impl Source {
     ///
     /// When the file cannot be read.
     pub fn publisher_default(path: impl AsRef<Path>) -> Result<PublisherId, SourceError> {
+        Self::publisher_default_told(path, &mut |_| {})
+    }
+
+    /// The same; `told` hears how many bytes of the file have been read.
+    ///
+    /// # Errors
+    ///
+    /// As [`publisher_default`](Self::publisher_default).
+    pub fn publisher_default_told(
+        path: impl AsRef<Path>,
+        told: &mut dyn FnMut(u64),
+    ) -> Result<PublisherId, SourceError> {
         let path = path.as_ref();
         let mut hasher = blake3::Hasher::new();
-        hasher.update_reader(open(path)?).map_err(read_error(path))?;
+        let mut file = open(path)?;
+        let mut done = 0;
+        loop {
+            let before = done;
+            let mut piece = file.by_ref().take(HASHED_AT_ONCE);
+            hasher.update_reader(&mut piece).map_err(read_error(path))?;
+            done += HASHED_AT_ONCE - piece.limit();
+            told(done);
+            if done == before {
+                break;
+            }
+        }
         let hex = hasher.finalize().to_hex();
         Ok(PublisherId::new(&hex).expect("64 digits are a publisher's name"))
     }

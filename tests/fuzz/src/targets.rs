@@ -1,6 +1,7 @@
 //! Every decoder that reads what others wrote, and the state machines behind them.
 
 mod arrow;
+mod dbn;
 mod frame;
 mod log;
 mod messages;
@@ -24,4 +25,5 @@ pub const TARGETS: &[Target] = &[
     sequencer::SEQUENCER,
     log::RECORD,
     log::RECORD_AGAIN,
+    dbn::DBN,
 ];
