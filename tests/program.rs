@@ -13,6 +13,7 @@ mod disk;
 mod export;
 mod import;
 mod lateness;
+mod log;
 mod network;
 mod refusals;
 mod retention;

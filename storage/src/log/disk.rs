@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Where files are.
 pub(crate) trait Disk: Send + Sync {
@@ -22,6 +23,33 @@ pub(crate) trait Disk: Send + Sync {
     fn list(&self, folder: &Path) -> io::Result<Vec<String>>;
     /// Makes the names in a folder durable.
     fn sync_folder(&self, folder: &Path) -> io::Result<()>;
+    /// A way past the page cache, `None` where files are written and synced through it.
+    fn direct(&self) -> io::Result<Option<Box<dyn Direct>>> {
+        Ok(None)
+    }
+}
+
+/// Writes past the page cache: several under way, each durable when it completes, in any order.
+pub(crate) trait Direct: Send {
+    /// Writes go to this file from now on; none may be under way.
+    fn attach(&mut self, path: &Path) -> io::Result<()>;
+    /// Bytes of one write at most, a multiple of the block.
+    fn write_bytes_max(&self) -> usize;
+    /// How many more writes may be begun.
+    fn room(&self) -> usize;
+    /// Begins a write at a multiple of the block. The bytes are copied and filled up with zeros
+    /// to whole blocks.
+    fn submit(&mut self, tag: u64, offset: u64, parts: &[&[u8]]) -> io::Result<()>;
+    /// Takes what is complete; waits so long for the first, if any is under way.
+    fn complete(&mut self, wait: Duration, done: &mut Vec<Completion>) -> io::Result<()>;
+}
+
+/// A write that is over.
+pub(crate) struct Completion {
+    /// What it was begun with.
+    pub tag: u64,
+    /// Whether it is durable.
+    pub result: io::Result<()>,
 }
 
 /// An open file. It stays the same file when its name changes.

@@ -4,6 +4,7 @@
 
 pub mod check;
 mod codec;
+mod commits;
 mod disk;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -18,6 +19,8 @@ mod spares;
 mod state;
 #[cfg(test)]
 mod tests;
+#[cfg(target_os = "linux")]
+mod uring;
 mod writer;
 
 use isotick_model::{PublisherId, Rejected, Ticks};
@@ -25,7 +28,7 @@ use isotick_model::{PublisherId, Rejected, Ticks};
 pub use reader::LogReader;
 pub use recovery::{Cut, Recovery};
 pub use state::LogFaults;
-pub use writer::{LogSyncer, LogWriter};
+pub use writer::{LogIo, LogSyncer, LogWriter};
 
 /// A unit of live processing. Its position is its ordinal in the log.
 #[derive(Clone, Debug)]

@@ -1,14 +1,15 @@
 //! Finding the end of a log when it is opened for appending.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use isotick_model::LogPosition;
 
+use super::commits::TAIL;
 use super::disk::{self, Disk, DiskFile};
 use super::segment::{self, BLOCK, Format, Header, Walk};
-use super::state::{self, Current, SPARE, State, UNFINISHED};
+use super::state::{self, Current, Pending, SPARE, State, UNFINISHED};
 use crate::error::{Error, Result};
 
 /// What opening the log found.
@@ -106,18 +107,63 @@ pub(super) fn find_end(path: &Path, first: u64, bytes: &[u8]) -> Result<End> {
     })
 }
 
+/// The frames that a process left in its tail files and that the segment starting at `first` does
+/// not have, from `next` on; and the position after the last of them.
+fn tail_frames(
+    disk: &dyn Disk,
+    folder: &Path,
+    names: &[String],
+    first: u64,
+    next: u64,
+) -> Result<(Vec<u8>, u64)> {
+    let mut found: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
+    for name in names.iter().filter(|name| name.starts_with(TAIL)) {
+        let path = folder.join(name);
+        let file = disk.open(&path, false).map_err(Error::io("open", &path))?;
+        let bytes = disk::read_from(&*file, 0).map_err(Error::io("read", &path))?;
+        let mut walk = Walk::of_tail(&bytes, first);
+        loop {
+            let (offset, position) = (walk.offset, walk.position);
+            if walk.step().is_err() {
+                break;
+            }
+            found.insert(position, bytes[offset..walk.offset].to_vec());
+        }
+    }
+    let (mut frames, mut end) = (Vec::new(), next);
+    while let Some(frame) = found.get(&end) {
+        frames.extend_from_slice(frame);
+        end += 1;
+    }
+    Ok((frames, end))
+}
+
 /// Opens a log's folder for appending: removes what was left unfinished, cuts a torn end off the
 /// last segment, and makes what stays durable. Earlier segments were synced before the next was
 /// begun; they are checked when they are read.
 pub(super) fn recover(disk: &dyn Disk, folder: &Path) -> Result<(State, Option<Cut>)> {
     let names = disk.list(folder).map_err(Error::io("read", folder))?;
+    let remove = |is_left: fn(&str) -> bool| {
+        names.iter().filter(|name| is_left(name)).try_for_each(|name| {
+            let path = folder.join(name);
+            disk.remove(&path).map_err(Error::io("remove", &path))
+        })
+    };
     // Spares too: after a power failure one may be a segment that lost its name.
-    let leftovers = names.iter().filter(|n| n.ends_with(UNFINISHED) || n.starts_with(SPARE));
-    for name in leftovers {
-        let path = folder.join(name);
-        disk.remove(&path).map_err(Error::io("remove", &path))?;
-    }
-    let mut firsts: VecDeque<u64> = segment::firsts_in(&names).collect();
+    remove(|name| name.ends_with(UNFINISHED) || name.starts_with(SPARE))?;
+    let recovered = recover_segments(disk, folder, &names)?;
+    remove(|name| name.starts_with(TAIL))?;
+    // What is removed must not come back beside what is written next.
+    disk.sync_folder(folder).map_err(Error::io("sync", folder))?;
+    Ok(recovered)
+}
+
+fn recover_segments(
+    disk: &dyn Disk,
+    folder: &Path,
+    names: &[String],
+) -> Result<(State, Option<Cut>)> {
+    let mut firsts: VecDeque<u64> = segment::firsts_in(names).collect();
     let Some(&first) = firsts.back() else {
         let current = new_segment(disk, folder, 0)?;
         firsts.push_back(0);
@@ -127,26 +173,34 @@ pub(super) fn recover(disk: &dyn Disk, folder: &Path) -> Result<(State, Option<C
     let file = disk.open(&path, false).map_err(Error::io("open", &path))?;
     let bytes = disk::read_from(&*file, 0).map_err(Error::io("read", &path))?;
     let end = find_end(&path, first, &bytes)?;
-    let cut = (end.len < end.torn_end).then(|| Cut {
+    let (tail, next) = match end.format {
+        // Frames of the tail have the seed of a segment of this version.
+        Some(Format::V1) => (Vec::new(), end.next),
+        _ => tail_frames(disk, folder, names, first, end.next)?,
+    };
+    // Where the tail has what was torn, nothing is missing.
+    let cut = (end.len < end.torn_end && tail.is_empty()).then(|| Cut {
         path: path.clone(),
         offset: end.len,
         bytes: end.torn_end - end.len,
     });
     let current = match end.format {
         Some(Format::V2 { .. }) => {
-            make_durable(&*file, &path, &bytes, &end)?;
-            disk.sync_folder(folder).map_err(Error::io("sync", folder))?;
-            Current { file, path, first, len: end.len, is_named: true }
+            make_durable(&*file, &path, &bytes, &end, &tail)?;
+            Current { file, path, first, len: end.len + tail.len() as u64, is_named: true }
         }
         // Frames of this version do not go into a segment of an earlier one.
         Some(Format::V1) if end.next > first => {
-            make_durable(&*file, &path, &bytes, &end)?;
+            make_durable(&*file, &path, &bytes, &end, &[])?;
             firsts.push_back(end.next);
             new_segment(disk, folder, end.next)?
         }
-        _ => new_segment(disk, folder, first)?,
+        _ => {
+            let pending = (next > first).then_some(Pending { frames: tail, first, end: next });
+            state::begin(disk, folder, None, first, Some(&mut pending.into_iter().collect()))?
+        }
     };
-    Ok((State::new(current, end.next, firsts), cut))
+    Ok((State::new(current, next, firsts), cut))
 }
 
 fn new_segment(disk: &dyn Disk, folder: &Path, first: u64) -> Result<Current> {
@@ -155,13 +209,20 @@ fn new_segment(disk: &dyn Disk, folder: &Path, first: u64) -> Result<Current> {
 
 /// What recovery keeps counts as durable from here on. It may sit in memory only, after a sync
 /// that failed even in pages that will not be written any more: so it is written once more.
-fn make_durable(file: &dyn DiskFile, path: &Path, bytes: &[u8], end: &End) -> Result<()> {
+fn make_durable(
+    file: &dyn DiskFile,
+    path: &Path,
+    bytes: &[u8],
+    end: &End,
+    tail: &[u8],
+) -> Result<()> {
     if end.len < end.torn_end {
         file.set_len(end.len).map_err(Error::io("truncate", path))?;
     }
     // A file may end inside the block of its header.
     let unsure = &bytes[end.unsure as usize..bytes.len().min(end.len as usize)];
     file.write_at(end.unsure, unsure).map_err(Error::io("write", path))?;
+    file.write_at(end.len, tail).map_err(Error::io("write", path))?;
     file.sync().map_err(Error::io("sync", path))
 }
 

@@ -360,6 +360,14 @@ impl<'a> Walk<'a> {
         Self { format, bytes, offset: format.header_len(), position: first, durable: first }
     }
 
+    /// Through frames of the segment that starts at `first` without its header, whatever the
+    /// position of the first of them.
+    pub(super) fn of_tail(bytes: &'a [u8], first: u64) -> Self {
+        let position = if bytes.len() < FRAME_LEN { 0 } else { u64_at(bytes, 4) };
+        let format = Format::V2 { first, prewritten: 0 };
+        Self { format, bytes, offset: 0, position, durable: first }
+    }
+
     /// The next whole frame, or why there is none.
     pub(super) fn step(&mut self) -> Result<Whole<'a>, Option<&'static str>> {
         let mut offset = self.offset;

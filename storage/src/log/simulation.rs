@@ -6,6 +6,7 @@ mod disk;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use isotick_model::LogPosition;
 
@@ -19,6 +20,8 @@ use crate::fixtures::{Random, publisher};
 struct Plan {
     /// Acknowledges before it syncs: the bug to be found.
     canary: bool,
+    /// Past the page cache.
+    direct: bool,
 }
 
 /// What must hold, and what happened.
@@ -38,6 +41,7 @@ struct Model {
     /// Distinguishes every record ever handed over.
     marks: u64,
     canary: bool,
+    direct: bool,
 }
 
 /// A record that bears a mark, of any length.
@@ -65,7 +69,7 @@ impl Model {
         let mut random = Random(seed);
         let segment_len = 4_096 + random.below(8_000);
         Self {
-            disk: Arc::new(SimDisk::new(random.next())),
+            disk: Arc::new(SimDisk::new(random.next(), plan.direct)),
             folder: Path::new("/log").to_path_buf(),
             segment_len,
             random,
@@ -75,6 +79,7 @@ impl Model {
             released: 0,
             marks: 0,
             canary: plan.canary,
+            direct: plan.direct,
         }
     }
 
@@ -155,7 +160,12 @@ impl Model {
         match self.random.below(16) {
             0..=8 => self.append(writer),
             9..=12 => {
-                let durable = writer.syncer().sync()?.0;
+                let syncer = writer.syncer();
+                let durable = match self.random.below(2) {
+                    0 => syncer.sync()?,
+                    _ => syncer.advance(Duration::from_millis(self.random.below(2)))?.0,
+                };
+                let durable = durable.0;
                 assert!(durable <= self.written, "what was not appended is durable");
                 assert!(durable >= self.durable, "what was durable is not");
                 self.durable = durable;
@@ -174,9 +184,9 @@ impl Model {
                 Ok(())
             }
             _ => {
-                if !self.disk.is_dead() {
-                    self.check(writer.first().0, self.written);
-                }
+                // Past the page cache readers see what is in the segment.
+                let seen = if self.direct { self.durable } else { self.written };
+                self.check(writer.first().0, seen);
                 Ok(())
             }
         }
@@ -230,6 +240,11 @@ fn nothing_durable_is_lost_on_any_of_many_seeds() {
 }
 
 #[test]
+fn nothing_durable_is_lost_past_the_page_cache() {
+    run_all(0..4_000, Plan { direct: true, ..Plan::default() });
+}
+
+#[test]
 fn a_segment_that_was_given_up_halfway_is_not_the_first_any_more() {
     // Its file had another name already when the folder's sync failed.
     run(68, Plan::default());
@@ -243,8 +258,9 @@ fn a_header_that_a_failed_sync_lost_is_written_again() {
 
 #[test]
 fn acknowledging_before_the_sync_is_found() {
-    let fails =
-        |seed: &u64| std::panic::catch_unwind(|| run(*seed, Plan { canary: true })).is_err();
+    let fails = |seed: &u64| {
+        std::panic::catch_unwind(|| run(*seed, Plan { canary: true, ..Plan::default() })).is_err()
+    };
     let found = (0..50).filter(fails).count();
     assert!(found > 25, "{found} of 50 seeds find it");
 }

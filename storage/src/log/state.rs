@@ -5,9 +5,11 @@ use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use isotick_model::LogPosition;
 
+use super::commits::{Commits, Tails};
 use super::disk::{Disk, DiskFile};
 use super::segment::{self, BLOCK};
 use crate::error::{Error, Result};
@@ -34,8 +36,9 @@ pub struct LogFaults {
 pub(super) struct Shared {
     pub disk: Arc<dyn Disk>,
     pub folder: PathBuf,
-    /// One sync at a time: of two, only one may be told of a failure.
-    sync_turn: Mutex<()>,
+    /// One sync at a time: of two, only one may be told of a failure. Holds what is under way
+    /// past the page cache, where that is the way.
+    sync_turn: Mutex<Option<Commits>>,
     state: Mutex<State>,
     /// Acknowledges what was not synced: the bug that the simulation must find.
     #[cfg(test)]
@@ -45,7 +48,7 @@ pub(super) struct Shared {
 pub(super) struct State {
     pub current: Current,
     /// What is written and not durable, in order: kept because a failed sync may lose it.
-    pending: VecDeque<Pending>,
+    pub pending: VecDeque<Pending>,
     pub pending_bytes: usize,
     /// The position of the next record.
     pub next: u64,
@@ -59,8 +62,11 @@ pub(super) struct State {
     pub spares: Vec<PathBuf>,
     /// Buffers to use again.
     free: Vec<Vec<u8>>,
+    /// Where frames are written that go to the segment past the page cache; `None` where they go
+    /// through it.
+    pub tails: Option<Tails>,
     faults: LogFaults,
-    strikes: u32,
+    pub strikes: u32,
     poison: Option<Arc<str>>,
     /// For the next name of a spare.
     spares_named: u64,
@@ -98,6 +104,7 @@ impl State {
             faulty: BTreeSet::new(),
             spares: Vec::new(),
             free: Vec::new(),
+            tails: None,
             faults: LogFaults::default(),
             strikes: 0,
             poison: None,
@@ -118,6 +125,12 @@ impl State {
         error
     }
 
+    /// Where the segment will end with what is written and not yet in it.
+    pub(super) fn len_with_pending(&self) -> u64 {
+        let beside = if self.tails.is_some() { self.pending_bytes as u64 } else { 0 };
+        self.current.len + beside
+    }
+
     /// A buffer for new frames.
     pub(super) fn buffer(&mut self) -> Vec<u8> {
         self.free.pop().unwrap_or_default()
@@ -130,7 +143,7 @@ impl State {
     }
 
     /// Everything before a position is durable.
-    fn set_durable(&mut self, before: u64) {
+    pub(super) fn set_durable(&mut self, before: u64) {
         self.durable = self.durable.max(before);
         while self.pending.front().is_some_and(|pending| pending.end <= before) {
             let Some(Pending { mut frames, .. }) = self.pending.pop_front() else { break };
@@ -160,11 +173,17 @@ pub(super) const SPARE: &str = "spare.";
 pub(super) const UNFINISHED: &str = ".tmp";
 
 impl Shared {
-    pub(super) fn new(disk: Arc<dyn Disk>, folder: PathBuf, state: State) -> Self {
+    /// `commits` where the segments are written past the page cache; the state has tails then.
+    pub(super) fn new(
+        disk: Arc<dyn Disk>,
+        folder: PathBuf,
+        state: State,
+        commits: Option<Commits>,
+    ) -> Self {
         Self {
             disk,
             folder,
-            sync_turn: Mutex::new(()),
+            sync_turn: Mutex::new(commits),
             state: Mutex::new(state),
             #[cfg(test)]
             acknowledges_early: false.into(),
@@ -183,12 +202,17 @@ impl Shared {
     /// refuses, they go to a new one with everything else that is not durable, and are then
     /// durable; when that fails too, they do not count.
     pub(super) fn append(&self, state: &mut State, frames: Vec<u8>, end: u64) -> Result<()> {
-        let written = state.current.file.write_at(state.current.len, &frames);
+        let written = match &mut state.tails {
+            Some(tails) => tails.append(&frames, end, state.durable),
+            None => state.current.file.write_at(state.current.len, &frames),
+        };
         let (len, before) = (frames.len() as u64, state.next);
         state.push_pending(frames, end);
         match written {
             Ok(()) => {
-                state.current.len += len;
+                if state.tails.is_none() {
+                    state.current.len += len;
+                }
                 Ok(())
             }
             Err(source) => {
@@ -204,7 +228,10 @@ impl Shared {
 
     /// Makes everything that is written durable. Returns the position after it.
     pub(super) fn sync(&self) -> Result<LogPosition> {
-        let _turn = self.sync_turn.lock().expect("no holder of this lock panics");
+        let mut turn = self.sync_turn.lock().expect("no holder of this lock panics");
+        if let Some(commits) = &mut *turn {
+            return self.sync_direct(commits);
+        }
         let (file, path, next, is_named) = {
             let state = self.state();
             state.check()?;
@@ -218,7 +245,7 @@ impl Shared {
         let mut state = self.state();
         state.check()?;
         // Where another segment took its place meanwhile, what this sync was for is durable.
-        if Arc::ptr_eq(&file, &state.current.file) {
+        if same(&file, &state.current.file) {
             match synced {
                 Ok(()) => {
                     state.set_durable(next);
@@ -229,6 +256,19 @@ impl Shared {
             }
         }
         Ok(LogPosition(state.durable))
+    }
+
+    /// Begins to make durable what is written, and waits so long for any of it. Returns the
+    /// position before which everything is durable, and whether more is under way.
+    pub(super) fn advance(&self, wait: Duration) -> Result<(LogPosition, bool)> {
+        {
+            let mut turn = self.sync_turn.lock().expect("no holder of this lock panics");
+            if let Some(commits) = &mut *turn {
+                let durable = self.step(commits, wait)?;
+                return Ok((durable, commits.are_under_way() || !commits.is_at(&self.state())));
+            }
+        }
+        Ok((self.sync()?, false))
     }
 
     fn sync_segment(&self, file: &dyn DiskFile, path: &Path, is_named: bool) -> Result<()> {
@@ -264,7 +304,7 @@ impl Shared {
     /// Gives the current segment up: a write or sync failed, and what of it that was not durable
     /// reaches the disk is unknown. All that is written to a new segment, from what is kept in
     /// memory, and synced. When no segment takes it, the log takes no more.
-    fn retire(&self, state: &mut State, error: Error) -> Result<()> {
+    pub(super) fn retire(&self, state: &mut State, error: Error) -> Result<()> {
         state.faults.retired_segments += 1;
         state.faults.last = Some(error.to_string().into());
         state.strikes += 1;
@@ -293,6 +333,10 @@ impl Shared {
             state.faulty.remove(&current.first);
         }
         state.current = current;
+        if let Some(tails) = &mut state.tails {
+            // Everything in them is durable, and what follows is of another segment.
+            tails.clear();
+        }
     }
 
     /// As [`begin`], of a spare where there is one.
@@ -392,6 +436,11 @@ fn fill(
     };
     let len = write().map_err(Error::io("write", path))?;
     Ok((file, len))
+}
+
+/// Whether both are one open file.
+pub(super) fn same(one: &Arc<dyn DiskFile>, other: &Arc<dyn DiskFile>) -> bool {
+    Arc::ptr_eq(one, other)
 }
 
 /// The name under which a file is made.

@@ -1,5 +1,7 @@
 mod faults;
 mod repair;
+#[cfg(target_os = "linux")]
+mod ring;
 mod versions;
 
 use std::fs;

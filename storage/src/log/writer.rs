@@ -1,16 +1,20 @@
 //! Appending.
 
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use isotick_model::LogPosition;
 
+use super::commits::{Commits, Tails};
 use super::disk::{Disk, Files};
 use super::recovery::{self, Recovery};
 use super::segment::{self, BLOCK};
 use super::spares::Preparing;
-use super::state::{LogFaults, Shared};
+use super::state::{LogFaults, Shared, State};
 use super::{LogRecord, codec};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::folder::DataFolder;
 
 /// A segment is closed before it grows past this many bytes (one batch may be longer).
@@ -18,6 +22,41 @@ const SEGMENT_LEN_MAX: u64 = 64 << 20;
 /// What is written and not durable is kept in memory up to this many bytes; then appending waits
 /// for a sync.
 const PENDING_BYTES_MAX: usize = 32 << 20;
+
+/// How segments are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogIo {
+    /// What measures best where one commit follows another: [`Plain`](Self::Plain).
+    #[default]
+    Auto,
+    /// Through the page cache, synced by whoever asks.
+    Plain,
+    /// Past the page cache by io_uring, several commits at a time.
+    Uring,
+}
+
+impl FromStr for LogIo {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "plain" => Ok(Self::Plain),
+            "uring" => Ok(Self::Uring),
+            _ => Err(format!("`{text}` is none of auto, uring, plain")),
+        }
+    }
+}
+
+impl fmt::Display for LogIo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Plain => "plain",
+            Self::Uring => "uring",
+        })
+    }
+}
 
 /// The only appender of a data folder's log.
 ///
@@ -39,6 +78,15 @@ pub struct LogWriter {
 }
 
 impl LogWriter {
+    /// As [`open_with_io`](Self::open_with_io), through the page cache.
+    ///
+    /// # Errors and panics
+    ///
+    /// The same.
+    pub fn open(folder: &DataFolder) -> Result<(Self, Recovery)> {
+        Self::open_with_io(folder, LogIo::Plain)
+    }
+
     /// Opens the log for appending and cuts a torn end off the last segment. Earlier segments
     /// were synced before the next was begun; they are checked when they are read.
     ///
@@ -50,8 +98,18 @@ impl LogWriter {
     /// # Panics
     ///
     /// If the folder was opened for reading.
-    pub fn open(folder: &DataFolder) -> Result<(Self, Recovery)> {
-        Self::open_with(folder, Arc::new(Files), SEGMENT_LEN_MAX)
+    pub fn open_with_io(folder: &DataFolder, io: LogIo) -> Result<(Self, Recovery)> {
+        let disk: Arc<dyn Disk> = match io {
+            LogIo::Auto | LogIo::Plain => Arc::new(Files),
+            #[cfg(target_os = "linux")]
+            LogIo::Uring => Arc::new(super::uring::UringFiles),
+            #[cfg(not(target_os = "linux"))]
+            LogIo::Uring => {
+                let source = std::io::ErrorKind::Unsupported.into();
+                return Err(Error::io("use io_uring for", &folder.log())(source));
+            }
+        };
+        Self::open_with(folder, disk, SEGMENT_LEN_MAX)
     }
 
     pub(super) fn open_with(
@@ -71,9 +129,14 @@ impl LogWriter {
         disk: Arc<dyn Disk>,
         segment_len_max: u64,
     ) -> Result<(Self, Recovery)> {
-        let (state, cut) = recovery::recover(&*disk, folder)?;
+        let (mut state, cut) = recovery::recover(&*disk, folder)?;
         let next = state.next;
-        let shared = Arc::new(Shared::new(disk, folder.to_path_buf(), state));
+        let direct = disk.direct().map_err(Error::io("use io_uring (see --log-io) for", folder))?;
+        if direct.is_some() {
+            state.tails = Some(Tails::create(&*disk, folder, segment_len_max / 16)?);
+        }
+        let commits = direct.map(Commits::new);
+        let shared = Arc::new(Shared::new(disk, folder.to_path_buf(), state, commits));
         let writer = Self {
             shared,
             segment_len_max,
@@ -83,6 +146,14 @@ impl LogWriter {
             _lock: None,
         };
         Ok((writer, Recovery { next: LogPosition(next), cut }))
+    }
+
+    /// How it writes, for people.
+    pub fn io(&self) -> &'static str {
+        match self.shared.state().tails {
+            Some(_) => "io_uring, past the page cache",
+            None => "page cache, synced",
+        }
     }
 
     /// The position of the next record.
@@ -169,15 +240,18 @@ impl LogWriter {
             self.shared.sync()?;
             state = self.shared.state();
         }
-        let is_full = |len: u64| len > BLOCK as u64 && len + bytes as u64 > self.segment_len_max;
-        if is_full(state.current.len) {
+        let is_full = |state: &State| {
+            let len = state.len_with_pending();
+            len > BLOCK as u64 && len + bytes as u64 > self.segment_len_max
+        };
+        if is_full(&state) {
             // The old segment is synced first, so that only the last one of a log can have a torn
             // end.
             drop(state);
             self.shared.sync()?;
             state = self.shared.state();
             state.check()?;
-            if is_full(state.current.len) {
+            if is_full(&state) {
                 self.shared.rotate(&mut state)?;
             }
         }
@@ -227,6 +301,18 @@ impl LogSyncer {
     /// [`Error::LogPoisoned`](crate::Error::LogPoisoned) after that.
     pub fn sync(&self) -> Result<LogPosition> {
         self.shared.sync()
+    }
+
+    /// Begins to make durable what is written, and waits so long for any of it to become so.
+    /// Returns the position before which everything is durable, and whether more is on its way:
+    /// then it is to be asked again. Where commits go one after another this is
+    /// [`sync`](Self::sync).
+    ///
+    /// # Errors
+    ///
+    /// As [`sync`](Self::sync).
+    pub fn advance(&self, wait: Duration) -> Result<(LogPosition, bool)> {
+        self.shared.advance(wait)
     }
 
     /// What the disk refused since the log was opened.

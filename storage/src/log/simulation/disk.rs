@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
-use super::super::disk::{Disk, DiskFile};
+use super::super::disk::{Completion, Direct, Disk, DiskFile};
+use super::super::segment::BLOCK;
 use crate::fixtures::Random;
 
 /// What disks write whole.
@@ -70,6 +72,18 @@ struct Content {
     changes: Vec<Change>,
 }
 
+impl Content {
+    /// Brings the range of a change, as it stands in `durable` after it, to readers as well.
+    fn put_directly(&mut self, change: &Change, durable: &[u8]) {
+        let Change::Write { offset, bytes } = change else { return };
+        self.durable = durable.to_vec();
+        let end = (offset + bytes.len()).min(durable.len());
+        let from = (*offset).min(end);
+        let bytes = durable[from..end].to_vec();
+        Change::Write { offset: from, bytes }.apply(&mut self.seen);
+    }
+}
+
 #[derive(Clone)]
 enum Naming {
     Put(PathBuf, usize),
@@ -106,10 +120,29 @@ struct State {
     dies_after: Option<u64>,
     /// Grows with each crash: files opened before it are gone.
     boots: u64,
+    /// Writes past the page cache that are not over.
+    under_way: Vec<UnderWay>,
+}
+
+struct UnderWay {
+    tag: u64,
+    file: usize,
+    change: Change,
 }
 
 pub(super) struct SimDisk {
     state: Arc<Mutex<State>>,
+    /// Whether there is a way past the page cache.
+    is_direct: bool,
+}
+
+/// Writes under way at most, and bytes of one.
+const SLOTS: usize = 3;
+const SLOT_BYTES: usize = BLOCK;
+
+struct SimDirect {
+    state: Arc<Mutex<State>>,
+    file: Option<usize>,
 }
 
 struct SimFile {
@@ -222,7 +255,7 @@ impl State {
 }
 
 impl SimDisk {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64, is_direct: bool) -> Self {
         let state = State {
             random: Random(seed),
             files: Vec::new(),
@@ -234,8 +267,9 @@ impl SimDisk {
             room: usize::MAX,
             dies_after: None,
             boots: 0,
+            under_way: Vec::new(),
         };
-        Self { state: Arc::new(Mutex::new(state)) }
+        Self { state: Arc::new(Mutex::new(state)), is_direct }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -269,6 +303,13 @@ impl SimDisk {
     pub(super) fn crash(&self, crash: Crash) {
         let mut state = self.state();
         state.boots += 1;
+        // What the kernel was asked for may still happen, or not, or in part.
+        for UnderWay { file, change, .. } in std::mem::take(&mut state.under_way) {
+            let State { random, files, .. } = &mut *state;
+            let mut content = files[file].durable.clone();
+            change.apply_in_part(&mut content, random);
+            files[file].put_directly(&change, &content);
+        }
         if crash == Crash::Power {
             state.power_fails();
         }
@@ -314,6 +355,66 @@ impl Disk for SimDisk {
 
     fn sync_folder(&self, _: &Path) -> io::Result<()> {
         self.state().sync_names()
+    }
+
+    fn direct(&self) -> io::Result<Option<Box<dyn Direct>>> {
+        let direct =
+            || -> Box<dyn Direct> { Box::new(SimDirect { state: self.state.clone(), file: None }) };
+        Ok(self.is_direct.then(direct))
+    }
+}
+
+impl Direct for SimDirect {
+    fn attach(&mut self, path: &Path) -> io::Result<()> {
+        let mut state = self.state.lock().unwrap();
+        state.operate()?;
+        assert!(state.under_way.is_empty(), "writes to another file are under way");
+        self.file = Some(*state.names.get(path).ok_or(ErrorKind::NotFound)?);
+        Ok(())
+    }
+
+    fn write_bytes_max(&self) -> usize {
+        SLOT_BYTES
+    }
+
+    fn room(&self) -> usize {
+        SLOTS - self.state.lock().unwrap().under_way.len()
+    }
+
+    fn submit(&mut self, tag: u64, offset: u64, parts: &[&[u8]]) -> io::Result<()> {
+        let mut state = self.state.lock().unwrap();
+        let mut bytes = parts.concat();
+        bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
+        assert!(bytes.len() <= SLOT_BYTES && offset.is_multiple_of(BLOCK as u64));
+        assert!(state.under_way.len() < SLOTS);
+        let change = Change::Write { offset: offset as usize, bytes };
+        let file = self.file.expect("a file is attached");
+        state.under_way.push(UnderWay { tag, file, change });
+        Ok(())
+    }
+
+    fn complete(&mut self, wait: Duration, done: &mut Vec<Completion>) -> io::Result<()> {
+        let mut state = self.state.lock().unwrap();
+        let all = state.under_way.len() as u64;
+        let least = u64::from(!wait.is_zero()).min(all);
+        let count = least + state.random.below(all - least + 1);
+        for _ in 0..count {
+            let count = state.under_way.len() as u64;
+            let which = state.random.below(count) as usize;
+            let UnderWay { tag, file, change } = state.under_way.swap_remove(which);
+            let mut content = state.files[file].durable.clone();
+            let fails = state.operate().is_err() || {
+                let rate = state.sync_fails;
+                state.one_in(rate)
+            };
+            match fails {
+                true => change.apply_in_part(&mut content, &mut state.random),
+                false => change.apply(&mut content),
+            }
+            state.files[file].put_directly(&change, &content);
+            done.push(Completion { tag, result: if fails { Err(gone()) } else { Ok(()) } });
+        }
+        Ok(())
     }
 }
 
