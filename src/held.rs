@@ -152,6 +152,7 @@ mod tests {
             keys_allowed: None,
             horizon_ns: None,
             retention: Default::default(),
+            codec: Default::default(),
         };
         let dir = tempfile::tempdir().unwrap();
         let mut store = Store::open(dir.path(), "test").unwrap();

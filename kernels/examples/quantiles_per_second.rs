@@ -83,6 +83,7 @@ fn definitions(aggregates: &[Aggregate]) -> (StreamSchema, View) {
         keys_allowed: None,
         horizon_ns: None,
         retention: Default::default(),
+        codec: Default::default(),
     };
     let named = |&aggregate: &Aggregate| NamedAggregate {
         name: format!("{aggregate:?}"),

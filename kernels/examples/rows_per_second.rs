@@ -114,6 +114,7 @@ fn definitions(filtered: bool) -> (StreamSchema, View) {
         keys_allowed: None,
         horizon_ns: None,
         retention: Default::default(),
+        codec: Default::default(),
     };
     let aggregates = [
         Aggregate::First(0),

@@ -98,6 +98,7 @@ pub fn schema(scales: [u8; 2]) -> StreamSchema {
         keys_allowed: None,
         horizon_ns: None,
         retention: Default::default(),
+        codec: Default::default(),
     }
 }
 

@@ -21,6 +21,6 @@ pub use ids::{LogPosition, PublisherId};
 pub use key::{Key, KeySet};
 pub use key_selection::KeySelection;
 pub use quantile::Quantile;
-pub use schema::{Column, Inexact, Retention, StreamSchema};
+pub use schema::{Codec, Column, Inexact, Retention, StreamSchema};
 pub use ticks::{RejectReason, Rejected, Ticks, ValueColumn};
 pub use units::Scale;

@@ -23,6 +23,18 @@ pub struct StreamSchema {
     pub horizon_ns: Option<i64>,
     /// What of its history is kept.
     pub retention: Retention,
+    /// How its history is compressed.
+    pub codec: Codec,
+}
+
+/// How history is compressed, on top of its encodings. Files of both kinds may lie side by side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Codec {
+    /// Not at all: the least time to read.
+    #[default]
+    None,
+    /// Zstandard: the least space.
+    Zstd,
 }
 
 /// What of a stream's history is kept, in whole days by event time; both may be said. It decides

@@ -28,6 +28,7 @@ pub fn schema(keys: &[&str]) -> StreamSchema {
         keys_allowed: None,
         horizon_ns: None,
         retention: Default::default(),
+        codec: Default::default(),
     }
 }
 

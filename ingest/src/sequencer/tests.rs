@@ -27,6 +27,7 @@ fn schema() -> StreamSchema {
         keys_allowed: None,
         horizon_ns: Some(50),
         retention: Default::default(),
+        codec: Default::default(),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{Definitions, aggregates};
 use crate::ByteSize;
 use crate::key::Key;
-use crate::schema::{Column, Inexact, Retention, StreamSchema};
+use crate::schema::{Codec, Column, Inexact, Retention, StreamSchema};
 use crate::time::{format_duration, format_rfc3339};
 use crate::units::format_scaled;
 use crate::view::{DefinitionHash, LatenessPolicy, View};
@@ -20,7 +20,7 @@ pub(super) fn text(definitions: &Definitions) -> String {
 /// `[stream.name]` with every field.
 pub(super) fn stream_table(schema: &StreamSchema) -> String {
     let name = key(&schema.name);
-    let fields = stream_fields(schema) + &keys_allowed(schema) + &retention(schema);
+    let fields = stream_fields(schema) + &keys_allowed(schema) + &storage(schema);
     let columns = column_fields(&schema.columns.iter().collect::<Vec<_>>());
     format!("[stream.{name}]\n{fields}\n[stream.{name}.columns]\n{columns}")
 }
@@ -77,14 +77,18 @@ pub(super) fn keys_allowed(schema: &StreamSchema) -> String {
     format!("keys_allowed = [{}]\n", keys.join(", "))
 }
 
-/// What of the history is kept; it is no part of the hash.
-pub(super) fn retention(schema: &StreamSchema) -> String {
+/// What of the history is kept and how; it is no part of the hash.
+pub(super) fn storage(schema: &StreamSchema) -> String {
+    let codec = match schema.codec {
+        Codec::None => "",
+        Codec::Zstd => "codec = \"zstd\"\n",
+    };
     let Retention { age_ns, bytes } = schema.retention;
     let age = age_ns.map(|age_ns| format!("age = \"{}\"", format_duration(age_ns)));
     let size = bytes.map(|bytes| format!("size = \"{}\"", ByteSize(bytes)));
     match age.into_iter().chain(size).collect::<Vec<_>>() {
-        fields if fields.is_empty() => String::new(),
-        fields => format!("retention = {{ {} }}\n", fields.join(", ")),
+        fields if fields.is_empty() => codec.to_owned(),
+        fields => format!("retention = {{ {} }}\n{codec}", fields.join(", ")),
     }
 }
 

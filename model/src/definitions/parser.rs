@@ -11,7 +11,7 @@ use crate::ByteSize;
 use crate::error::{DefinitionError, DefinitionProblem};
 use crate::expr::Expr;
 use crate::key::{Key, KeySet};
-use crate::schema::{Column, Inexact, Retention, StreamSchema};
+use crate::schema::{Codec, Column, Inexact, Retention, StreamSchema};
 use crate::ticks::RejectReason;
 use crate::time::{parse_duration, parse_time};
 use crate::units::{Scale, format_scaled};
@@ -31,8 +31,16 @@ pub(super) fn parse(text: &str, file: &str) -> Result<Definitions, DefinitionErr
             check_name(&source, "stream", name)?;
             let place = format!("the stream \"{}\"", name.get_ref());
             let table = table_of(&source, name.get_ref(), value)?;
-            let known =
-                ["time", "key", "keys_allowed", "columns", "inexact", "horizon", "retention"];
+            let known = [
+                "time",
+                "key",
+                "keys_allowed",
+                "columns",
+                "inexact",
+                "horizon",
+                "retention",
+                "codec",
+            ];
             let fields = Fields::new(&source, place, name.span(), table, &known)?;
             definitions.streams.push(stream(name.get_ref(), &fields)?);
         }
@@ -120,6 +128,13 @@ fn stream(name: &str, fields: &Fields<'_>) -> Result<StreamSchema, DefinitionErr
         None => Retention::default(),
         Some(value) => retention(&fields.table("retention", value, &["age", "size"])?)?,
     };
+    let codec = match fields.get("codec") {
+        None => Codec::default(),
+        Some(value) => {
+            let choices = [("none", Codec::None), ("zstd", Codec::Zstd)];
+            choice(fields, "codec", value, "none, zstd", &choices)?
+        }
+    };
     Ok(StreamSchema {
         name: name.into(),
         time: (*time.get_ref()).into(),
@@ -129,6 +144,7 @@ fn stream(name: &str, fields: &Fields<'_>) -> Result<StreamSchema, DefinitionErr
         inexact,
         horizon_ns,
         retention,
+        codec,
     })
 }
 

@@ -1,6 +1,6 @@
 //! Commented configurations for `isotick init`.
 
-use super::canonical::{column_text, key, keys_allowed, retention, string};
+use super::canonical::{column_text, key, keys_allowed, storage, string};
 use crate::expr::lexer::quote_name;
 use crate::schema::{Inexact, StreamSchema};
 use crate::time::format_duration;
@@ -14,6 +14,7 @@ time = "ts"        # the event time: integer nanoseconds UTC, a timestamp, or RF
 key = "symbol"     # one series per symbol; a list for several columns; leave it out for one series
 horizon = "1h"     # ticks further ahead of the service's clock are rejected; "none" for no limit
 # keys_allowed = ["AAPL", "MSFT"]  # any other key is rejected; the list may grow later
+# codec = "zstd"  # history takes less space and more time to read; default: "none"
 # retention = { age = "90d", size = "100GiB" }  # older days of history go; default: all is kept
 inexact = "reject" # a float that is no exact decimal at its column's scale: "reject" or "round"
 
@@ -70,7 +71,7 @@ pub fn template_for(stream: &StreamSchema) -> String {
         keys => format!("key = [{}] # one series per combination\n", keys.join(", ")),
     };
     text += &keys_allowed(stream);
-    text += &retention(stream);
+    text += &storage(stream);
     let (inexact, other) = match stream.inexact {
         Inexact::Reject => ("reject", "\"round\" takes the nearest decimal instead"),
         Inexact::Round => ("round", "\"reject\" takes exact decimals only"),

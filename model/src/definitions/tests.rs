@@ -5,7 +5,7 @@ use super::template::{EXAMPLE, template_for};
 use super::*;
 use crate::expr::{Comparison, Expr};
 use crate::quantile::Quantile;
-use crate::schema::{Column, Inexact, Retention};
+use crate::schema::{Codec, Column, Inexact, Retention};
 use crate::units::Scale;
 use crate::view::{Aggregate, LatenessPolicy, OutputType, Tumbling};
 
@@ -232,7 +232,7 @@ fn errors_point_at_the_line_and_say_what_to_do() {
         ),
         (
             stream("keys = \"a\""),
-            "isotick.toml:3:1: unknown field `keys` in the stream \"s\"; the fields are time, key, keys_allowed, columns, inexact, horizon, retention",
+            "isotick.toml:3:1: unknown field `keys` in the stream \"s\"; the fields are time, key, keys_allowed, columns, inexact, horizon, retention, codec",
         ),
         (
             "[stream.s]\n".into(),
@@ -612,6 +612,7 @@ fn stream(keys: &[&str], columns: &[&str]) -> StreamSchema {
         keys_allowed: None,
         horizon_ns: None,
         retention: Default::default(),
+        codec: Default::default(),
     }
 }
 
@@ -758,6 +759,7 @@ proptest! {
             }),
             horizon_ns: horizon,
             retention: Retention { age_ns: age, bytes: size },
+            codec: if optional { Codec::Zstd } else { Codec::None },
         };
         let mut definitions = parse(&template_for(&schema));
         prop_assert_eq!(&definitions.streams, &[schema]);

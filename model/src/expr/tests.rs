@@ -24,6 +24,7 @@ fn schema() -> StreamSchema {
         keys_allowed: None,
         horizon_ns: None,
         retention: Default::default(),
+        codec: Default::default(),
     }
 }
 

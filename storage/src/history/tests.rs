@@ -3,7 +3,7 @@ use std::fs;
 use arrow_buffer::NullBuffer;
 use isotick_model::ticks::{NEVER_SEEN, ON_TIME};
 use isotick_model::{
-    Column, Key, KeySelection, LogPosition, Scale, StreamSchema, Ticks, ValueColumn,
+    Codec, Column, Key, KeySelection, LogPosition, Scale, StreamSchema, Ticks, ValueColumn,
 };
 use tempfile::TempDir;
 
@@ -59,8 +59,13 @@ fn sorted(mut rows: Vec<Row>) -> Vec<Row> {
 
 #[test]
 fn ticks_come_back_with_every_kind_of_key() {
-    for keys in [&[][..], &["symbol"], &["venue", "symbol"]] {
-        let schema = schema(keys);
+    for (keys, codec) in [
+        (&[][..], Codec::None),
+        (&["symbol"], Codec::None),
+        (&["symbol"], Codec::Zstd),
+        (&["venue", "symbol"], Codec::Zstd),
+    ] {
+        let schema = StreamSchema { codec, ..schema(keys) };
         let batches: Vec<Ticks> = [("b", 0, 1), ("a", 7, 2), ("a\u{e9}", 0, 3), ("c", 50, 0)]
             .map(|(name, first, seed)| ticks(&schema, name, first, 300, seed))
             .into();

@@ -7,7 +7,8 @@ use arrow_buffer::{BooleanBuffer, NullBuffer, ScalarBuffer};
 use arrow_schema::{DataType, Field, Schema, TimeUnit};
 use chrono::DateTime;
 use isotick_model::ticks::ON_TIME;
-use isotick_model::{Column, KeySelection, StreamSchema, Ticks};
+use isotick_model::{Codec, Column, KeySelection, StreamSchema, Ticks};
+use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::{KeyValue, SortingColumn};
 use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 
@@ -176,6 +177,10 @@ fn properties(schema: &StreamSchema) -> WriterPropertiesBuilder {
     };
     let keys = 1..=schema.keys.len();
     WriterProperties::builder()
+        .set_compression(match schema.codec {
+            Codec::None => Compression::UNCOMPRESSED,
+            Codec::Zstd => Compression::ZSTD(ZstdLevel::default()),
+        })
         .set_data_page_row_count_limit(PAGE_ROWS)
         .set_sorting_columns(Some(keys.chain([0]).map(sorting).collect()))
 }

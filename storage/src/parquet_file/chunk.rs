@@ -8,7 +8,8 @@ use std::ops::Range;
 
 use arrow_buffer::NullBuffer;
 use bytes::Bytes;
-use parquet::basic::{BoundaryOrder, Compression, Encoding, PageType, Type};
+use isotick_model::Codec;
+use parquet::basic::{BoundaryOrder, Compression, Encoding, PageType, Type, ZstdLevel};
 use parquet::column::page::{CompressedPage, Page as DataPage, PageWriteSpec, PageWriter};
 use parquet::column::writer::ColumnCloseResult;
 use parquet::data_type::{ByteArray, FixedLenByteArray};
@@ -22,6 +23,9 @@ use parquet::schema::types::ColumnDescPtr;
 
 use super::encode;
 use super::pages::{ColumnPages, Page};
+
+/// Levels above take several times as long for a few hundredths less.
+const ZSTD_LEVEL: i32 = 1;
 
 /// A column of a row group.
 pub(crate) enum Column<'a> {
@@ -59,14 +63,17 @@ pub(super) struct Chunk {
     pub pages: ColumnPages,
 }
 
-/// Encodes a column with pages of `page_rows` rows.
+/// Encodes a column with pages of `page_rows` rows, each compressed by itself.
 pub(super) fn encode(
     column: &Column<'_>,
     descr: ColumnDescPtr,
     rows: usize,
     page_rows: usize,
+    codec: Codec,
 ) -> Result<Chunk, ParquetError> {
     let mut writing = Writing {
+        codec,
+        uncompressed: 0,
         sink: TrackedWrite::new(Vec::new()),
         dictionary: None,
         data: Vec::new(),
@@ -294,6 +301,9 @@ fn flipped(unsigned: bool) -> i64 {
 
 /// A chunk while its pages are written.
 struct Writing {
+    codec: Codec,
+    /// Bytes of the pages before they were compressed, with their headers.
+    uncompressed: usize,
     sink: TrackedWrite<Vec<u8>>,
     dictionary: Option<PageWriteSpec>,
     data: Vec<PageWriteSpec>,
@@ -443,9 +453,17 @@ impl Writing {
         Ok(())
     }
 
-    fn page(&mut self, page: DataPage) -> Result<PageWriteSpec, ParquetError> {
+    fn page(&mut self, mut page: DataPage) -> Result<PageWriteSpec, ParquetError> {
         let len = page.buffer().len();
-        SerializedPageWriter::new(&mut self.sink).write_page(CompressedPage::new(page, len))
+        if self.codec == Codec::Zstd
+            && let DataPage::DataPage { buf, .. } | DataPage::DictionaryPage { buf, .. } = &mut page
+        {
+            *buf = zstd::bulk::compress(buf, ZSTD_LEVEL)?.into();
+        }
+        let page = CompressedPage::new(page, len);
+        let written = SerializedPageWriter::new(&mut self.sink).write_page(page)?;
+        self.uncompressed += written.uncompressed_size;
+        Ok(written)
     }
 
     fn finish(
@@ -467,11 +485,14 @@ impl Writing {
         let count = self.data.len() as i32;
         stats.push(PageEncodingStats { page_type: PageType::DATA_PAGE, encoding, count });
         let metadata = ColumnChunkMetaData::builder(descr)
-            .set_compression(Compression::UNCOMPRESSED)
+            .set_compression(match self.codec {
+                Codec::None => Compression::UNCOMPRESSED,
+                Codec::Zstd => Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL)?),
+            })
             .set_encodings(encodings)
             .set_page_encoding_stats(stats)
             .set_total_compressed_size(len)
-            .set_total_uncompressed_size(len)
+            .set_total_uncompressed_size(self.uncompressed as i64)
             .set_num_values(rows as i64)
             .set_dictionary_page_offset(self.dictionary.as_ref().map(|page| page.offset as i64))
             .set_data_page_offset(self.data.first().map_or(0, |page| page.offset as i64))

@@ -5,9 +5,12 @@ use std::io::{Seek, SeekFrom};
 use std::path::Path;
 
 use arrow_schema::SchemaRef;
+use isotick_model::Codec;
+use parquet::basic::Compression;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterPropertiesBuilder;
 use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::types::ColumnPath;
 
 use super::chunk::{self, Column};
 use super::pages::{self, Place};
@@ -23,7 +26,7 @@ pub(crate) struct RowGroup<'a> {
 }
 
 /// Writes a checked file under a temporary name: a row group for each of `row_groups`, whose
-/// columns `columns` gives. Of the properties, those of rows per page and of metadata count.
+/// columns `columns` gives. Of the properties, those of rows per page, compression and metadata count.
 pub(crate) fn stage_columns<T>(
     objects: &Objects,
     relative: String,
@@ -64,13 +67,17 @@ struct RowGroups<'a> {
 impl RowGroups<'_> {
     fn write(&mut self, columns: &RowGroup<'_>) -> Result<()> {
         let page_rows = self.file.properties().data_page_row_count_limit();
+        let codec = match self.file.properties().compression(&ColumnPath::new(Vec::new())) {
+            Compression::ZSTD(_) => Codec::Zstd,
+            _ => Codec::None,
+        };
         let descriptions = self.file.schema_descr().columns().to_vec();
         assert_eq!(columns.columns.len(), descriptions.len(), "a row group has every column");
         let mut group = self.file.next_row_group().map_err(Error::parquet("write", self.path))?;
         let (mut crcs, mut pages) = (Vec::new(), Vec::new());
         for (column, description) in columns.columns.iter().zip(descriptions) {
             let append = || {
-                let chunk = chunk::encode(column, description, columns.rows, page_rows)?;
+                let chunk = chunk::encode(column, description, columns.rows, page_rows, codec)?;
                 group.append_column(&chunk.bytes, chunk.close)?;
                 crcs.push(crc32fast::hash(&chunk.bytes));
                 pages.push(chunk.pages);

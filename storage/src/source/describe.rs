@@ -465,6 +465,7 @@ fn suggest(path: &Path, stream: &str, profiles: &[Profile]) -> Result<Suggestion
             keys_allowed: None,
             horizon_ns: Some(StreamSchema::HORIZON_NS_DEFAULT),
             retention: Default::default(),
+            codec: Default::default(),
         },
         time_unit: profiles[time].time_unit(),
         map: Vec::new(),

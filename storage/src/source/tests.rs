@@ -52,6 +52,7 @@ fn stream(columns: Vec<Column>) -> StreamSchema {
         keys_allowed: None,
         horizon_ns: None,
         retention: Default::default(),
+        codec: Default::default(),
     }
 }
 

@@ -246,6 +246,7 @@ fn schema() -> StreamSchema {
         keys_allowed: None,
         horizon_ns: None,
         retention: Default::default(),
+        codec: Default::default(),
     }
 }
 

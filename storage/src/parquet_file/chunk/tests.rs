@@ -13,7 +13,7 @@ use arrow_schema::{DataType, Field, Schema};
 use parquet::arrow::arrow_reader::{
     ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
 };
-use parquet::basic::Encoding;
+use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
 use parquet::file::page_index::column_index::ColumnIndexMetaData;
 use parquet::file::properties::WriterProperties;
@@ -147,13 +147,17 @@ fn open(path: &Path) -> (RecordBatch, Arc<ParquetMetaData>) {
 #[test]
 fn columns_are_written_as_the_general_writer_would() {
     let folder = tempfile::tempdir().unwrap();
-    let properties = || {
-        WriterProperties::builder()
-            .set_data_page_row_count_limit(PAGE_ROWS)
-            .set_write_batch_size(PAGE_ROWS)
-    };
     let sizes = [1, 7, 8, 9, 63, 64, 65, 100, 101, 256, 257, 1_000, 5_000];
     for (number, len) in sizes.into_iter().enumerate() {
+        let properties = || {
+            WriterProperties::builder()
+                .set_compression(match number % 2 {
+                    0 => Compression::UNCOMPRESSED,
+                    _ => Compression::ZSTD(ZstdLevel::default()),
+                })
+                .set_data_page_row_count_limit(PAGE_ROWS)
+                .set_write_batch_size(PAGE_ROWS)
+        };
         let rows = rows(len, 5 * number as u64);
         let ours = stage_columns(
             &Objects::local(folder.path()),
@@ -189,6 +193,7 @@ fn columns_are_written_as_the_general_writer_would() {
                 their_metadata.row_group(0).column(column),
             );
             assert_eq!(our.statistics(), their.statistics(), "{len} {column}");
+            assert_eq!(our.compression(), their.compression(), "{len} {column}");
             let index = |metadata: &ParquetMetaData| {
                 let index = &metadata.column_index().unwrap()[0][column];
                 let bounds = |page| match index {

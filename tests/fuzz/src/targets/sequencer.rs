@@ -74,6 +74,7 @@ impl Trial {
             keys_allowed: None,
             horizon_ns: Some(50),
             retention: Default::default(),
+            codec: Default::default(),
         };
         let mut sequencer = Sequencer::default();
         sequencer.declare(schema, &[Tumbling { width_ns: 1_000, origin_ns: 0 }]);
