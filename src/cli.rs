@@ -33,7 +33,7 @@ pub use self::history::{
 };
 pub use self::ingest::{DEFAULT_MEMORY, IngestArgs};
 pub use self::live::{LiveBenchArgs, PacedRate};
-pub use self::log::{LogArgs, LogCheckArgs, LogCommand, LogRepairArgs};
+pub use self::log::{LogArgs, LogBenchArgs, LogCheckArgs, LogCommand, LogRepairArgs};
 pub use self::storage::StorageArgs;
 pub use self::streams::{StreamsArgs, StreamsCommand, StreamsDropArgs, StreamsListArgs};
 
@@ -307,6 +307,7 @@ result; the exit code is 1 when two engines or variants disagree on the same tic
   batches   one batch at a time: p50 and p99, and from how many rows on which engine is faster
   scan      a stored market: reading and reducing it, against reading it alone
   live      publisher, service and subscriber over QUIC: ticks a second, latency (not in `all`)
+  log       durable commits a second and their latency, against fio (not in `all`)
 
 Examples:
   isotick bench --quick
@@ -348,6 +349,8 @@ pub struct BenchArgs {
 pub enum OtherBench {
     /// Measure publisher, service and subscriber together, over QUIC
     Live(LiveBenchArgs),
+    /// Measure durable commits of the log, against fio
+    Log(LogBenchArgs),
 }
 
 /// A part of the benches.

@@ -56,3 +56,30 @@ pub struct LogRepairArgs {
     #[arg(long)]
     pub yes: bool,
 }
+
+/// `isotick bench log`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Each commit is one record of 4 KiB, 64 KiB or 1 MiB, handed to the log and made durable before it
+counts; files are warm, that is, used again. `plain` is one commit after another through the page
+cache; `uring` is past it, with so many commits under way. Beside each run stands one of fio, if it is
+installed, on a file in the same folder with the same size, sync mode and depth: the ratio is that of
+neighbouring rounds. `amplif` is what this process made the disk write, over the bytes of the frames.
+
+Examples:
+  isotick bench log
+  isotick bench log --dir /mnt/data --repeat 9 --json log.json")]
+pub struct LogBenchArgs {
+    /// A folder on the disk to measure; what is made there is removed
+    #[arg(long, default_value = ".", value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Rounds of a second; medians count
+    #[arg(long, default_value = "5", value_name = "N")]
+    pub repeat: std::num::NonZeroUsize,
+    /// One short round of each
+    #[arg(long)]
+    pub quick: bool,
+    /// Write all figures to this file as well
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}

@@ -3,6 +3,7 @@
 use clap::Args;
 
 use isotick_model::ByteSize;
+use isotick_storage::log::LogIo;
 
 /// Bounds of log, checkpoints and dead letters.
 #[derive(Clone, Debug, Args)]
@@ -16,6 +17,10 @@ pub struct StorageArgs {
     /// after a restart too
     #[arg(long, default_value = "64MiB", value_name = "SIZE")]
     pub log_kept: ByteSize,
+    /// How the log is written: `plain` through the page cache, `uring` past it with several commits
+    /// under way, for machines that write little else; `auto` is plain
+    #[arg(long, default_value = "auto", value_name = "auto|uring|plain")]
+    pub log_io: LogIo,
     /// The share of one core that merging history files in the background may take: 0 for none, 1
     /// for all of it
     #[arg(long, default_value = "0.25", value_name = "SHARE", value_parser = share)]

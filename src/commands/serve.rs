@@ -37,6 +37,7 @@ pub fn run(args: ServeArgs) -> Result<ExitCode> {
     }
     eprintln!("listening on {} (QUIC), data in {}", service.local_addr(), args.data.display());
     eprintln!("ingest: {}", service.shared.ingest.description);
+    eprintln!("log: {}", service.log_io);
     eprintln!("engine: {}", service.shared.engine());
     eprintln!("certificate fingerprint: {}", service.fingerprint);
     for line in service.describe_security() {

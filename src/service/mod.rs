@@ -29,6 +29,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use isotick_ingest::{Edge, EdgeConfig, Gate, Stages, intake};
 use isotick_kernels::{CpuEngine, Engine};
+use isotick_model::LogPosition;
 use isotick_model::definitions::Definitions;
 use isotick_model::results::WindowRow;
 use isotick_scheduler::OnFailure;
@@ -84,6 +85,8 @@ pub struct Service {
     pub fingerprint: String,
     pub shared: Arc<Shared>,
     pub notices: Vec<String>,
+    /// How the log is written, for people.
+    pub log_io: &'static str,
     live: SyncSender<LiveMessage>,
     sequencing: JoinHandle<()>,
     living: JoinHandle<BTreeMap<String, Vec<WindowRow>>>,
@@ -121,7 +124,8 @@ impl Service {
             .iter()
             .map(|view| Arc::new(ViewChannel::new(Arc::new(view.clone()), shares.view_bytes)))
             .collect();
-        let (log, recovery) = store.open_log()?;
+        let (log, recovery) = store.open_log_with(options.storage.log_io)?;
+        let log_io = log.io();
         notices.extend(recovery_notice(&recovery));
         let (kept, cut) = DeadLetters::open(store.folder(), options.storage.dead_letters_max.0)?;
         notices.extend(cut.map(|cut| {
@@ -206,6 +210,7 @@ impl Service {
             described: said,
             shared,
             notices,
+            log_io,
             live,
             sequencing: spawn("isotick-sequence", move || sequencing.run(inputs, &events_taken))?,
             living: spawn("isotick-live", move || living.run(&records))?,
@@ -322,27 +327,47 @@ fn recovery_notice(recovery: &Recovery) -> Option<String> {
     ))
 }
 
-/// The syncing thread: one sync for everything written since the last one.
+/// The syncing thread: one commit for everything written since the last one, and the next while
+/// it is under way where the log allows it.
 fn sync(syncer: &LogSyncer, woken: &Receiver<()>, events: &Events) {
     let mut last = Instant::now();
-    let mut retired = 0;
-    while let Ok(()) = woken.recv() {
-        // What is written meanwhile goes with it; a record alone does not wait.
-        std::thread::sleep(SYNC_SPACING.saturating_sub(last.elapsed()));
+    let (mut retired, mut told, mut more) = (0, LogPosition(0), false);
+    loop {
+        if more {
+            // What was written meanwhile goes with the next one.
+            let _ = woken.try_recv();
+        } else {
+            if woken.recv().is_err() {
+                break;
+            }
+            // What is written meanwhile goes with it; a record alone does not wait.
+            std::thread::sleep(SYNC_SPACING.saturating_sub(last.elapsed()));
+        }
         last = Instant::now();
-        let event = match syncer.sync() {
-            Ok(before) => Event::Durable(before),
-            Err(error) => Event::Failed(error.to_string()),
-        };
+        let advanced = syncer.advance(SYNC_SPACING);
         let faults = syncer.faults();
         if faults.retired_segments > retired {
             retired = faults.retired_segments;
             tracing::warn!(
-                "{}; the log goes on in a new segment, which holds all that was not durable: {retired} \
-                 segments were given up so far",
+                "{}; the log goes on in a new segment, which holds all that was not durable: \
+                 {retired} segments were given up so far",
                 faults.last.as_deref().unwrap_or("a write failed")
             );
         }
+        let event = match advanced {
+            Ok((before, goes_on)) => {
+                more = goes_on;
+                if before <= told {
+                    continue;
+                }
+                told = before;
+                Event::Durable(before)
+            }
+            Err(error) => {
+                more = false;
+                Event::Failed(error.to_string())
+            }
+        };
         if !events.send(event) {
             break;
         }

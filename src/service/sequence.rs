@@ -553,6 +553,7 @@ impl Sequencing {
             covered: self.covered,
             needed: self.checkpoints.needed,
             faults: self.log.faults(),
+            io: self.log.io(),
         });
     }
 

@@ -55,6 +55,8 @@ pub struct LogMarks {
     pub needed: Option<LogPosition>,
     /// What the disk refused.
     pub faults: LogFaults,
+    /// How it is written.
+    pub io: &'static str,
 }
 
 /// What a stream's history is stored in.
@@ -253,6 +255,7 @@ impl Shared {
                 "durable_records": state.log.durable.0,
                 "records_in_history": state.log.covered.0,
                 "needed_from": state.log.needed.map(|position| position.0),
+                "io": state.log.io,
                 "retired_segments": state.log.faults.retired_segments,
                 "last_fault": state.log.faults.last.as_deref(),
             },

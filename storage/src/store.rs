@@ -14,7 +14,7 @@ use isotick_model::{LogPosition, PublisherId, StreamSchema, Ticks};
 use crate::checkpoint::{self, Checkpoint};
 use crate::error::{Error, Result};
 use crate::folder::DataFolder;
-use crate::log::{LogWriter, Recovery};
+use crate::log::{LogIo, LogWriter, Recovery};
 use crate::manifest::{self, Imported, Manifest, Origin, Retired, Unrecorded, Writer};
 use crate::objects::{StagedManifest, StagedObject, StoreUrl, SwapError, Tag};
 use crate::record::RecordedWindow;
@@ -133,7 +133,12 @@ impl Store {
     /// As [`LogWriter::open`]; [`Error::LogGap`] when the log ends before the position that the
     /// manifest covers.
     pub fn open_log(&self) -> Result<(LogWriter, Recovery)> {
-        let (writer, recovery) = LogWriter::open(&self.folder)?;
+        self.open_log_with(LogIo::default())
+    }
+
+    /// The same, with the way in which the log is written.
+    pub fn open_log_with(&self, io: LogIo) -> Result<(LogWriter, Recovery)> {
+        let (writer, recovery) = LogWriter::open_with_io(&self.folder, io)?;
         if recovery.next < self.manifest.covered() {
             let position = self.manifest.covered;
             return Err(Error::LogGap { path: self.folder.log(), position });

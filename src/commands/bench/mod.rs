@@ -4,6 +4,7 @@ mod batches;
 mod figure;
 mod kernels;
 mod live;
+mod log;
 mod scan;
 
 use std::num::NonZeroUsize;
@@ -24,8 +25,10 @@ use crate::engines;
 use crate::service::now_ns;
 
 pub fn run(args: BenchArgs) -> Result<ExitCode> {
-    if let Some(OtherBench::Live(args)) = args.other {
-        return live::run(&args);
+    match args.other {
+        Some(OtherBench::Live(args)) => return live::run(&args),
+        Some(OtherBench::Log(args)) => return log::run(&args),
+        None => {}
     }
     let mut bench = Bench::open(&args)?;
     println!("{}", bench.machine());

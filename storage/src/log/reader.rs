@@ -198,6 +198,7 @@ impl LogReader {
                     };
                     self.used += skip + len;
                     self.at += 1;
+                    fresh = false;
                     match record {
                         Some(record) => return Ok(Some(record)),
                         None => continue,

@@ -387,6 +387,39 @@ fn a_reader_follows_a_writer() {
 }
 
 #[test]
+fn records_are_found_wherever_a_chunk_ends() {
+    let (_dir, folder) = folder();
+    let (mut writer, _) = open(&folder, 64 << 20);
+    let record = |position: u64| {
+        // The longest takes more than one chunk of the reader.
+        let rows = if position == 700 { 200_000 } else { 200 + position % 90 };
+        LogRecord::Ticks {
+            stream: "s".to_owned(),
+            ticks: fixtures::ticks(&schema(&["symbol"]), "p", position, rows, position),
+            rejected: Vec::new(),
+            ts_recv_ns: 0,
+        }
+    };
+    for position in 0..1_000 {
+        writer.append(&record(position)).unwrap();
+        if position % 100 == 0 {
+            writer.syncer().sync().unwrap();
+        }
+    }
+    assert!(writer.bytes() > 5 << 20);
+    for from in [0, 250, 699, 700, 701, 990, 1_000] {
+        let mut next = from;
+        for entry in LogReader::from(&folder, LogPosition(from)).unwrap() {
+            let (position, found) = entry.unwrap();
+            assert_eq!(position, LogPosition(next));
+            assert_eq!(text(&found), text(&record(next)));
+            next += 1;
+        }
+        assert_eq!(next, 1_000, "from {from}");
+    }
+}
+
+#[test]
 fn a_reader_before_the_first_record_waits() {
     let (_dir, folder) = folder();
     let mut reader = LogReader::from(&folder, LogPosition(2)).unwrap();
