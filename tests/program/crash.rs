@@ -121,3 +121,50 @@ fn a_killed_publisher_goes_on_where_it_stood() {
     service.stop();
     check(&place, &hash, "");
 }
+
+/// Killed at random moments of everything that writes: publishing, flushes, checkpoints, merges,
+/// segments of the log that come and go. `ISOTICK_KILLS` says how often.
+#[test]
+fn killed_at_random_moments_everything_acknowledged_is_there_once() {
+    let kills: u64 = match std::env::var("ISOTICK_KILLS") {
+        Ok(text) => text.parse().expect("ISOTICK_KILLS is a number"),
+        Err(_) => 12,
+    };
+    let often = "--checkpoint-every 16KiB --log-kept 0 --compact-share 1";
+    let mut numbers = super::Numbers::new(kills);
+    // Some hundred ticks for each kill, at a pace at which the kills come in between.
+    let rows = 4_000 + 700 * kills as usize;
+    let place = Place::new(DEFINITIONS);
+    place.write("ticks.csv", csv(&ticks(71, rows, 80)));
+    let hash = place.hash("bars --file ticks.csv");
+    let mut service = place.serve_with("data", &format!("--listen 127.0.0.1:0 {often}"));
+    let publisher = place.publish("ticks.csv", &service, "--rate 3000/s --order file");
+    let mut durable = 0;
+    for _ in 0..kills {
+        std::thread::sleep(Duration::from_micros(numbers.below(250_000)));
+        let address = service.address.clone();
+        let before = place.run(&format!("status --at {address} --json"));
+        if before.code == Some(0) {
+            let log = &before.json()["log"];
+            durable = log["durable_records"].as_u64().expect("a count").max(durable);
+        }
+        service.kill();
+        service = place.serve_with("data", &format!("--listen {address} {often}"));
+        let records = place.status(&service)["log"]["records"].as_u64();
+        assert!(records >= Some(durable), "{durable} records were durable, {records:?} are there");
+    }
+    let started = Instant::now();
+    while place.status(&service)["streams"]["trades"]["accepted"].as_u64() < Some(rows as u64) {
+        assert!(started.elapsed() < Duration::from_secs(60 + rows as u64 / 2_000), "it goes on");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let report = publisher.end().succeeded().json();
+    assert_eq!(report["durable_through"], rows, "{report}");
+    assert_eq!(report["accepted"], rows, "{report}");
+    service.stop();
+    assert_eq!(place.hash("bars --data data"), hash);
+    assert_eq!(place.ticks("data"), rows as u64);
+    place.verified("bars", "data");
+    let checked = place.ok("fsck --data data --json").json();
+    assert_eq!(checked["ticks"], rows, "{checked}");
+}
