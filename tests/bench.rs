@@ -90,3 +90,20 @@ fn ticks_of_a_file() -> String {
     }
     text + &format!("{},B,1,1\n", crate::program::START_NS + 9_000_000_000)
 }
+
+#[test]
+fn commits_of_the_log_are_measured_and_read_back() {
+    let place = Place::new(DEFINITIONS);
+    place.ok("bench log --quick --dir . --json log.json");
+    let text = std::fs::read_to_string(place.path("log.json")).expect("it was written");
+    let report: Value = serde_json::from_str(&text).expect("it is JSON");
+    let figures = report["figures"].as_array().expect("figures");
+    let plain: Vec<_> = figures.iter().filter(|figure| figure["io"] == "plain").collect();
+    assert_eq!(plain.len(), 3, "{report}");
+    for figure in figures {
+        assert!(figure["commits_per_s"][0].as_f64().is_some_and(|rate| rate > 0.0), "{figure}");
+        assert_eq!(figure["hash"].as_str().map(str::len), Some(64), "{figure}");
+        let same = plain.iter().find(|plain| plain["bytes"] == figure["bytes"]);
+        assert_eq!(same.expect("of each size")["hash"], figure["hash"]);
+    }
+}
