@@ -145,6 +145,15 @@ impl Objects {
         }
     }
 
+    /// Removes files that nothing refers to, as far as that is quickly done: what stays goes when the
+    /// folder is next opened for writing.
+    pub fn try_to_remove(&self, files: &[String]) {
+        match self {
+            Self::Local(local) => files.iter().for_each(|file| drop(local.remove(file))),
+            Self::Remote(remote) => remote.try_to_remove(files),
+        }
+    }
+
     /// Every file of our layout, unfinished ones included.
     pub fn names(&self) -> Result<Vec<String>> {
         match self {

@@ -394,10 +394,7 @@ impl Commit<'_> {
         self.written.clear();
         self.store.manifest = Arc::new(std::mem::take(&mut self.next));
         self.store.folder.objects().settle_manifest()?;
-        for relative in &self.replaced {
-            // What stays is not referred to and goes when the folder is next opened for writing.
-            let _ = self.store.folder.objects().remove(relative);
-        }
+        self.store.folder.objects().try_to_remove(&self.replaced);
         Ok(self.store.manifest.clone())
     }
 
@@ -445,9 +442,6 @@ impl Commit<'_> {
 
 impl Drop for Commit<'_> {
     fn drop(&mut self) {
-        for relative in &self.written {
-            // What stays is not referred to and goes when the folder is next opened for writing.
-            let _ = self.store.folder.objects().remove(relative);
-        }
+        self.store.folder.objects().try_to_remove(&self.written);
     }
 }

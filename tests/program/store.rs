@@ -200,6 +200,44 @@ fn files_of(stored: &Stored, word: &str) -> Vec<String> {
 }
 
 #[test]
+fn compacting_a_bucket_can_be_killed_at_any_point() {
+    let Some((stored, _proxy)) = Stored::new("kills") else { return };
+    let place = &stored.place;
+    for (name, seed) in [("a.csv", 94), ("b.csv", 95)] {
+        // Many dates: a commit each.
+        let mut ticks = ticks(seed, 6_000, 0);
+        for (number, tick) in ticks.iter_mut().enumerate() {
+            tick.ts += number as i64 % 12 * 86_400 * super::SECOND_NS;
+        }
+        place.write(name, csv(&ticks));
+    }
+    let hash = place.hash("bars --file a.csv b.csv");
+    stored.ok(&format!("import a.csv b.csv --stream trades --data data --store {}", stored.url));
+    assert_eq!(stored.hash("bars --data data"), hash);
+    let (mut in_the_middle, mut collected) = (0, 0);
+    for wait_ms in [10, 30, 50, 70, 90, 120, 160, 220] {
+        let mut compacting = stored.start("compact --data data");
+        std::thread::sleep(Duration::from_millis(wait_ms));
+        in_the_middle += usize::from(compacting.is_running());
+        let said = compacting.err_so_far();
+        collected += usize::from(said.contains("files that an interrupted command had left"));
+        drop(compacting);
+        assert_eq!(stored.hash("bars --data data"), hash, "after {wait_ms} ms");
+    }
+    assert!(in_the_middle > 0, "no kill came in the middle");
+    stored.tune("grace_s = 0");
+    for _ in 0..2 {
+        let last = stored.ok("compact --data data");
+        collected += usize::from(last.err.contains("files that an interrupted command had left"));
+    }
+    assert!(collected > 0, "a kill leaves files");
+    stored.ok("import a.csv --stream trades --data data");
+    assert_eq!(files_of(&stored, "stream=trades").len(), 12, "nothing is left of the others");
+    assert_eq!(stored.hash("bars --data data"), hash);
+    assert!(!place.path("data/spool").exists() || std::fs::read_dir(place.path("data/spool")).is_ok_and(|mut left| left.next().is_none()));
+}
+
+#[test]
 fn a_store_belongs_to_one_data_folder() {
     let Some((stored, _proxy)) = Stored::new("owned") else { return };
     let place = &stored.place;

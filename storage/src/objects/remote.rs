@@ -134,6 +134,10 @@ impl Remote {
         self.runtime.block_on(self.client.remove(relative))
     }
 
+    pub fn try_to_remove(&self, files: &[String]) {
+        self.runtime.block_on(self.client.try_to_remove(files));
+    }
+
     pub fn names(&self) -> Result<Vec<String>> {
         let mut names = self.runtime.block_on(self.client.names("stream="))?;
         names.extend(self.runtime.block_on(self.client.names("view="))?);

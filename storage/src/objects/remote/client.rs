@@ -214,6 +214,20 @@ impl Client {
         }
     }
 
+    /// Removes files until one cannot be removed, each with one try.
+    pub async fn try_to_remove(&self, files: &[String]) {
+        for file in files {
+            match self.store.delete(&self.path(file)).await {
+                Err(error) if Failure::of(&error) != Failure::Missing => {
+                    let object = self.url.of(file);
+                    tracing::warn!("cannot remove {object}: {}; it goes later", brief(&error));
+                    return;
+                }
+                _ => {}
+            }
+        }
+    }
+
     /// The names below our prefix that begin with a word.
     pub async fn names(&self, word: &str) -> Result<Vec<String>> {
         let prefix = self.url.key(word);
