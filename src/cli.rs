@@ -348,7 +348,7 @@ pub struct BenchArgs {
 #[derive(Debug, Subcommand)]
 pub enum OtherBench {
     /// Measure publisher, service and subscriber together, over QUIC
-    Live(LiveBenchArgs),
+    Live(Box<LiveBenchArgs>),
     /// Measure durable commits of the log, against fio
     Log(LogBenchArgs),
 }

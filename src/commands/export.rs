@@ -199,21 +199,21 @@ impl Write for Hashed {
 
 /// Text on its way, compressed or not.
 enum Text {
-    Plain(Hashed),
+    Plain(Box<Hashed>),
     Zstd(Box<zstd::stream::write::Encoder<'static, Hashed>>),
 }
 
 impl Text {
     fn new(out: Hashed, codec: Codec) -> io::Result<Self> {
         Ok(match codec {
-            Codec::None => Self::Plain(out),
+            Codec::None => Self::Plain(Box::new(out)),
             Codec::Zstd => Self::Zstd(Box::new(zstd::stream::write::Encoder::new(out, 0)?)),
         })
     }
 
     fn finish(self) -> io::Result<Hashed> {
         match self {
-            Self::Plain(out) => Ok(out),
+            Self::Plain(out) => Ok(*out),
             Self::Zstd(encoder) => encoder.finish(),
         }
     }
@@ -249,7 +249,7 @@ fn times(args: &ExportArgs) -> RangeInclusive<i64> {
     match args.to.map(|to| to.0.checked_sub(1)) {
         None => from..=i64::MAX,
         Some(Some(last)) => from..=last,
-        Some(None) => i64::MAX..=i64::MIN,
+        Some(None) => RangeInclusive::new(i64::MAX, i64::MIN),
     }
 }
 

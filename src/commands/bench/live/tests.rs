@@ -20,7 +20,7 @@ fn arguments(more: &str) -> LiveBenchArgs {
     let cli = Cli::try_parse_from(words.split_whitespace()).expect("a right command line");
     let Command::Bench(bench) = cli.command else { panic!("not a bench") };
     let Some(OtherBench::Live(args)) = bench.other else { panic!("not the live one") };
-    args
+    *args
 }
 
 fn market() -> (Definitions, Load) {
