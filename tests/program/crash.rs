@@ -126,9 +126,9 @@ fn a_killed_publisher_goes_on_where_it_stood() {
 /// segments of the log that come and go. `ISOTICK_KILLS` says how often.
 #[test]
 fn killed_at_random_moments_everything_acknowledged_is_there_once() {
-    let kills: u64 = match std::env::var("ISOTICK_KILLS") {
-        Ok(text) => text.parse().expect("ISOTICK_KILLS is a number"),
-        Err(_) => 12,
+    let kills: u64 = match std::env::var_os("ISOTICK_KILLS") {
+        Some(text) => text.to_str().and_then(|text| text.parse().ok()).expect("a number"),
+        None => 12,
     };
     let often = "--checkpoint-every 16KiB --log-kept 0 --compact-share 1";
     let mut numbers = super::Numbers::new(kills);
