@@ -184,14 +184,27 @@ fn recover_segments(
         offset: end.len,
         bytes: end.torn_end - end.len,
     });
+    let has_tails = names.iter().any(|name| name.starts_with(TAIL));
     let current = match end.format {
+        // Writes that the process before had under way may still reach this file: what is kept of
+        // it they do not change, and what follows goes elsewhere.
+        Some(Format::V2 { .. }) if has_tails => {
+            let kept = End { torn_end: end.len, ..end };
+            make_durable(&*file, &path, &bytes, &kept)?;
+            if end.next > first {
+                firsts.push_back(end.next);
+            }
+            let pending = Pending { frames: tail, first: end.next, end: next };
+            let mut pending = Some(pending).filter(|_| next > end.next).into_iter().collect();
+            state::begin(disk, folder, None, end.next, Some(&mut pending))?
+        }
         Some(Format::V2 { .. }) => {
-            make_durable(&*file, &path, &bytes, &end, &tail)?;
-            Current { file, path, first, len: end.len + tail.len() as u64, is_named: true }
+            make_durable(&*file, &path, &bytes, &end)?;
+            Current { file, path, first, len: end.len, is_named: true }
         }
         // Frames of this version do not go into a segment of an earlier one.
         Some(Format::V1) if end.next > first => {
-            make_durable(&*file, &path, &bytes, &end, &[])?;
+            make_durable(&*file, &path, &bytes, &end)?;
             firsts.push_back(end.next);
             new_segment(disk, folder, end.next)?
         }
@@ -209,20 +222,13 @@ fn new_segment(disk: &dyn Disk, folder: &Path, first: u64) -> Result<Current> {
 
 /// What recovery keeps counts as durable from here on. It may sit in memory only, after a sync
 /// that failed even in pages that will not be written any more: so it is written once more.
-fn make_durable(
-    file: &dyn DiskFile,
-    path: &Path,
-    bytes: &[u8],
-    end: &End,
-    tail: &[u8],
-) -> Result<()> {
+fn make_durable(file: &dyn DiskFile, path: &Path, bytes: &[u8], end: &End) -> Result<()> {
     if end.len < end.torn_end {
         file.set_len(end.len).map_err(Error::io("truncate", path))?;
     }
     // A file may end inside the block of its header.
     let unsure = &bytes[end.unsure as usize..bytes.len().min(end.len as usize)];
     file.write_at(end.unsure, unsure).map_err(Error::io("write", path))?;
-    file.write_at(end.len, tail).map_err(Error::io("write", path))?;
     file.sync().map_err(Error::io("sync", path))
 }
 

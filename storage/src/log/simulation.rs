@@ -236,12 +236,12 @@ fn run_all(seeds: std::ops::Range<u64>, plan: Plan) {
 
 #[test]
 fn nothing_durable_is_lost_on_any_of_many_seeds() {
-    run_all(0..4_000, Plan::default());
+    run_all(0..3_000, Plan::default());
 }
 
 #[test]
 fn nothing_durable_is_lost_past_the_page_cache() {
-    run_all(0..4_000, Plan { direct: true, ..Plan::default() });
+    run_all(0..3_000, Plan { direct: true, ..Plan::default() });
 }
 
 #[test]

@@ -122,6 +122,8 @@ struct State {
     boots: u64,
     /// Writes past the page cache that are not over.
     under_way: Vec<UnderWay>,
+    /// Those that were not over when their process died: the disk may still do them.
+    orphaned: Vec<UnderWay>,
 }
 
 struct UnderWay {
@@ -158,12 +160,27 @@ fn gone() -> io::Error {
 impl State {
     /// Every operation counts.
     fn operate(&mut self) -> io::Result<()> {
+        if !self.orphaned.is_empty() && self.random.below(4) == 0 {
+            let which = self.random.below(self.orphaned.len() as u64) as usize;
+            let orphan = self.orphaned.swap_remove(which);
+            self.finish(&orphan, true);
+        }
         match &mut self.dies_after {
             Some(0) => return Err(gone()),
             Some(left) => *left -= 1,
             None => {}
         }
         Ok(())
+    }
+
+    /// Ends a write past the page cache, in part if it does not work.
+    fn finish(&mut self, UnderWay { file, change, .. }: &UnderWay, works: bool) {
+        let mut content = self.files[*file].durable.clone();
+        match works {
+            true => change.apply(&mut content),
+            false => change.apply_in_part(&mut content, &mut self.random),
+        }
+        self.files[*file].put_directly(change, &content);
     }
 
     fn one_in(&mut self, rate: u64) -> bool {
@@ -190,7 +207,7 @@ impl State {
         let content = &self.files[file];
         let grows = (offset + bytes.len()).saturating_sub(content.seen.len());
         let (bytes, error) = if grows > self.room {
-            let taken = bytes.len() - (grows - self.room);
+            let taken = bytes.len().saturating_sub(grows - self.room);
             (&bytes[..taken], Some(ErrorKind::StorageFull.into()))
         } else if fails {
             let taken = self.random.below(bytes.len() as u64 + 1) as usize;
@@ -198,7 +215,11 @@ impl State {
         } else {
             (bytes, None)
         };
-        self.room -= (offset + bytes.len()).saturating_sub(self.files[file].seen.len());
+        let grown = (offset + bytes.len()).saturating_sub(self.files[file].seen.len());
+        if bytes.is_empty() {
+            return error.map_or(Ok(()), Err);
+        }
+        self.room = self.room.saturating_sub(grown);
         let change = Change::Write { offset, bytes: bytes.to_vec() };
         change.apply(&mut self.files[file].seen);
         self.files[file].changes.push(change);
@@ -268,6 +289,7 @@ impl SimDisk {
             dies_after: None,
             boots: 0,
             under_way: Vec::new(),
+            orphaned: Vec::new(),
         };
         Self { state: Arc::new(Mutex::new(state)), is_direct }
     }
@@ -303,12 +325,13 @@ impl SimDisk {
     pub(super) fn crash(&self, crash: Crash) {
         let mut state = self.state();
         state.boots += 1;
-        // What the kernel was asked for may still happen, or not, or in part.
-        for UnderWay { file, change, .. } in std::mem::take(&mut state.under_way) {
-            let State { random, files, .. } = &mut *state;
-            let mut content = files[file].durable.clone();
-            change.apply_in_part(&mut content, random);
-            files[file].put_directly(&change, &content);
+        // What the kernel was asked for may still happen.
+        let under_way = std::mem::take(&mut state.under_way);
+        state.orphaned.extend(under_way);
+        if crash == Crash::Power {
+            for orphan in std::mem::take(&mut state.orphaned) {
+                state.finish(&orphan, false);
+            }
         }
         if crash == Crash::Power {
             state.power_fails();
@@ -401,17 +424,13 @@ impl Direct for SimDirect {
         for _ in 0..count {
             let count = state.under_way.len() as u64;
             let which = state.random.below(count) as usize;
-            let UnderWay { tag, file, change } = state.under_way.swap_remove(which);
-            let mut content = state.files[file].durable.clone();
+            let write = state.under_way.swap_remove(which);
             let fails = state.operate().is_err() || {
                 let rate = state.sync_fails;
                 state.one_in(rate)
             };
-            match fails {
-                true => change.apply_in_part(&mut content, &mut state.random),
-                false => change.apply(&mut content),
-            }
-            state.files[file].put_directly(&change, &content);
+            state.finish(&write, !fails);
+            let tag = write.tag;
             done.push(Completion { tag, result: if fails { Err(gone()) } else { Ok(()) } });
         }
         Ok(())
