@@ -143,6 +143,7 @@ targets!(
     sequencer,
     record,
     record_again,
+    dbn,
 );
 
 /// What a target allocates and frees again is what it held.
