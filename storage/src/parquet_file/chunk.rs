@@ -21,7 +21,7 @@ use parquet::file::statistics::{Statistics, ValueStatistics};
 use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
 use parquet::schema::types::ColumnDescPtr;
 
-use super::encode;
+use super::encode::{self, Widths};
 use super::pages::{ColumnPages, Page};
 
 /// Levels above take several times as long for a few hundredths less.
@@ -73,6 +73,7 @@ pub(super) fn encode(
 ) -> Result<Chunk, ParquetError> {
     let mut writing = Writing {
         codec,
+        widths: None,
         uncompressed: 0,
         sink: TrackedWrite::new(Vec::new()),
         dictionary: None,
@@ -83,13 +84,21 @@ pub(super) fn encode(
     let (bounds, encoding) = match column {
         Column::Integers { values, nulls, optional, unsigned } => {
             let nulls = nulls.filter(|nulls| nulls.null_count() > 0);
+            let few = Few::of(values, nulls);
+            let encoding = match &few {
+                Some(few) => {
+                    writing.dictionary(few)?;
+                    Encoding::RLE_DICTIONARY
+                }
+                None => Encoding::DELTA_BINARY_PACKED,
+            };
             let mut bounds = Bounds::default();
             for page in pages {
                 let bounds_of_page =
-                    writing.integers(values, nulls, *optional, *unsigned, page.clone())?;
+                    writing.integers(values, nulls, *optional, *unsigned, few.as_ref(), page)?;
                 bounds.pages.push(bounds_of_page);
             }
-            (bounds.of_integers(*unsigned), Encoding::DELTA_BINARY_PACKED)
+            (bounds.of_integers(*unsigned), encoding)
         }
         Column::Texts(runs) => {
             let bounds = writing.texts(runs, pages)?;
@@ -299,9 +308,48 @@ fn flipped(unsigned: bool) -> i64 {
     if unsigned { i64::MIN } else { 0 }
 }
 
+/// The values of a column that has few of them, ascending.
+struct Few {
+    values: Vec<i64>,
+}
+
+/// Few enough that their indices are narrower than deltas between them.
+const FEW: usize = 8;
+
+impl Few {
+    /// `None` where there are more. Most columns have more among their first rows.
+    fn of(values: &[i64], nulls: Option<&NullBuffer>) -> Option<Self> {
+        let mut few: Vec<i64> = Vec::with_capacity(FEW);
+        let mut add = |value: i64| match few.binary_search(&value) {
+            Ok(_) => true,
+            Err(_) if few.len() == FEW => false,
+            Err(place) => {
+                few.insert(place, value);
+                true
+            }
+        };
+        let all = match nulls {
+            Some(nulls) => nulls.valid_indices().all(|row| add(values[row])),
+            None => values.iter().all(|&value| add(value)),
+        };
+        // One value takes no bits either way.
+        (all && few.len() > 1).then_some(Self { values: few })
+    }
+
+    fn index(&self, value: i64) -> u32 {
+        self.values.partition_point(|&other| other < value) as u32
+    }
+
+    fn width(&self) -> u32 {
+        u32::BITS - (self.values.len() as u32 - 1).leading_zeros()
+    }
+}
+
 /// A chunk while its pages are written.
 struct Writing {
     codec: Codec,
+    /// How wide deltas are, once a page was tried.
+    widths: Option<Widths>,
     /// Bytes of the pages before they were compressed, with their headers.
     uncompressed: usize,
     sink: TrackedWrite<Vec<u8>>,
@@ -317,6 +365,7 @@ impl Writing {
         nulls: Option<&NullBuffer>,
         optional: bool,
         unsigned: bool,
+        few: Option<&Few>,
         rows: Range<usize>,
     ) -> Result<PageBounds<i64>, ParquetError> {
         let mut out = Vec::with_capacity(4 * rows.len());
@@ -330,7 +379,21 @@ impl Writing {
         } else if optional {
             encode::levels([(1, rows.len())].into_iter(), &mut out);
         }
-        encode::delta_packed(values, &mut out);
+        let encoding = match few {
+            Some(few) => {
+                encode::indices(
+                    values.iter().map(|&value| few.index(value)),
+                    few.width(),
+                    &mut out,
+                );
+                Encoding::RLE_DICTIONARY
+            }
+            None => {
+                let widths = self.widths(values)?;
+                encode::delta_packed(values, widths, &mut out);
+                Encoding::DELTA_BINARY_PACKED
+            }
+        };
         let found = values.len();
         let flip = flipped(unsigned);
         let (least, greatest) =
@@ -341,8 +404,39 @@ impl Writing {
             values: (found > 0).then_some((least, greatest)),
             nulls: rows.len() - found,
         };
-        self.data_page(out, rows.len(), Encoding::DELTA_BINARY_PACKED)?;
+        self.data_page(out, rows.len(), encoding)?;
         Ok(bounds)
+    }
+
+    /// Which widths of deltas take less space, by the first page.
+    fn widths(&mut self, values: &[i64]) -> Result<Widths, ParquetError> {
+        if let (Codec::None, _) | (_, Some(_)) = (self.codec, self.widths) {
+            return Ok(self.widths.unwrap_or(Widths::Least));
+        }
+        let compressed = |widths| {
+            let mut out = Vec::new();
+            encode::delta_packed(values, widths, &mut out);
+            Ok::<_, io::Error>(zstd::bulk::compress(&out, ZSTD_LEVEL)?.len())
+        };
+        let widths = match compressed(Widths::Bytes)? < compressed(Widths::Least)? {
+            true => Widths::Bytes,
+            false => Widths::Least,
+        };
+        self.widths = Some(widths);
+        Ok(widths)
+    }
+
+    /// The dictionary of integers.
+    fn dictionary(&mut self, few: &Few) -> Result<(), ParquetError> {
+        let bytes: Vec<u8> = few.values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let page = DataPage::DictionaryPage {
+            num_values: few.values.len() as u32,
+            encoding: Encoding::PLAIN,
+            is_sorted: true,
+            buf: bytes.into(),
+        };
+        self.dictionary = Some(self.page(page)?);
+        Ok(())
     }
 
     /// Values as they are; `nulls` where some may be null.

@@ -7,8 +7,17 @@ const BLOCK_VALUES: usize = 256;
 const PART_VALUES: usize = 64;
 const PARTS: usize = BLOCK_VALUES / PART_VALUES;
 
+/// How wide packed values are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Widths {
+    /// As narrow as they can be.
+    Least,
+    /// Whole bytes: a byte-wise codec behind it finds what they have in common.
+    Bytes,
+}
+
 /// Appends a page's values as `DELTA_BINARY_PACKED`. All arithmetic wraps, as the format has it.
-pub(super) fn delta_packed(values: &[i64], out: &mut Vec<u8>) {
+pub(super) fn delta_packed(values: &[i64], widths_are: Widths, out: &mut Vec<u8>) {
     put_varint(BLOCK_VALUES as u64, out);
     put_varint(PARTS as u64, out);
     put_varint(values.len() as u64, out);
@@ -32,7 +41,11 @@ pub(super) fn delta_packed(values: &[i64], out: &mut Vec<u8>) {
                 *offset = delta.wrapping_sub(least).cast_unsigned();
                 all |= *offset;
             }
-            let width = u64::BITS - all.leading_zeros();
+            let least = u64::BITS - all.leading_zeros();
+            let width = match widths_are {
+                Widths::Least => least,
+                Widths::Bytes => least.next_multiple_of(8),
+            };
             out[widths + number] = width as u8;
             pack(&offsets, width, out);
         }
@@ -108,6 +121,12 @@ fn put_packed(values: &mut Vec<u32>, width: u32, out: &mut Vec<u8>) {
             used -= 8;
         }
     }
+}
+
+/// Appends a page of dictionary indices of this many bits.
+pub(super) fn indices(indices: impl Iterator<Item = u32>, width: u32, out: &mut Vec<u8>) {
+    out.push(width as u8);
+    hybrid(indices.map(|index| (index, 1)), width, out);
 }
 
 /// Appends definition levels of a column that may be null, with their length before them.
