@@ -156,10 +156,7 @@ impl Merged {
 
 impl Drop for Merged {
     fn drop(&mut self) {
-        for relative in &self.written {
-            // What stays is not referred to and goes when the folder is next opened for writing.
-            let _ = self.folder.objects().remove(relative);
-        }
+        self.folder.objects().try_to_remove(&self.written);
     }
 }
 
