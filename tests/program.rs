@@ -11,6 +11,7 @@ mod deadletters;
 mod demo;
 mod disk;
 mod export;
+mod formats;
 mod import;
 mod lateness;
 mod log;
