@@ -87,7 +87,7 @@ fn drop_stream(args: &StreamsDropArgs) -> Result<ExitCode> {
     }
     let mut store = Store::open(&args.data, "isotick streams drop")?;
     store.handle_time(now_ns());
-    let unflushed = store.snapshot().log()?.count();
+    let unflushed = store.snapshot().uncovered_records()?;
     if unflushed > 0 {
         bail!(
             "{unflushed} log records are not in history yet: start the service and stop it again, \

@@ -95,7 +95,7 @@ pub fn run(args: VerifyArgs) -> Result<ExitCode> {
     if record.is_none() {
         eprintln!("note: no live record: no service has computed this view here yet");
     }
-    let unflushed = snapshot.log()?.count();
+    let unflushed = snapshot.uncovered_records()?;
     if unflushed > 0 {
         eprintln!(
             "note: {unflushed} log records are not in history yet and were not compared: a running \

@@ -139,6 +139,15 @@ impl Snapshot {
         LogReader::from(&self.folder, self.covered())
     }
 
+    /// How many records only the log holds.
+    ///
+    /// # Errors
+    ///
+    /// As [`log`](Self::log), and those of its records.
+    pub fn uncovered_records(&self) -> Result<u64> {
+        self.log()?.try_fold(0, |records, record| record.map(|_| records + 1))
+    }
+
     /// The ticks of a stream that only the log holds, in log order, all columns; none empty.
     ///
     /// # Errors

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 /// Where files are.
 pub(crate) trait Disk: Send + Sync {
-    /// Opens a file for reading and writing; `create` makes it where it is missing.
+    /// Opens a file for reading and writing, or for reading alone where writing is not allowed;
+    /// `create` makes it where it is missing.
     fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn DiskFile>>;
     /// Gives a file another name, in place of whatever had it.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
@@ -71,7 +72,20 @@ pub(crate) struct Files;
 
 impl Disk for Files {
     fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(File::options().read(true).write(true).create(create).open(path)?))
+        let writing = File::options().read(true).write(true).create(create).open(path);
+        match writing {
+            // Whoever may not write may still read: a folder of others, a disk mounted to be read.
+            Err(error)
+                if !create
+                    && matches!(
+                        error.kind(),
+                        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+                    ) =>
+            {
+                Ok(Arc::new(File::open(path)?))
+            }
+            file => Ok(Arc::new(file?)),
+        }
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
