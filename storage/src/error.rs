@@ -11,7 +11,7 @@ use parquet::errors::ParquetError;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The operating system refused a file operation.
-    #[error("cannot {action} {}: {source}{}", .path.display(), remedy(.source))]
+    #[error("cannot {action} {}: {source}{}", .path.display(), remedy(.action, .source))]
     Io {
         /// What was tried, as a verb.
         action: &'static str,
@@ -282,8 +282,12 @@ impl Error {
 }
 
 /// What a user can do about an operating system error.
-fn remedy(source: &io::Error) -> impl fmt::Display {
+fn remedy(action: &str, source: &io::Error) -> impl fmt::Display {
     match source.kind() {
+        io::ErrorKind::NotFound if action == "open" => "; `isotick fsck` says what else is missing",
+        io::ErrorKind::PermissionDenied if matches!(action, "open" | "read") => {
+            "; allow this user to read it"
+        }
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             "; free space there, then start again"
         }

@@ -59,13 +59,13 @@ fn ticks_come_by_time_publisher_and_sequence_however_they_are_cut() {
         assert!(found == all, "slices of {slice_rows}");
     }
     let (from, to) = (all[4_000].1, all[9_000].1);
-    let key = Key::from_components(["symbol\03"]);
+    let key = Key::from_components(["symbol\x003"]);
     for slice_rows in [100, u64::MAX] {
         let within: Vec<_> =
             all.iter().filter(|row| (from..=to).contains(&row.1)).cloned().collect();
         assert!(in_order(&snapshot, &schema, from..=to, &[], slice_rows) == within);
         let of_key: Vec<_> = within.into_iter().filter(|row| row.0 == key).collect();
-        let found = in_order(&snapshot, &schema, from..=to, &[key.clone()], slice_rows);
+        let found = in_order(&snapshot, &schema, from..=to, std::slice::from_ref(&key), slice_rows);
         assert!(!of_key.is_empty() && found == of_key);
     }
     #[expect(clippy::reversed_empty_ranges, reason = "no time lies in it")]
