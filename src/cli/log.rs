@@ -60,9 +60,9 @@ pub struct LogRepairArgs {
 /// `isotick bench log`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Each commit is one record of 4 KiB, 64 KiB or 1 MiB, handed to the log and made durable before it
-counts; files are warm, that is, used again. `plain` is one commit after another through the page
-cache; `uring` is past it, with so many commits under way. Beside each run stands one of fio, if it is
+Each commit is records of 4 KiB, 64 KiB or 1 MiB together, handed to the log and made durable before
+they count; next to nothing is spent on encoding them. Files are warm, that is, used again. `plain`
+is one commit after another through the page cache; `uring` is past it, with so many commits under way. Beside each run stands one of fio, if it is
 installed, on a file in the same folder with the same size, sync mode and depth: the ratio is that of
 neighbouring rounds. `amplif` is what this process made the disk write, over the bytes of the frames.
 

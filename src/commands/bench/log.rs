@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use isotick_model::{Key, LogPosition, PublisherId, Ticks, ValueColumn, time};
+use isotick_model::{LogPosition, PublisherId, time};
 use isotick_storage::log::{LogIo, LogReader, LogRecord, LogWriter, fuzzing};
 use isotick_storage::{DataFolder, store};
 use serde_json::{Value, json};
@@ -19,10 +19,12 @@ use crate::service::now_ns;
 const SIZES: [usize; 3] = [4 << 10, 64 << 10, 1 << 20];
 /// A frame's header and the most of its padding.
 const FRAME_BYTES: usize = 24 + 7;
+/// The longest text of a record.
+const TEXT_BYTES_MAX: usize = 65_000;
 /// What is written before anything is timed, so that files are used again from then on.
 const WARM_BYTES: u64 = 192 << 20;
-/// Records that are read back and hashed.
-const READ_BACK: u64 = 64;
+/// Commits that are read back and hashed.
+const READ_BACK: u64 = 32;
 
 /// A way of writing, and how `fio` does the same.
 struct Way {
@@ -149,7 +151,7 @@ pub fn run(args: &LogBenchArgs) -> Result<ExitCode> {
     );
     let mut figures = Vec::new();
     for size in SIZES {
-        let record = Record::of(size);
+        let content = Content::of(size);
         for way in &WAYS {
             let folder = tempfile::tempdir_in(&args.dir)
                 .with_context(|| format!("cannot use {}", args.dir.display()))?;
@@ -162,7 +164,7 @@ pub fn run(args: &LogBenchArgs) -> Result<ExitCode> {
                 Err(error) => return Err(error),
             };
             let warm = if args.quick { WARM_BYTES / 16 } else { WARM_BYTES };
-            log.warm(&record, warm)?;
+            log.warm(&content, warm)?;
             let target = has_fio.then(|| lay_out(folder.path())).transpose()?;
             let mut figure = Figure {
                 size,
@@ -175,7 +177,7 @@ pub fn run(args: &LogBenchArgs) -> Result<ExitCode> {
             };
             let (before, appended) = (written_bytes(), log.writer.bytes());
             for _ in 0..rounds {
-                figure.commits_per_s.push(log.measure(&record, seconds, &mut figure.latencies)?);
+                figure.commits_per_s.push(log.measure(&content, seconds, &mut figure.latencies)?);
                 if let Some(target) = &target {
                     figure.fio_per_s.push(fio(target, way, size, seconds)?);
                 }
@@ -184,7 +186,7 @@ pub fn run(args: &LogBenchArgs) -> Result<ExitCode> {
             figure.amplification =
                 before.zip(written_bytes()).map(|(before, after)| (after - before) as f64 / bytes);
             figure.latencies.sort_unstable();
-            figure.hash = log.read_back(&record)?;
+            figure.hash = log.read_back(&content)?;
             figure.print();
             figures.push(figure);
         }
@@ -205,50 +207,43 @@ pub fn run(args: &LogBenchArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Records that fill a commit of a size.
-struct Record {
-    rows: u64,
+/// What fills a commit of a size: records whose bytes are those of a text, so that next to nothing
+/// is spent on encoding them.
+struct Content {
+    texts: Vec<usize>,
 }
 
-impl Record {
-    /// As many rows as fit.
+impl Content {
+    /// As many bytes as fit.
     fn of(size: usize) -> Self {
-        let (mut fits, mut too_many) = (1, size as u64);
-        while fits + 1 < too_many {
-            let rows = (fits + too_many) / 2;
-            match fuzzing::encode(&Self { rows }.at(u64::MAX)).len() + FRAME_BYTES <= size {
-                true => fits = rows,
-                false => too_many = rows,
-            }
-        }
-        Self { rows: fits }
+        let beside = fuzzing::encode(&lost(String::new())).len() + FRAME_BYTES;
+        let records = size.div_ceil(TEXT_BYTES_MAX + beside);
+        Self { texts: vec![(size / records - beside).min(TEXT_BYTES_MAX); records] }
     }
 
-    /// The record at a position: its values are the position's own.
-    fn at(&self, position: u64) -> LogRecord {
-        let mut state = position;
-        let mut random = || {
+    /// The commit of a number: its texts are the number's own.
+    fn commit(&self, number: u64) -> Vec<LogRecord> {
+        let mut state = number;
+        let mut letters = || {
             state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
             let mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-            (mixed ^ (mixed >> 27)).cast_signed()
+            (mixed ^ (mixed >> 27)).to_le_bytes().map(|byte| char::from(b'a' + byte % 16))
         };
-        let rows = self.rows as usize;
-        let first = position.wrapping_mul(self.rows);
-        let ticks = Ticks {
-            ts_event: (0..rows).map(|_| random()).collect(),
-            sequence: (0..self.rows).map(|row| first.wrapping_add(row)).collect(),
-            publishers: vec![PublisherId::new("bench").expect("a short name")],
-            publisher: Vec::new().into(),
-            keys: vec![Key::empty()],
-            key: vec![0; rows].into(),
-            values: vec![ValueColumn {
-                values: (0..rows).map(|_| random()).collect(),
-                nulls: None,
-            }],
-            seen: None,
+        let mut text = |len: usize| {
+            let mut text = String::with_capacity(len + 8);
+            while text.len() < len {
+                text.extend(letters());
+            }
+            text.truncate(len);
+            text
         };
-        LogRecord::Ticks { stream: "bench".into(), ticks, rejected: Vec::new(), ts_recv_ns: 0 }
+        self.texts.iter().map(|len| lost(text(*len))).collect()
     }
+}
+
+fn lost(stream: String) -> LogRecord {
+    let publisher = PublisherId::new("bench").expect("a short name");
+    LogRecord::Lost { stream, publisher, through: 0, ts_recv_ns: 0 }
 }
 
 struct Log {
@@ -265,10 +260,10 @@ impl Log {
     }
 
     /// Writes so much that files are used again, as in a service that makes checkpoints.
-    fn warm(&mut self, record: &Record, bytes: u64) -> Result<()> {
-        let record = record.at(0);
+    fn warm(&mut self, content: &Content, bytes: u64) -> Result<()> {
+        let records = content.commit(0);
         while self.writer.bytes() < bytes {
-            self.writer.append(&record)?;
+            self.writer.append_batch(&records)?;
             let durable = self.writer.syncer().sync()?;
             self.writer.release(durable)?;
         }
@@ -278,22 +273,22 @@ impl Log {
     /// Commits a second for so long.
     fn measure(
         &mut self,
-        record: &Record,
+        content: &Content,
         seconds: Duration,
         latencies: &mut Vec<Duration>,
     ) -> Result<f64> {
-        // Made before: what is measured begins with the record.
-        let records: Vec<_> = (0..32).map(|number| record.at(number)).collect();
+        // Made before: what is measured begins with the records.
+        let made: Vec<_> = (0..32).map(|number| content.commit(number)).collect();
         let syncer = self.writer.syncer();
         let mut under_way: VecDeque<(LogPosition, Instant)> = VecDeque::new();
         let (started, mut commits, mut released) = (Instant::now(), 0u64, 0);
-        for record in records.iter().cycle() {
+        for records in made.iter().cycle() {
             if started.elapsed() >= seconds {
                 break;
             }
             let now = Instant::now();
-            let position = self.writer.append(record)?;
-            under_way.push_back((position, now));
+            let first = self.writer.append_batch(records)?;
+            under_way.push_back((LogPosition(first.0 + records.len() as u64 - 1), now));
             let wait = match under_way.len() < self.depth {
                 true => Duration::ZERO,
                 false => Duration::from_secs(1),
@@ -314,7 +309,9 @@ impl Log {
             // Every sixteen mebibytes, as a checkpoint would.
             if self.writer.bytes() - released > 16 << 20 {
                 released = self.writer.bytes();
-                let first = under_way.front().map_or(self.writer.next(), |(first, _)| *first);
+                // All but what is under way.
+                let first = self.writer.next().0 - (under_way.len() * records.len()) as u64;
+                let first = LogPosition(first);
                 self.writer.release(first)?;
             }
         }
@@ -324,10 +321,10 @@ impl Log {
     }
 
     /// Appends records of their own, and hashes what is read back of them.
-    fn read_back(&mut self, record: &Record) -> Result<String> {
+    fn read_back(&mut self, content: &Content) -> Result<String> {
         let first = self.writer.next();
         for number in 0..READ_BACK {
-            self.writer.append(&record.at(number))?;
+            self.writer.append_batch(&content.commit(number))?;
         }
         self.writer.syncer().sync()?;
         let mut hasher = blake3::Hasher::new();
@@ -336,7 +333,8 @@ impl Log {
             hasher.update(&fuzzing::encode(&entry?.1));
             count += 1;
         }
-        ensure!(count == READ_BACK, "{count} of {READ_BACK} records were read back");
+        let appended = self.writer.next().0 - first.0;
+        ensure!(count == appended, "{count} of {appended} records were read back");
         Ok(hasher.finalize().to_hex().to_string())
     }
 }

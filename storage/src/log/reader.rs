@@ -176,7 +176,6 @@ impl LogReader {
     }
 
     fn advance(&mut self) -> Result<Option<(LogPosition, LogRecord)>> {
-        let mut fresh = false;
         loop {
             let Some(mut segment) = self.segment else {
                 self.find_segment()?;
@@ -198,7 +197,6 @@ impl LogReader {
                     };
                     self.used += skip + len;
                     self.at += 1;
-                    fresh = false;
                     match record {
                         Some(record) => return Ok(Some(record)),
                         None => continue,
@@ -208,20 +206,16 @@ impl LogReader {
                 (_, Frame::Bad(what)) => Some(what),
             };
             // What looks torn may have been written since it was read, or the chunk ends here.
-            if !fresh {
-                fresh = true;
-                let more = self.refill(&mut segment)?;
-                self.segment = Some(segment);
-                if more {
-                    continue;
-                }
+            let more = self.refill(&mut segment)?;
+            self.segment = Some(segment);
+            if more {
+                continue;
             }
             let firsts = recovery::list(&*self.disk, &self.folder)?;
             match firsts.iter().rev().find(|other| **other <= self.at.max(first)) {
                 // The segment goes on in a later one.
                 Some(&later) if later > first => {
                     self.enter(later);
-                    fresh = false;
                     continue;
                 }
                 Some(&here) if here == first => {}
