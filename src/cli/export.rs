@@ -46,7 +46,7 @@ pub struct ExportArgs {
     /// The form of the file [default: by its name: .parquet, .csv, .csv.zst, .arrow]
     #[arg(long)]
     pub format: Option<ExportFormat>,
-    /// Compression [default: zstd for Parquet and .csv.zst, none for others]
+    /// Compression [default: zstd for Parquet, Arrow files and .csv.zst, none for others]
     #[arg(long)]
     pub codec: Option<ExportCodec>,
     /// Only ticks, or windows that start, at or after this time

@@ -96,6 +96,7 @@ impl Form {
         let codec = match (args.codec, format) {
             (Some(ExportCodec::None), _) => Codec::None,
             (Some(ExportCodec::Zstd), _) | (None, ExportFormat::Parquet) => Codec::Zstd,
+            (None, ExportFormat::Arrow) if !to_stdout => Codec::Zstd,
             (None, _) if packed => Codec::Zstd,
             (None, _) => Codec::None,
         };

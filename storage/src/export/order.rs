@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::history::Columns;
 use crate::snapshot::Snapshot;
 
-/// Ticks of a slice: some 500 MB of a wide stream, 300 MB of one with two columns.
+/// Ticks of a slice: some 450 MB of a stream with two columns, 32 MB more for each further one.
 pub const SLICE_ROWS: u64 = 1 << 22;
 /// Rows of a batch that is given out.
 const BATCH_ROWS: usize = 1 << 16;
