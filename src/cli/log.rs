@@ -76,7 +76,7 @@ pub struct LogBenchArgs {
     /// Rounds of a second; medians count
     #[arg(long, default_value = "5", value_name = "N")]
     pub repeat: std::num::NonZeroUsize,
-    /// One short round of each
+    /// One short round of each, without fio and on new files
     #[arg(long)]
     pub quick: bool,
     /// Write all figures to this file as well
