@@ -176,16 +176,19 @@ pub fn run(args: &LogBenchArgs) -> Result<ExitCode> {
                 amplification: None,
                 hash: String::new(),
             };
-            let (before, appended) = (written_bytes(), log.writer.bytes());
+            let (mut written, appended) = (Some(0), log.writer.bytes());
             for _ in 0..rounds {
+                let before = written_bytes(folder.path());
                 figure.commits_per_s.push(log.measure(&content, seconds, &mut figure.latencies)?);
+                let after = written_bytes(folder.path());
+                let round = before.zip(after).map(|(before, after)| after - before);
+                written = written.zip(round).map(|(written, round)| written + round);
                 if let Some(target) = &target {
                     figure.fio_per_s.push(fio(target, way, size, seconds)?);
                 }
             }
             let bytes = (log.writer.bytes() - appended) as f64;
-            figure.amplification =
-                before.zip(written_bytes()).map(|(before, after)| (after - before) as f64 / bytes);
+            figure.amplification = written.map(|written| written as f64 / bytes);
             figure.latencies.sort_unstable();
             figure.hash = log.read_back(&content)?;
             figure.print();
@@ -373,8 +376,19 @@ fn fio(target: &Path, way: &Way, size: usize, seconds: Duration) -> Result<f64> 
     rate.filter(|rate| *rate > 0.0).context("fio wrote nothing")
 }
 
-/// What this process has made the disk write, where the system tells it.
-fn written_bytes() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/self/io").ok()?;
-    text.lines().find_map(|line| line.strip_prefix("write_bytes: ")?.parse().ok())
+/// What the block device below a folder has written, for whichever process, where the system
+/// tells it. What the system counts for a process is what it dirtied: whole folios of many pages.
+#[cfg(target_os = "linux")]
+fn written_bytes(folder: &std::path::Path) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt;
+    let device = std::fs::metadata(folder).ok()?.dev();
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let text = std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/stat")).ok()?;
+    // The seventh number counts sectors of 512 bytes.
+    text.split_whitespace().nth(6)?.parse::<u64>().ok()?.checked_mul(512)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn written_bytes(_folder: &std::path::Path) -> Option<u64> {
+    None
 }
