@@ -1,9 +1,9 @@
 //! The seam to the file system: what recovery and durability depend on, and no more.
 //!
 //! Assumed of every disk: a synced file keeps its content; changes of names in a folder become
-//! durable in the order in which they were made, at the latest with the sync of that folder. Not assumed: that
-//! unsynced writes survive a power failure, whole, in part or in order; that a file still holds
-//! what was written to it after a failed sync.
+//! durable in the order in which they were made, at the latest with the sync of that folder. Not
+//! assumed: that unsynced writes survive a power failure, whole, in part or in order; that a file
+//! still holds what was written to it after a failed sync; any order between folders.
 
 #[cfg(test)]
 pub(crate) mod simulated;

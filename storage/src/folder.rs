@@ -123,8 +123,9 @@ impl DataFolder {
     /// A folder on any disk, as if its lock were held.
     #[cfg(test)]
     pub(crate) fn on(disk: Arc<dyn Disk>, root: &Path) -> Self {
-        let lock = tempfile::tempfile().unwrap();
-        Self::with(disk, root.to_path_buf(), Some(lock.into()), None).unwrap()
+        static LOCK: std::sync::OnceLock<Arc<File>> = std::sync::OnceLock::new();
+        let lock = LOCK.get_or_init(|| tempfile::tempfile().unwrap().into());
+        Self::with(disk, root.to_path_buf(), Some(lock.clone()), None).unwrap()
     }
 
     /// Makes it a data folder where it is none yet.

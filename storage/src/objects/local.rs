@@ -162,12 +162,7 @@ impl LocalFile {
 }
 
 /// Reads so many bytes of a file at a position.
-pub(crate) fn read_range(
-    file: &dyn DiskFile,
-    path: &Path,
-    start: u64,
-    len: u64,
-) -> Result<Bytes> {
+pub(crate) fn read_range(file: &dyn DiskFile, path: &Path, start: u64, len: u64) -> Result<Bytes> {
     let read = |bytes: &mut [u8]| match file.read_at(start, bytes)? == bytes.len() {
         true => Ok(()),
         false => Err(io::ErrorKind::UnexpectedEof.into()),

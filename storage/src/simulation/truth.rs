@@ -153,5 +153,4 @@ impl Truth {
             assert_eq!(version, self.in_force().version, "the last manifest is in force");
         }
     }
-
 }

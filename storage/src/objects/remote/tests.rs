@@ -88,7 +88,10 @@ fn what_was_put_is_read_listed_and_removed() {
         "view=bars/0123/y.parquet",
     ];
     assert_eq!(names, ours);
-    assert_eq!(files::names_in(&Files, &bucket.spool.path().join("spool")).unwrap(), Vec::<String>::new());
+    assert_eq!(
+        files::names_in(&Files, &bucket.spool.path().join("spool")).unwrap(),
+        Vec::<String>::new()
+    );
 
     bucket.proxy.requests();
     let opened = remote.open_all(&[
