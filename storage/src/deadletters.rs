@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use isotick_model::RejectReason;
 
 use crate::DataFolder;
+use crate::disk::Files;
 use crate::error::{Error, Result};
 use crate::files;
 
@@ -142,7 +143,7 @@ impl DeadLetters {
     pub fn open(folder: &DataFolder, bytes_max: u64) -> Result<(Self, Option<Cut>)> {
         folder.assert_writer();
         let folder = folder.dead_letters();
-        files::create_folder(&folder)?;
+        files::create_folder(&Files, &folder)?;
         let mut segments = VecDeque::new();
         for first in segments_in(&folder)? {
             let path = segment_path(&folder, first);
@@ -240,7 +241,7 @@ fn segment_path(folder: &Path, first: u64) -> PathBuf {
 
 /// The first numbers of the segments, ascending.
 fn segments_in(folder: &Path) -> Result<Vec<u64>> {
-    let names = files::names_in(folder)?;
+    let names = files::names_in(&Files, folder)?;
     let first = |name: &String| name.strip_suffix(SUFFIX)?.parse().ok();
     Ok(names.iter().filter_map(first).collect())
 }

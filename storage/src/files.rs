@@ -1,9 +1,11 @@
 //! The few ways in which files are written: atomic replacement and folder syncs.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use crate::disk::{self, Disk, DiskFile};
 use crate::error::{Error, Result};
 
 /// The suffix of files that are not finished. Readers ignore them, the next writer removes them.
@@ -14,10 +16,36 @@ pub(crate) fn is_unfinished(name: &str) -> bool {
     name.strip_suffix(UNFINISHED).is_some_and(|name| name.ends_with('.'))
 }
 
+/// A file that is being written, from its start on.
+pub(crate) struct NewFile {
+    file: Arc<dyn DiskFile>,
+    len: u64,
+}
+
+impl NewFile {
+    /// A handle to read what was written with.
+    pub(crate) fn again(&self) -> Arc<dyn DiskFile> {
+        self.file.clone()
+    }
+}
+
+impl Write for NewFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write_at(self.len, bytes)?;
+        self.len += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// A file that is written and synced under a temporary name, not yet in place. Dropping it
 /// removes it.
 #[must_use = "the file counts only once it is in place"]
 pub(crate) struct Staged {
+    disk: Arc<dyn Disk>,
     unfinished: PathBuf,
     path: PathBuf,
     in_place: bool,
@@ -26,38 +54,47 @@ pub(crate) struct Staged {
 impl Staged {
     /// Writes a file beside `path` and syncs its content. `path` itself is untouched.
     pub(crate) fn write<T>(
+        disk: &Arc<dyn Disk>,
         path: &Path,
-        write: impl FnOnce(&mut File) -> Result<T>,
+        write: impl FnOnce(&mut NewFile) -> Result<T>,
     ) -> Result<(Self, T)> {
         // Made before the file: what a failed write leaves goes with it.
-        let staged = Self::new(path);
+        let staged = Self::new(disk, path);
         let mut file = staged.create()?;
         let result = write(&mut file)?;
-        file.sync_all().map_err(Error::io("sync", &staged.unfinished))?;
+        file.file.sync().map_err(Error::io("sync", &staged.unfinished))?;
         Ok((staged, result))
     }
 
     /// Writes a file that goes elsewhere: it need not survive a crash.
     pub(crate) fn spool<T>(
+        disk: &Arc<dyn Disk>,
         path: &Path,
-        write: impl FnOnce(&mut File) -> Result<T>,
+        write: impl FnOnce(&mut NewFile) -> Result<T>,
     ) -> Result<(Self, T)> {
-        let staged = Self::new(path);
+        let staged = Self::new(disk, path);
         let result = write(&mut staged.create()?)?;
         Ok((staged, result))
     }
 
-    fn new(path: &Path) -> Self {
+    fn new(disk: &Arc<dyn Disk>, path: &Path) -> Self {
         let mut name = OsString::from(path);
         name.push(".");
         name.push(UNFINISHED);
-        Self { unfinished: name.into(), path: path.to_path_buf(), in_place: false }
+        let (disk, path) = (disk.clone(), path.to_path_buf());
+        Self { disk, unfinished: name.into(), path, in_place: false }
     }
 
-    fn create(&self) -> Result<File> {
-        let mut options = File::options();
-        options.read(true).write(true).create(true).truncate(true);
-        options.open(&self.unfinished).map_err(Error::io("create", &self.unfinished))
+    fn create(&self) -> Result<NewFile> {
+        let empty = || {
+            let file = self.disk.open(&self.unfinished, true)?;
+            // Something may be left of an earlier try.
+            if file.len()? > 0 {
+                file.set_len(0)?;
+            }
+            Ok(NewFile { file, len: 0 })
+        };
+        empty().map_err(Error::io("create", &self.unfinished))
     }
 
     /// Where its content is.
@@ -67,7 +104,8 @@ impl Staged {
 
     /// Puts the file in place of whatever was there. Durable once the folder is synced.
     pub(crate) fn put_in_place(mut self) -> Result<()> {
-        fs::rename(&self.unfinished, &self.path).map_err(Error::io("replace", &self.path))?;
+        let renamed = self.disk.rename(&self.unfinished, &self.path);
+        renamed.map_err(Error::io("replace", &self.path))?;
         self.in_place = true;
         Ok(())
     }
@@ -77,50 +115,55 @@ impl Drop for Staged {
     fn drop(&mut self) {
         if !self.in_place {
             // What stays is ignored by readers and removed by the next writer.
-            let _ = fs::remove_file(&self.unfinished);
+            let _ = self.disk.remove(&self.unfinished);
         }
     }
 }
 
 /// Replaces a file's content atomically and durably: after a crash the old or the new one is
 /// there, whole.
-pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<()> {
-    let (staged, ()) = Staged::write(path, |file| {
-        std::io::Write::write_all(file, content).map_err(Error::io("write", path))
-    })?;
+pub(crate) fn replace(disk: &Arc<dyn Disk>, path: &Path, content: &[u8]) -> Result<()> {
+    let write = |file: &mut NewFile| file.write_all(content).map_err(Error::io("write", path));
+    let (staged, ()) = Staged::write(disk, path, write)?;
     staged.put_in_place()?;
-    sync_folder(path.parent().expect("a file in a data folder has a parent"))
+    sync_folder(&**disk, path.parent().expect("a file in a data folder has a parent"))
 }
 
 /// Makes names in a folder durable.
-pub(crate) fn sync_folder(path: &Path) -> Result<()> {
-    // Elsewhere folders cannot be opened as files, and renames are journalled.
-    if cfg!(unix) {
-        let folder = File::open(path).map_err(Error::io("open", path))?;
-        folder.sync_all().map_err(Error::io("sync", path))?;
-    }
-    Ok(())
+pub(crate) fn sync_folder(disk: &dyn Disk, path: &Path) -> Result<()> {
+    disk.sync_folder(path).map_err(Error::io("sync", path))
 }
 
 /// Makes a folder and its parents where they are missing.
-pub(crate) fn create_folder(path: &Path) -> Result<()> {
-    fs::create_dir_all(path).map_err(Error::io("create", path))
+pub(crate) fn create_folder(disk: &dyn Disk, path: &Path) -> Result<()> {
+    disk.create_folder(path).map_err(Error::io("create", path))
 }
 
 /// The names in a folder, sorted; none when the folder is missing. Names that are not UTF-8 are
 /// not ours and left out.
-pub(crate) fn names_in(path: &Path) -> Result<Vec<String>> {
-    let entries = match fs::read_dir(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(Error::io("read", path))?,
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(Error::io("read", path))?;
-        names.extend(entry.file_name().into_string());
+pub(crate) fn names_in(disk: &dyn Disk, path: &Path) -> Result<Vec<String>> {
+    disk.list(path).map_err(Error::io("read", path))
+}
+
+/// A file's content.
+pub(crate) fn read(disk: &dyn Disk, path: &Path) -> Result<Vec<u8>> {
+    let read = disk.open_to_read(path).and_then(|file| disk::read_from(&*file, 0));
+    read.map_err(Error::io("read", path))
+}
+
+/// A text, `None` where there is no such file.
+pub(crate) fn read_text(disk: &dyn Disk, path: &Path) -> Result<Option<String>> {
+    match read(disk, path) {
+        Err(Error::Io { source, .. })
+            if matches!(source.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+        {
+            Ok(None)
+        }
+        read => {
+            let text = String::from_utf8(read?).map_err(io::Error::other);
+            text.map(Some).map_err(Error::io("read", path))
+        }
     }
-    names.sort_unstable();
-    Ok(names)
 }
 
 /// A name as one component of a path: every byte but letters, digits, `_`, `-` and inner dots

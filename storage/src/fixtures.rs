@@ -37,6 +37,7 @@ pub fn publisher(name: &str) -> PublisherId {
 }
 
 /// A small generator with a fixed stream per seed (SplitMix64).
+#[derive(Debug)]
 pub struct Random(pub u64);
 
 impl Random {

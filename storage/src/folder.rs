@@ -8,6 +8,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::disk::{Disk, Files};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::objects::{Objects, Place, StoreUrl};
@@ -31,6 +32,8 @@ const DEAD_LETTERS: &str = "deadletters";
 pub struct DataFolder {
     root: PathBuf,
     lock: Option<Arc<File>>,
+    /// Where its log and definitions are, and its history if that is in itself.
+    disk: Arc<dyn Disk>,
     objects: Objects,
     /// Where its history is if not in itself.
     place: Option<Arc<Place>>,
@@ -62,23 +65,24 @@ impl DataFolder {
         command: &str,
         store: Option<&StoreUrl>,
     ) -> Result<Self> {
-        files::create_folder(path)?;
+        let disk: Arc<dyn Disk> = Arc::new(Files);
+        files::create_folder(&*disk, path)?;
         let root = path.to_path_buf();
-        let format = format_of(&root)?;
+        let format = format_of(&*disk, &root)?;
         if format.is_none() {
             let ours = |name: &&String| {
                 name.starts_with("stream=")
                     || name.starts_with("view=")
                     || [LOG, MANIFEST, DEFINITIONS, DEAD_LETTERS].contains(&name.as_str())
             };
-            if let Some(entry) = files::names_in(&root)?.iter().find(ours) {
+            if let Some(entry) = files::names_in(&*disk, &root)?.iter().find(ours) {
                 return Err(Error::ForeignFolder { path: root, entry: entry.clone() });
             }
         }
         let lock = lock(&root, command)?;
         // Asked again: another writer may have made it before the lock was ours.
-        let known = format_of(&root)?.is_some();
-        let place = match (place_of(&root)?, store) {
+        let known = format_of(&*disk, &root)?.is_some();
+        let place = match (place_of(&*disk, &root)?, store) {
             (remembered, Some(asked))
                 if known && remembered.as_ref().map(|place| &place.url) != Some(asked) =>
             {
@@ -98,31 +102,44 @@ impl DataFolder {
             }
             (place, None) => place,
         };
-        let folder = Self::with(root, Some(Arc::new(lock)), place)?;
+        let folder = Self::with(disk, root, Some(Arc::new(lock)), place)?;
         folder.objects.clear()?;
         Ok(folder)
     }
 
-    fn with(root: PathBuf, lock: Option<Arc<File>>, place: Option<Place>) -> Result<Self> {
+    fn with(
+        disk: Arc<dyn Disk>,
+        root: PathBuf,
+        lock: Option<Arc<File>>,
+        place: Option<Place>,
+    ) -> Result<Self> {
         let objects = match &place {
             Some(place) => Objects::remote(place, &root)?,
-            None => Objects::local(&root),
+            None => Objects::local(disk.clone(), &root),
         };
-        Ok(Self { root, lock, objects, place: place.map(Arc::new) })
+        Ok(Self { root, lock, disk, objects, place: place.map(Arc::new) })
+    }
+
+    /// A folder on any disk, as if its lock were held.
+    #[cfg(test)]
+    pub(crate) fn on(disk: Arc<dyn Disk>, root: &Path) -> Self {
+        static LOCK: std::sync::OnceLock<Arc<File>> = std::sync::OnceLock::new();
+        let lock = LOCK.get_or_init(|| tempfile::tempfile().unwrap().into());
+        Self::with(disk, root.to_path_buf(), Some(lock.clone()), None).unwrap()
     }
 
     /// Makes it a data folder where it is none yet.
     pub(crate) fn mark(&self) -> Result<()> {
-        if format_of(&self.root)?.is_none() {
+        if format_of(&*self.disk, &self.root)?.is_none() {
             let version = match self.place {
                 Some(_) => FORMAT_WITH_STORE,
                 None => FORMAT_VERSION,
             };
             let content = format!("format = {version}\n");
-            files::replace(&self.root.join(FORMAT), content.as_bytes())?;
+            files::replace(&self.disk, &self.root.join(FORMAT), content.as_bytes())?;
         }
-        files::create_folder(&self.log())?;
-        files::sync_folder(&self.root)
+        files::create_folder(&*self.disk, &self.log())?;
+        files::sync_folder(&*self.disk, &self.root)
     }
 
     /// Opens a data folder for reading, whether or not a writer holds it.
@@ -131,10 +148,12 @@ impl DataFolder {
     ///
     /// [`Error::NotADataFolder`], [`Error::Newer`], [`Error::Io`].
     pub fn open_reader(path: &Path) -> Result<Self> {
-        if format_of(path)?.is_none() {
+        let disk: Arc<dyn Disk> = Arc::new(Files);
+        if format_of(&*disk, path)?.is_none() {
             return Err(Error::NotADataFolder { path: path.to_path_buf() });
         }
-        Self::with(path.to_path_buf(), None, place_of(path)?)
+        let place = place_of(&*disk, path)?;
+        Self::with(disk, path.to_path_buf(), None, place)
     }
 
     /// The folder's path.
@@ -144,11 +163,7 @@ impl DataFolder {
 
     /// The definitions it remembers, TOML text; `None` when none were put.
     pub fn definitions(&self) -> Result<Option<String>> {
-        let path = self.root.join(DEFINITIONS);
-        match fs::read_to_string(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            text => text.map(Some).map_err(Error::io("read", &path)),
-        }
+        files::read_text(&*self.disk, &self.root.join(DEFINITIONS))
     }
 
     /// Remembers definitions in place of the earlier ones, atomically and durably.
@@ -158,7 +173,7 @@ impl DataFolder {
     /// If the folder was opened for reading.
     pub fn put_definitions(&self, text: &str) -> Result<()> {
         self.assert_writer();
-        files::replace(&self.root.join(DEFINITIONS), text.as_bytes())
+        files::replace(&self.disk, &self.root.join(DEFINITIONS), text.as_bytes())
     }
 
     /// Where the log's segments are.
@@ -178,6 +193,11 @@ impl DataFolder {
     /// Where its history is if not in itself: the store and the id that the folder has there.
     pub(crate) fn place(&self) -> Option<&Place> {
         self.place.as_deref()
+    }
+
+    /// Where its log and definitions are, and its history if that is in itself.
+    pub(crate) fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
     }
 
     /// Where history, record and manifest live.
@@ -220,9 +240,9 @@ fn lock(root: &Path, command: &str) -> Result<File> {
 }
 
 /// The store that a folder remembers.
-fn place_of(root: &Path) -> Result<Option<Place>> {
+fn place_of(disk: &dyn Disk, root: &Path) -> Result<Option<Place>> {
     let place = Place::read(root)?;
-    if place.is_none() && format_of(root)? == Some(FORMAT_WITH_STORE) {
+    if place.is_none() && format_of(disk, root)? == Some(FORMAT_WITH_STORE) {
         let what = "store.toml is missing beside it, which names the store".to_owned();
         return Err(Error::Damaged { path: root.join(FORMAT), what });
     }
@@ -230,19 +250,9 @@ fn place_of(root: &Path) -> Result<Option<Place>> {
 }
 
 /// The version of the layout, if the folder bears our mark, of one that this release reads.
-fn format_of(root: &Path) -> Result<Option<u32>> {
+fn format_of(disk: &dyn Disk, root: &Path) -> Result<Option<u32>> {
     let path = root.join(FORMAT);
-    let text = match fs::read_to_string(&path) {
-        Err(error)
-            if matches!(
-                error.kind(),
-                std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
-            ) =>
-        {
-            return Ok(None);
-        }
-        text => text.map_err(Error::io("read", &path))?,
-    };
+    let Some(text) = files::read_text(disk, &path)? else { return Ok(None) };
     let version = text.trim().strip_prefix("format = ").and_then(|version| version.parse().ok());
     match version {
         Some(found) if found > FORMAT_WITH_STORE => {

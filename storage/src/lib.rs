@@ -3,6 +3,7 @@
 pub mod checkpoint;
 pub mod compaction;
 pub mod deadletters;
+mod disk;
 mod error;
 pub mod export;
 mod files;
@@ -18,6 +19,8 @@ mod parquet_file;
 pub mod record;
 pub mod retention;
 pub mod selected;
+#[cfg(test)]
+mod simulation;
 mod snapshot;
 pub mod source;
 pub mod store;

@@ -7,7 +7,6 @@ mod place;
 mod remote;
 mod url;
 
-use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,8 +15,9 @@ use bytes::Bytes;
 
 use self::local::{Local, LocalFile};
 use self::remote::{Remote, RemoteFile, Settings, Spooled};
+use crate::disk::Disk;
 use crate::error::{Error, Result};
-use crate::files::Staged;
+use crate::files::{NewFile, Staged};
 use crate::manifest::StoredFile;
 
 pub(crate) use self::local::read_range;
@@ -66,8 +66,8 @@ pub(crate) struct Tag(Option<String>);
 
 impl Objects {
     /// A local folder.
-    pub fn local(root: &Path) -> Self {
-        Self::Local(Local::new(root))
+    pub fn local(disk: Arc<dyn Disk>, root: &Path) -> Self {
+        Self::Local(Local::new(disk, root))
     }
 
     /// A store, with credentials and endpoint from the environment. `root` is the data folder.
@@ -96,7 +96,7 @@ impl Objects {
     pub fn stage<T>(
         &self,
         relative: &str,
-        write: impl FnOnce(&mut File, &Path) -> Result<T>,
+        write: impl FnOnce(&mut NewFile, &Path) -> Result<T>,
     ) -> Result<(StagedObject, T)> {
         match self {
             Self::Local(local) => {

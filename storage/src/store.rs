@@ -62,14 +62,18 @@ impl Store {
     /// As [`DataFolder::open_writer`] and [`Manifest::read`]; [`Error::OtherStore`],
     /// [`Error::StoreOwned`], [`Error::ManifestReplaced`], [`Error::Object`].
     pub fn open_with(path: &Path, opening: Opening<'_>) -> Result<Self> {
-        let folder = DataFolder::lock_writer(path, opening.command, opening.store)?;
+        Self::take(DataFolder::lock_writer(path, opening.command, opening.store)?, opening.now_ns)
+    }
+
+    /// Opens a folder whose lock is held.
+    pub(crate) fn take(folder: DataFolder, now_ns: i64) -> Result<Self> {
         let (manifest, tag) = Manifest::read_tagged(&folder)?;
         let mut store = Self {
             folder,
             manifest: Arc::new(manifest),
             tag,
             begun: 0,
-            now_ns: opening.now_ns,
+            now_ns,
             grace: None,
             leftovers: 0,
         };

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use isotick_model::LogPosition;
 
-use super::disk::{self, Disk, Files};
+use super::disk::{self, Disk};
 use super::recovery::{self, Cut};
 use super::segment::{self, Format, Header, Walk};
 use super::{LogRecord, codec};
@@ -73,7 +73,7 @@ pub struct LogDamage {
 ///
 /// [`Error::Io`]. Damage is part of the report.
 pub fn check(folder: &DataFolder) -> Result<LogReport> {
-    check_with(&Files, &folder.log())
+    check_with(&**folder.disk(), &folder.log())
 }
 
 pub(super) fn check_with(disk: &dyn Disk, folder: &Path) -> Result<LogReport> {
@@ -105,7 +105,7 @@ pub(super) fn check_with(disk: &dyn Disk, folder: &Path) -> Result<LogReport> {
 }
 
 fn read(disk: &dyn Disk, path: &Path) -> Result<Vec<u8>> {
-    let file = disk.open(path, false).map_err(Error::io("open", path))?;
+    let file = disk.open_to_read(path).map_err(Error::io("open", path))?;
     disk::read_from(&*file, 0).map_err(Error::io("read", path))
 }
 

@@ -5,7 +5,6 @@
 pub mod check;
 mod codec;
 mod commits;
-mod disk;
 #[doc(hidden)]
 pub mod fuzzing;
 mod pack;
@@ -24,6 +23,8 @@ mod uring;
 mod writer;
 
 use isotick_model::{PublisherId, Rejected, Ticks};
+
+use crate::disk;
 
 pub use reader::LogReader;
 pub use recovery::{Cut, Recovery};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use isotick_model::LogPosition;
 
-use super::disk::{self, Disk, Files};
+use super::disk::{self, Disk};
 use super::segment::{self, BLOCK, Format, Frame, Header, Whole};
 use super::{LogRecord, codec, recovery};
 use crate::error::{Error, Result};
@@ -53,7 +53,7 @@ impl LogReader {
     ///
     /// [`Error::LogGap`] when the log begins after it, [`Error::Io`].
     pub fn from(folder: &DataFolder, position: LogPosition) -> Result<Self> {
-        Self::from_with(Arc::new(Files), folder.log(), position)
+        Self::from_with(folder.disk().clone(), folder.log(), position)
     }
 
     pub(super) fn from_with(

@@ -240,7 +240,7 @@ pub(super) fn list(disk: &dyn Disk, folder: &Path) -> Result<Vec<u64>> {
 
 /// A segment's bytes from an offset on; `None` when there is no such segment any more.
 pub(super) fn open(disk: &dyn Disk, path: &Path) -> Result<Option<Arc<dyn DiskFile>>> {
-    match disk.open(path, false) {
+    match disk.open_to_read(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         file => file.map(Some).map_err(Error::io("open", path)),
     }

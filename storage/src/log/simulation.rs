@@ -1,8 +1,6 @@
 //! Log and recovery on a disk that fails, from one seed: what is done, what fails, and what a
 //! crash leaves are all drawn from it.
 
-mod disk;
-
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,10 +8,12 @@ use std::time::Duration;
 
 use isotick_model::LogPosition;
 
-use self::disk::{Crash, SimDisk};
 use super::{LogReader, LogRecord, LogWriter, spares};
+use crate::disk::simulated::{Crash, SimDisk};
 use crate::error::Error;
 use crate::fixtures::{Random, publisher};
+
+const FOLDER: &str = "/log";
 
 /// How a run differs from another besides its seed.
 #[derive(Clone, Copy, Default)]
@@ -69,8 +69,8 @@ impl Model {
         let mut random = Random(seed);
         let segment_len = 4_096 + random.below(8_000);
         Self {
-            disk: Arc::new(SimDisk::new(random.next(), plan.direct)),
-            folder: Path::new("/log").to_path_buf(),
+            disk: Arc::new(SimDisk::new(random.next(), Path::new(FOLDER), plan.direct)),
+            folder: Path::new(FOLDER).to_path_buf(),
             segment_len,
             random,
             records: Vec::new(),
@@ -199,7 +199,7 @@ fn run(seed: u64, plan: Plan) {
     model.disk.heal();
     let mut writer = model.open(Crash::Process);
     for _ in 0..6 {
-        model.disk.fall_ill();
+        model.disk.fall_ill(1);
         let mut is_poisoned = false;
         for _ in 0..model.random.below(30) {
             if model.step(&mut writer).is_err() {

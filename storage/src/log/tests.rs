@@ -80,7 +80,7 @@ fn segment_path(folder: &DataFolder, first: u64) -> std::path::PathBuf {
 
 /// Takes all of a log away.
 fn empty(folder: &DataFolder) {
-    for name in files::names_in(&folder.log()).unwrap() {
+    for name in files::names_in(&Files, &folder.log()).unwrap() {
         fs::remove_file(folder.log().join(name)).unwrap();
     }
 }
@@ -307,7 +307,7 @@ fn files_are_used_again_and_nothing_of_what_they_held_comes_back() {
             writer.syncer().sync().unwrap();
             writer.release(LogPosition(next - 3)).unwrap();
             assert_holds(&folder, writer.first().0, next);
-            let names = files::names_in(&folder.log()).unwrap();
+            let names = files::names_in(&Files, &folder.log()).unwrap();
             assert!(names.len() <= 4, "{names:?}");
         }
         // A reader that falls behind is told so, and reads nothing else.
@@ -331,7 +331,7 @@ fn files_are_used_again_and_nothing_of_what_they_held_comes_back() {
     drop(writer);
     let (_, recovery) = open(&folder, len);
     assert_eq!(recovery, Recovery { next: LogPosition(next), cut: None });
-    assert_eq!(files::names_in(&folder.log()).unwrap().len(), segments(&folder).len());
+    assert_eq!(files::names_in(&Files, &folder.log()).unwrap().len(), segments(&folder).len());
 }
 
 #[test]

@@ -51,11 +51,16 @@ impl Drop for Pages {
 }
 
 /// Files as they are, and past the page cache where durability is waited for.
+#[derive(Debug)]
 pub(super) struct UringFiles;
 
 impl Disk for UringFiles {
     fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn DiskFile>> {
         Files.open(path, create)
+    }
+
+    fn open_to_read(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        Files.open_to_read(path)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -68,6 +73,14 @@ impl Disk for UringFiles {
 
     fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
         Files.list(folder)
+    }
+
+    fn is_folder(&self, path: &Path) -> bool {
+        Files.is_folder(path)
+    }
+
+    fn create_folder(&self, path: &Path) -> io::Result<()> {
+        Files.create_folder(path)
     }
 
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {

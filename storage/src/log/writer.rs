@@ -8,7 +8,7 @@ use std::time::Duration;
 use isotick_model::LogPosition;
 
 use super::commits::{Commits, Tails};
-use super::disk::{Disk, Files};
+use super::disk::Disk;
 use super::recovery::{self, Recovery};
 use super::segment::{self, BLOCK};
 use super::spares::Preparing;
@@ -100,7 +100,7 @@ impl LogWriter {
     /// If the folder was opened for reading.
     pub fn open_with_io(folder: &DataFolder, io: LogIo) -> Result<(Self, Recovery)> {
         let disk: Arc<dyn Disk> = match io {
-            LogIo::Auto | LogIo::Plain => Arc::new(Files),
+            LogIo::Auto | LogIo::Plain => folder.disk().clone(),
             #[cfg(target_os = "linux")]
             LogIo::Uring => Arc::new(super::uring::UringFiles),
             #[cfg(not(target_os = "linux"))]
@@ -112,7 +112,7 @@ impl LogWriter {
         Self::open_with(folder, disk, SEGMENT_LEN_MAX)
     }
 
-    pub(super) fn open_with(
+    pub(crate) fn open_with(
         folder: &DataFolder,
         disk: Arc<dyn Disk>,
         segment_len_max: u64,
@@ -279,7 +279,7 @@ impl LogWriter {
 
     /// Makes spare files in the caller's thread, or not at all; for tests.
     #[cfg(test)]
-    pub(super) fn never_prepare(&mut self) {
+    pub(crate) fn never_prepare(&mut self) {
         self.preparing = Preparing::never();
     }
 }

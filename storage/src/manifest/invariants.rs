@@ -97,16 +97,21 @@ pub(super) fn succeeds(next: &Manifest, current: &Manifest) -> Result<(), String
         let files = next.streams.get(name).map_or(&[][..], |next| &next.files);
         let kept: HashSet<_> = files.iter().map(|file| &file.file.path).collect();
         let before = next.streams.get(name).and_then(|next| next.dropped_before);
-        let is_dropped =
-            |file: &HistoryFile| is_dropped_now(next, name) || Some(file.ts_max) < before;
+        // Other files go only for files that hold the same rows.
+        let compacted = Origin::Compacted { version: next.version };
+        let merged: Vec<_> = files.iter().filter(|file| file.origin == compacted).collect();
+        // A commit that merges drops nothing: what came late for days that were dropped before is
+        // there, and may be merged.
+        let is_dropped = |file: &HistoryFile| {
+            is_dropped_now(next, name) || (merged.is_empty() && Some(file.ts_max) < before)
+        };
         let lost: Vec<_> = (stream.files.iter())
             .filter(|file| !kept.contains(&file.file.path) && !is_dropped(file))
             .collect();
-        // Other files go only for files that hold the same rows.
-        let compacted = Origin::Compacted { version: next.version };
-        let merged = files.iter().filter(|file| file.origin == compacted);
         let rows = |file: &HistoryFile| u128::from(file.file.rows);
-        if merged.map(rows).sum::<u128>() != lost.iter().map(|file| rows(file)).sum::<u128>() {
+        if merged.iter().map(|file| rows(file)).sum::<u128>()
+            != lost.iter().map(|file| rows(file)).sum::<u128>()
+        {
             let file = lost.first().map_or(name.as_str(), |lost| &lost.file.path);
             return Err(format!("{file} is lost"));
         }

@@ -1,7 +1,6 @@
 //! Files in a local folder.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
 use std::io::{self, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -11,29 +10,31 @@ use bytes::Bytes;
 
 use super::{MANIFEST, buffers};
 use crate::checkpoint;
+use crate::disk::{Disk, DiskFile};
 use crate::error::{Error, Result};
-use crate::files::{self, Staged};
+use crate::files::{self, NewFile, Staged};
 use crate::manifest::StoredFile;
 
 /// A folder.
 #[derive(Clone, Debug)]
 pub(crate) struct Local {
+    disk: Arc<dyn Disk>,
     root: Arc<Path>,
 }
 
 impl Local {
-    pub fn new(root: &Path) -> Self {
-        Self { root: root.into() }
+    pub fn new(disk: Arc<dyn Disk>, root: &Path) -> Self {
+        Self { disk, root: root.into() }
     }
 
     pub fn stage<T>(
         &self,
         relative: &str,
-        write: impl FnOnce(&mut File, &Path) -> Result<T>,
+        write: impl FnOnce(&mut NewFile, &Path) -> Result<T>,
     ) -> Result<(Staged, T)> {
         let path = self.root.join(relative);
-        files::create_folder(path.parent().expect("it lies in folders"))?;
-        Staged::write(&path, |file| write(file, &path))
+        files::create_folder(&*self.disk, path.parent().expect("it lies in folders"))?;
+        Staged::write(&self.disk, &path, |file| write(file, &path))
     }
 
     /// Syncs the folders of files: each file's and those above it may all be new.
@@ -45,40 +46,40 @@ impl Local {
                 above.take_while(|folder| folder.starts_with(&self.root)).collect::<Vec<_>>()
             })
             .collect();
-        folders.iter().try_for_each(|folder| files::sync_folder(folder))
+        folders.iter().try_for_each(|folder| files::sync_folder(&*self.disk, folder))
     }
 
     pub fn open(&self, file: &StoredFile) -> Result<LocalFile> {
         let path = self.root.join(&file.path);
-        let handle = File::open(&path).map_err(Error::io("open", &path))?;
-        let length = handle.metadata().map_err(Error::io("read", &path))?.len();
+        let handle = self.disk.open_to_read(&path).map_err(Error::io("open", &path))?;
+        let length = handle.len().map_err(Error::io("read", &path))?;
         if length != file.bytes {
             let what = format!("it has {length} bytes instead of {}", file.bytes);
             return Err(Error::Damaged { path, what });
         }
-        Ok(LocalFile { path, file: Some(handle.into()) })
+        Ok(LocalFile { disk: self.disk.clone(), path, file: Some(handle) })
     }
 
     pub fn remove(&self, relative: &str) -> Result<()> {
         let path = self.root.join(relative);
-        fs::remove_file(&path).map_err(Error::io("remove", &path))
+        self.disk.remove(&path).map_err(Error::io("remove", &path))
     }
 
     pub fn names(&self) -> Result<Vec<String>> {
         let mut names = Vec::new();
-        for name in files::names_in(&self.root)? {
-            if files::is_unfinished(&name) && self.root.join(&name).is_file() {
+        for name in self.names_in("")? {
+            if files::is_unfinished(&name) && !self.disk.is_folder(&self.root.join(&name)) {
                 names.push(name);
             } else if name == checkpoint::FOLDER {
-                let found = files::names_in(&self.root.join(&name))?;
+                let found = self.names_in(&name)?;
                 names.extend(found.into_iter().map(|file| format!("{name}/{file}")));
             } else if name.starts_with("stream=") || name.starts_with("view=") {
-                for part in files::names_in(&self.root.join(&name))? {
+                for part in self.names_in(&name)? {
                     let inner = format!("{name}/{part}");
-                    if !self.root.join(&inner).is_dir() {
+                    if !self.disk.is_folder(&self.root.join(&inner)) {
                         continue;
                     }
-                    let found = files::names_in(&self.root.join(&inner))?;
+                    let found = self.names_in(&inner)?;
                     names.extend(found.into_iter().map(|file| format!("{inner}/{file}")));
                 }
             }
@@ -86,13 +87,16 @@ impl Local {
         Ok(names)
     }
 
+    fn names_in(&self, relative: &str) -> Result<Vec<String>> {
+        files::names_in(&*self.disk, &self.root.join(relative))
+    }
+
     pub fn path_of(&self, relative: &str) -> PathBuf {
         self.root.join(relative)
     }
 
     pub fn read_whole(&self, relative: &str) -> Result<Vec<u8>> {
-        let path = self.path_of(relative);
-        fs::read(&path).map_err(Error::io("read", &path))
+        files::read(&*self.disk, &self.path_of(relative))
     }
 
     pub fn read_manifest(&self) -> Result<Option<Vec<u8>>> {
@@ -104,21 +108,22 @@ impl Local {
 
     pub fn stage_manifest(&self, text: &[u8]) -> Result<Staged> {
         let path = self.path_of(MANIFEST);
-        let write = |file: &mut File| file.write_all(text).map_err(Error::io("write", &path));
-        Ok(Staged::write(&path, write)?.0)
+        let write = |file: &mut NewFile| file.write_all(text).map_err(Error::io("write", &path));
+        Ok(Staged::write(&self.disk, &path, write)?.0)
     }
 
     pub fn settle_manifest(&self) -> Result<()> {
-        files::sync_folder(&self.root)
+        files::sync_folder(&*self.disk, &self.root)
     }
 }
 
 /// A file of a folder.
 #[derive(Clone, Debug)]
 pub(crate) struct LocalFile {
+    disk: Arc<dyn Disk>,
     path: PathBuf,
     /// While it is open, what is read is read even if the file is removed meanwhile.
-    file: Option<Arc<File>>,
+    file: Option<Arc<dyn DiskFile>>,
 }
 
 impl LocalFile {
@@ -142,42 +147,25 @@ impl LocalFile {
     ) -> Result<()> {
         let file = self.file()?;
         for (number, range) in ranges.iter().enumerate() {
-            each(number, read_range(&file, &self.path, range.start, range.end - range.start)?)?;
+            each(number, read_range(&*file, &self.path, range.start, range.end - range.start)?)?;
         }
         Ok(())
     }
 
     /// The file, opened where it is not.
-    fn file(&self) -> Result<Arc<File>> {
+    fn file(&self) -> Result<Arc<dyn DiskFile>> {
         match &self.file {
             Some(file) => Ok(file.clone()),
-            None => Ok(File::open(&self.path).map_err(Error::io("open", &self.path))?.into()),
+            None => self.disk.open_to_read(&self.path).map_err(Error::io("open", &self.path)),
         }
     }
 }
 
 /// Reads so many bytes of a file at a position.
-pub(crate) fn read_range(file: &File, path: &Path, start: u64, len: u64) -> Result<Bytes> {
-    let read = |bytes: &mut [u8]| read_at(file, bytes, start);
+pub(crate) fn read_range(file: &dyn DiskFile, path: &Path, start: u64, len: u64) -> Result<Bytes> {
+    let read = |bytes: &mut [u8]| match file.read_at(start, bytes)? == bytes.len() {
+        true => Ok(()),
+        false => Err(io::ErrorKind::UnexpectedEof.into()),
+    };
     buffers::filled(len as usize, read).map_err(Error::io("read", path))
-}
-
-/// Reads at a position, which threads that share the file do not share.
-#[cfg(unix)]
-fn read_at(file: &File, bytes: &mut [u8], start: u64) -> io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, bytes, start)
-}
-
-#[cfg(windows)]
-fn read_at(file: &File, mut bytes: &mut [u8], mut start: u64) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match std::os::windows::fs::FileExt::seek_read(file, bytes, start)? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            read => {
-                bytes = &mut bytes[read..];
-                start += read as u64;
-            }
-        }
-    }
-    Ok(())
 }

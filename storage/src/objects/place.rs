@@ -3,11 +3,13 @@
 use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::url::StoreUrl;
+use crate::disk::{Disk, Files};
 use crate::error::{Error, Result};
 use crate::files;
 
@@ -82,7 +84,8 @@ impl Place {
         let (store, folder) = (self.url.to_string(), self.folder.clone());
         let text = toml::to_string(&Text { store, folder, retry_s: None, grace_s: None });
         let text = format!("{HEADER}{}", text.expect("it is plain data"));
-        files::replace(&root.join(FILE), text.as_bytes())
+        let disk: Arc<dyn Disk> = Arc::new(Files);
+        files::replace(&disk, &root.join(FILE), text.as_bytes())
     }
 }
 

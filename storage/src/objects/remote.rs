@@ -19,8 +19,9 @@ use self::client::Client;
 use super::url::StoreUrl;
 use super::{MANIFEST, SwapError, Tag};
 use crate::checkpoint;
+use crate::disk::{Disk, Files};
 use crate::error::{Error, Result};
-use crate::files::{self, Staged};
+use crate::files::{self, NewFile, Staged};
 use crate::manifest::StoredFile;
 
 /// Ranges that are this near to each other are read with one request: what is read too much costs
@@ -89,17 +90,18 @@ impl Remote {
     pub fn stage<T>(
         self: &Arc<Self>,
         relative: &str,
-        write: impl FnOnce(&mut File, &Path) -> Result<T>,
+        write: impl FnOnce(&mut NewFile, &Path) -> Result<T>,
     ) -> Result<(Spooled, T)> {
-        files::create_folder(&self.spool)?;
+        files::create_folder(&Files, &self.spool)?;
         let path = self.spool.join(relative.replace('/', "+"));
-        let (file, result) = Staged::spool(&path, |file| write(file, &path))?;
+        let disk: Arc<dyn Disk> = Arc::new(Files);
+        let (file, result) = Staged::spool(&disk, &path, |file| write(file, &path))?;
         Ok((Spooled { file, remote: self.clone(), relative: relative.to_owned() }, result))
     }
 
     /// Removes what an earlier process left in the spool.
     pub fn clear_spool(&self) -> Result<()> {
-        for name in files::names_in(&self.spool)? {
+        for name in files::names_in(&Files, &self.spool)? {
             let path = self.spool.join(name);
             std::fs::remove_file(&path).map_err(Error::io("remove", &path))?;
         }

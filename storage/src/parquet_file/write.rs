@@ -1,8 +1,7 @@
 //! Writing checked files.
 
-use std::fs::File;
-use std::io::{Seek, SeekFrom};
 use std::path::Path;
+use std::sync::Arc;
 
 use arrow_schema::SchemaRef;
 use isotick_model::Codec;
@@ -15,7 +14,9 @@ use parquet::schema::types::ColumnPath;
 use super::chunk::{self, Column};
 use super::pages::{self, Place};
 use super::{CHUNK_CRC32, PAGES, entry, footer, writer};
+use crate::disk::DiskFile;
 use crate::error::{Error, Result};
+use crate::files::NewFile;
 use crate::manifest::StoredFile;
 use crate::objects::{Objects, StagedObject, read_range};
 
@@ -37,7 +38,7 @@ pub(crate) fn stage_columns<T>(
     columns: impl Fn(&T) -> RowGroup<'_>,
 ) -> Result<(StagedObject, StoredFile)> {
     let (staged, (rows, bytes, footer_crc32)) = objects.stage(&relative, |file, path| {
-        let again = file.try_clone().map_err(Error::io("read", path))?;
+        let again = file.again();
         let writer = writer(path, file, schema, properties, metadata)?;
         let (file, _) = writer.into_serialized_writer().map_err(Error::parquet("write", path))?;
         let mut groups = RowGroups { path, again, file, crcs: Vec::new(), places: Vec::new() };
@@ -58,8 +59,8 @@ pub(crate) fn stage_columns<T>(
 struct RowGroups<'a> {
     path: &'a Path,
     /// The same file.
-    again: File,
-    file: SerializedFileWriter<&'a mut File>,
+    again: Arc<dyn DiskFile>,
+    file: SerializedFileWriter<&'a mut NewFile>,
     crcs: Vec<Vec<u32>>,
     places: Vec<Place>,
 }
@@ -97,16 +98,14 @@ impl RowGroups<'_> {
 
     /// The file's length and its footer's checksum.
     fn finish(mut self) -> Result<(u64, u32)> {
-        // The handles share one position: back to where the writer goes on.
-        self.again.seek(SeekFrom::End(0)).map_err(Error::io("write", self.path))?;
         let text = |json: serde_json::Result<String>| json.expect("numbers are plain data");
         let crcs = entry(CHUNK_CRC32, text(serde_json::to_string(&self.crcs)));
         self.file.append_key_value_metadata(crcs);
         let places = entry(PAGES, text(serde_json::to_string(&self.places)));
         self.file.append_key_value_metadata(places);
         self.file.close().map_err(Error::parquet("write", self.path))?;
-        let bytes = self.again.seek(SeekFrom::End(0)).map_err(Error::io("read", self.path))?;
-        let read = |start, len| read_range(&self.again, self.path, start, len);
+        let bytes = self.again.len().map_err(Error::io("read", self.path))?;
+        let read = |start, len| read_range(&*self.again, self.path, start, len);
         let footer = footer(self.path, bytes, read)?;
         Ok((bytes, crc32fast::hash(&footer)))
     }

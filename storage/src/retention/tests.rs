@@ -57,6 +57,26 @@ fn days_go_by_age_and_the_newest_stays() {
 }
 
 #[test]
+fn what_comes_late_for_dropped_days_can_be_merged() {
+    let schema = schema(&["symbol"]);
+    let (dir, mut store) = filled(&schema, 5);
+    assert_eq!(store.drop_ticks("trades", 3 * DAY_NS).unwrap().rows, 30);
+    for number in 0..2 {
+        let late = Ticks {
+            ts_event: (0..10).map(|n| DAY_NS + n).collect(),
+            ..ticks(&schema, "late", number * 10, 10, 4)
+        };
+        let mut commit = store.begin();
+        commit.add_imported(&schema, &[late]).unwrap();
+        commit.finish().unwrap();
+    }
+    store.compact(&schema, &mut |_| ()).unwrap();
+    assert_eq!(store.manifest().streams["trades"].files.len(), 3);
+    assert_eq!(rows(dir.path(), &schema), 40);
+    assert_eq!(store.drop_ticks("trades", 3 * DAY_NS).unwrap().rows, 20, "it can go again");
+}
+
+#[test]
 fn days_go_by_size() {
     let schema = schema(&["symbol"]);
     let (dir, mut store) = filled(&schema, 5);

@@ -8,7 +8,7 @@ use super::super::disk::{Disk, DiskFile};
 use super::*;
 
 /// A disk with room for so many bytes, that may also refuse to write, sync or cut.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Faults {
     room: Arc<AtomicU64>,
     /// Writes and syncs of files that fail from now on.
@@ -32,6 +32,7 @@ impl Faults {
     }
 }
 
+#[derive(Debug)]
 struct Faulty {
     faults: Faults,
     file: Arc<dyn DiskFile>,
@@ -53,6 +54,10 @@ impl Disk for Faults {
         Ok(Arc::new(Faulty { faults: self.clone(), file: Files.open(path, create)? }))
     }
 
+    fn open_to_read(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        Files.open_to_read(path)
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         Files.rename(from, to)
     }
@@ -63,6 +68,14 @@ impl Disk for Faults {
 
     fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
         Files.list(folder)
+    }
+
+    fn is_folder(&self, path: &Path) -> bool {
+        Files.is_folder(path)
+    }
+
+    fn create_folder(&self, path: &Path) -> io::Result<()> {
+        Files.create_folder(path)
     }
 
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {

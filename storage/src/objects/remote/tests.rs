@@ -6,6 +6,7 @@ use tempfile::TempDir;
 
 use self::proxy::{Fault, Proxy};
 use super::*;
+use crate::disk::Files;
 
 #[path = "../../../../tests/program/store/proxy.rs"]
 mod proxy;
@@ -39,7 +40,7 @@ impl Bucket {
 const PATIENT: Duration = Duration::from_secs(30);
 
 fn put(remote: &Arc<Remote>, name: &str, content: &[u8]) -> Result<()> {
-    let write = |file: &mut File, _: &Path| {
+    let write = |file: &mut NewFile, _: &Path| {
         std::io::Write::write_all(file, content).unwrap();
         Ok(())
     };
@@ -87,7 +88,10 @@ fn what_was_put_is_read_listed_and_removed() {
         "view=bars/0123/y.parquet",
     ];
     assert_eq!(names, ours);
-    assert_eq!(files::names_in(&bucket.spool.path().join("spool")).unwrap(), Vec::<String>::new());
+    assert_eq!(
+        files::names_in(&Files, &bucket.spool.path().join("spool")).unwrap(),
+        Vec::<String>::new()
+    );
 
     bucket.proxy.requests();
     let opened = remote.open_all(&[

@@ -20,6 +20,7 @@ use parquet::file::properties::WriterProperties;
 
 use super::super::{RowGroup, stage_columns, writer};
 use super::{Column, Run};
+use crate::disk::Files;
 use crate::fixtures::Random;
 use crate::objects::Objects;
 
@@ -160,7 +161,7 @@ fn columns_are_written_as_the_general_writer_would() {
         };
         let rows = rows(len, 5 * number as u64);
         let ours = stage_columns(
-            &Objects::local(folder.path()),
+            &Objects::local(Arc::new(Files), folder.path()),
             format!("ours-{len}"),
             schema(),
             properties(),

@@ -1,21 +1,24 @@
 //! A disk in memory that fails as disks do, driven by a seed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use super::super::disk::{Completion, Direct, Disk, DiskFile};
-use super::super::segment::BLOCK;
+use super::{Completion, Direct, Disk, DiskFile};
 use crate::fixtures::Random;
 
 /// What disks write whole.
 const SECTOR: usize = 512;
+/// What writes past the page cache go in.
+const BLOCK: usize = 4096;
+/// What a folder's name stands for.
+const FOLDER: usize = usize::MAX;
 
 /// How the process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Crash {
+pub(crate) enum Crash {
     /// Killed: the operating system keeps what it was given.
     Process,
     /// The machine stops: what was not synced reaches the disk in part, in any order.
@@ -23,7 +26,7 @@ pub(super) enum Crash {
 }
 
 /// A change of a file that the disk has not confirmed.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 enum Change {
     Write { offset: usize, bytes: Vec<u8> },
     SetLen(usize),
@@ -62,7 +65,7 @@ impl Change {
     }
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Content {
     /// What processes see.
     seen: Vec<u8>,
@@ -84,9 +87,10 @@ impl Content {
     }
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 enum Naming {
     Put(PathBuf, usize),
+    Folder(PathBuf),
     Remove(PathBuf),
 }
 
@@ -97,20 +101,32 @@ impl Naming {
                 names.retain(|_, of| of != file);
                 names.insert(path.clone(), *file);
             }
+            Self::Folder(path) => {
+                names.insert(path.clone(), FOLDER);
+            }
             Self::Remove(path) => {
                 names.remove(path);
             }
         }
     }
+
+    /// The folder that it changes.
+    fn folder(&self) -> &Path {
+        let (Self::Put(path, _) | Self::Folder(path) | Self::Remove(path)) = self;
+        path.parent().expect("it lies in a folder")
+    }
 }
 
+#[derive(Debug)]
 struct State {
     random: Random,
     files: Vec<Content>,
     names: BTreeMap<PathBuf, usize>,
     durable_names: BTreeMap<PathBuf, usize>,
-    /// Changes of names that are not durable; they become so in order.
-    namings: Vec<Naming>,
+    /// By folder, changes of names that are not durable; they become so in order.
+    namings: BTreeMap<PathBuf, VecDeque<Naming>>,
+    /// Syncs that do nothing.
+    skipped: Option<Skipped>,
     /// One in so many writes and syncs fails; 0 for none.
     write_fails: u64,
     sync_fails: u64,
@@ -126,13 +142,26 @@ struct State {
     orphaned: Vec<UnderWay>,
 }
 
+/// A bug: what is not synced although it must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Skipped {
+    /// The content of files whose names end so.
+    Files(&'static str),
+    /// The names in a folder.
+    Folder(&'static str),
+    /// The names in folders that lie in others, as deep as this.
+    Depth(usize),
+}
+
+#[derive(Debug)]
 struct UnderWay {
     tag: u64,
     file: usize,
     change: Change,
 }
 
-pub(super) struct SimDisk {
+#[derive(Debug)]
+pub(crate) struct SimDisk {
     state: Arc<Mutex<State>>,
     /// Whether there is a way past the page cache.
     is_direct: bool,
@@ -147,14 +176,21 @@ struct SimDirect {
     file: Option<usize>,
 }
 
+#[derive(Debug)]
 struct SimFile {
     state: Arc<Mutex<State>>,
     file: usize,
+    /// Whether it says that it is durable and is not.
+    pretends: bool,
     boot: u64,
 }
 
 fn gone() -> io::Error {
     io::Error::other("the disk is gone")
+}
+
+fn is_there(names: &BTreeMap<PathBuf, usize>, folder: &Path) -> bool {
+    folder == Path::new("/") || names.get(folder) == Some(&FOLDER)
 }
 
 impl State {
@@ -245,27 +281,44 @@ impl State {
             return Err(gone());
         }
         naming.apply(&mut self.names);
-        self.namings.push(naming);
+        self.namings.entry(naming.folder().to_path_buf()).or_default().push_back(naming);
         Ok(())
     }
 
-    fn sync_names(&mut self) -> io::Result<()> {
+    fn sync_names(&mut self, folder: &Path) -> io::Result<()> {
         self.operate()?;
         if self.one_in(self.sync_fails) {
             return Err(gone());
         }
-        for naming in self.namings.drain(..) {
+        let is_skipped = match self.skipped {
+            Some(Skipped::Folder(skipped)) => folder == Path::new(skipped),
+            Some(Skipped::Depth(depth)) => folder.components().count() == depth,
+            Some(Skipped::Files(_)) | None => false,
+        };
+        if is_skipped {
+            return Ok(());
+        }
+        for naming in self.namings.get_mut(folder).into_iter().flat_map(|n| n.drain(..)) {
             naming.apply(&mut self.durable_names);
         }
         Ok(())
     }
 
     fn power_fails(&mut self) {
-        let kept = self.random.below(self.namings.len() as u64 + 1) as usize;
-        for naming in self.namings.drain(..).take(kept) {
-            naming.apply(&mut self.durable_names);
+        for namings in self.namings.values_mut() {
+            let kept = self.random.below(namings.len() as u64 + 1) as usize;
+            for naming in namings.drain(..).take(kept) {
+                naming.apply(&mut self.durable_names);
+            }
         }
-        self.names = self.durable_names.clone();
+        // What is in a folder goes with it.
+        self.names.clear();
+        for (path, file) in &self.durable_names {
+            if path.parent().is_some_and(|folder| is_there(&self.names, folder)) {
+                self.names.insert(path.clone(), *file);
+            }
+        }
+        self.durable_names = self.names.clone();
         for content in &mut self.files {
             for change in content.changes.drain(..) {
                 change.apply_in_part(&mut content.durable, &mut self.random);
@@ -276,13 +329,16 @@ impl State {
 }
 
 impl SimDisk {
-    pub(super) fn new(seed: u64, is_direct: bool) -> Self {
+    /// A disk with one folder and nothing in it.
+    pub(crate) fn new(seed: u64, folder: &Path, is_direct: bool) -> Self {
+        let names = BTreeMap::from([(folder.to_path_buf(), FOLDER)]);
         let state = State {
             random: Random(seed),
             files: Vec::new(),
-            names: BTreeMap::new(),
-            durable_names: BTreeMap::new(),
-            namings: Vec::new(),
+            names: names.clone(),
+            durable_names: names,
+            namings: BTreeMap::new(),
+            skipped: None,
             write_fails: 0,
             sync_fails: 0,
             room: usize::MAX,
@@ -299,30 +355,41 @@ impl SimDisk {
     }
 
     /// Nothing fails.
-    pub(super) fn heal(&self) {
+    pub(crate) fn heal(&self) {
         let mut state = self.state();
         (state.write_fails, state.sync_fails, state.dies_after) = (0, 0, None);
         state.room = usize::MAX;
     }
 
-    /// Something may fail from now on.
-    pub(super) fn fall_ill(&self) {
+    /// Never does these syncs.
+    pub(crate) fn skip(&self, skipped: Skipped) {
+        self.state().skipped = Some(skipped);
+    }
+
+    /// Nothing works any more.
+    pub(crate) fn die(&self) {
+        self.state().dies_after = Some(0);
+    }
+
+    /// Something may fail from now on, so many times as late and as rarely.
+    pub(crate) fn fall_ill(&self, scale: u64) {
         let mut state = self.state();
         let random = &mut state.random;
-        let write_fails = [0, 0, 4, 20][random.below(4) as usize];
-        let sync_fails = [0, 0, 3, 10][random.below(4) as usize];
-        let dies_after = (random.below(3) == 0).then(|| random.below(60));
-        let room = if random.below(6) == 0 { random.below(9_000) as usize } else { usize::MAX };
+        let write_fails = [0, 0, 4, 20][random.below(4) as usize] * scale;
+        let sync_fails = [0, 0, 3, 10][random.below(4) as usize] * scale;
+        let dies_after = (random.below(3) == 0).then(|| random.below(60 * scale));
+        let is_full = random.below(6) == 0;
+        let room = if is_full { random.below(9_000 * scale) as usize } else { usize::MAX };
         (state.write_fails, state.sync_fails) = (write_fails, sync_fails);
         (state.dies_after, state.room) = (dies_after, room);
     }
 
     /// Whether nothing works any more.
-    pub(super) fn is_dead(&self) -> bool {
+    pub(crate) fn is_dead(&self) -> bool {
         self.state().dies_after == Some(0)
     }
 
-    pub(super) fn crash(&self, crash: Crash) {
+    pub(crate) fn crash(&self, crash: Crash) {
         let mut state = self.state();
         state.boots += 1;
         // What the kernel was asked for may still happen.
@@ -342,10 +409,12 @@ impl SimDisk {
 impl Disk for SimDisk {
     fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn DiskFile>> {
         let mut state = self.state();
+        let folder = path.parent().expect("a file lies in a folder");
         let file = match state.names.get(path).copied() {
+            Some(FOLDER) => return Err(ErrorKind::IsADirectory.into()),
             // Reading works on a disk that takes nothing more.
             Some(file) => file,
-            None if create => {
+            None if create && is_there(&state.names, folder) => {
                 let file = state.files.len();
                 state.name(Naming::Put(path.to_path_buf(), file))?;
                 state.files.push(Content::default());
@@ -353,10 +422,20 @@ impl Disk for SimDisk {
             }
             None => return Err(ErrorKind::NotFound.into()),
         };
-        Ok(Arc::new(SimFile { state: self.state.clone(), file, boot: state.boots }))
+        let pretends = match state.skipped {
+            Some(Skipped::Files(suffix)) => path.to_string_lossy().ends_with(suffix),
+            _ => false,
+        };
+        let boot = state.boots;
+        Ok(Arc::new(SimFile { state: self.state.clone(), file, pretends, boot }))
+    }
+
+    fn open_to_read(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        self.open(path, false)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        assert_eq!(from.parent(), to.parent(), "names change within a folder");
         let mut state = self.state();
         let file = *state.names.get(from).ok_or(ErrorKind::NotFound)?;
         state.name(Naming::Put(to.to_path_buf(), file))
@@ -376,8 +455,21 @@ impl Disk for SimDisk {
         Ok(inside.map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect())
     }
 
-    fn sync_folder(&self, _: &Path) -> io::Result<()> {
-        self.state().sync_names()
+    fn is_folder(&self, path: &Path) -> bool {
+        is_there(&self.state().names, path)
+    }
+
+    fn create_folder(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        let mut missing: Vec<_> =
+            path.ancestors().take_while(|folder| !is_there(&state.names, folder)).collect();
+        missing.reverse();
+        let mut missing = missing.into_iter();
+        missing.try_for_each(|folder| state.name(Naming::Folder(folder.to_path_buf())))
+    }
+
+    fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+        self.state().sync_names(folder)
     }
 
     fn direct(&self) -> io::Result<Option<Box<dyn Direct>>> {
@@ -473,6 +565,9 @@ impl DiskFile for SimFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.state()?.sync(self.file)
+        match self.pretends {
+            true => Ok(()),
+            false => self.state()?.sync(self.file),
+        }
     }
 }

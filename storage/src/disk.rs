@@ -1,10 +1,14 @@
 //! The seam to the file system: what recovery and durability depend on, and no more.
 //!
-//! Assumed of every disk: a synced file keeps its content; changes of names become durable in the
-//! order in which they were made, at the latest with the sync of their folder. Not assumed: that
-//! unsynced writes survive a power failure, whole, in part or in order; that a file still holds
-//! what was written to it after a failed sync.
+//! Assumed of every disk: a synced file keeps its content; changes of names in a folder become
+//! durable in the order in which they were made, at the latest with the sync of that folder. Not
+//! assumed: that unsynced writes survive a power failure, whole, in part or in order; that a file
+//! still holds what was written to it after a failed sync; any order between folders.
 
+#[cfg(test)]
+pub(crate) mod simulated;
+
+use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
@@ -12,16 +16,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Where files are.
-pub(crate) trait Disk: Send + Sync {
-    /// Opens a file for reading and writing, or for reading alone where writing is not allowed;
-    /// `create` makes it where it is missing.
+pub(crate) trait Disk: fmt::Debug + Send + Sync {
+    /// Opens a file for reading and writing; `create` makes it where it is missing.
     fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn DiskFile>>;
+    /// Opens a file for reading only, where writing may not be allowed.
+    fn open_to_read(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
     /// Gives a file another name, in place of whatever had it.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Takes a file's name away.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// The names in a folder, sorted; none when the folder is missing.
     fn list(&self, folder: &Path) -> io::Result<Vec<String>>;
+    /// Whether there is a folder.
+    fn is_folder(&self, path: &Path) -> bool;
+    /// Makes a folder and those above it where they are missing.
+    fn create_folder(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in a folder durable.
     fn sync_folder(&self, folder: &Path) -> io::Result<()>;
     /// A way past the page cache, `None` where files are written and synced through it.
@@ -54,7 +63,7 @@ pub(crate) struct Completion {
 }
 
 /// An open file. It stays the same file when its name changes.
-pub(crate) trait DiskFile: Send + Sync {
+pub(crate) trait DiskFile: fmt::Debug + Send + Sync {
     /// Its length in bytes.
     fn len(&self) -> io::Result<u64>;
     /// Reads from `offset` on until `bytes` are full or the file ends; how many were read.
@@ -68,24 +77,16 @@ pub(crate) trait DiskFile: Send + Sync {
 }
 
 /// The file system of this machine, through its page cache.
+#[derive(Debug)]
 pub(crate) struct Files;
 
 impl Disk for Files {
     fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn DiskFile>> {
-        let writing = File::options().read(true).write(true).create(create).open(path);
-        match writing {
-            // Whoever may not write may still read: a folder of others, a disk mounted to be read.
-            Err(error)
-                if !create
-                    && matches!(
-                        error.kind(),
-                        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
-                    ) =>
-            {
-                Ok(Arc::new(File::open(path)?))
-            }
-            file => Ok(Arc::new(file?)),
-        }
+        Ok(Arc::new(File::options().read(true).write(true).create(create).open(path)?))
+    }
+
+    fn open_to_read(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(Arc::new(File::open(path)?))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -108,6 +109,14 @@ impl Disk for Files {
         }
         names.sort_unstable();
         Ok(names)
+    }
+
+    fn is_folder(&self, path: &Path) -> bool {
+        path.is_dir()
+    }
+
+    fn create_folder(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir_all(path)
     }
 
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {
@@ -184,7 +193,7 @@ fn write_some(file: &File, offset: u64, bytes: &[u8]) -> io::Result<usize> {
 }
 
 /// Everything from `offset` on.
-pub(super) fn read_from(file: &dyn DiskFile, offset: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read_from(file: &dyn DiskFile, offset: u64) -> io::Result<Vec<u8>> {
     let len = file.len()?.saturating_sub(offset);
     let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
     let read = file.read_at(offset, &mut bytes)?;
