@@ -42,6 +42,7 @@ impl Compacting {
                 pause.rest(&self.stopping);
                 if self.stopping.is_asked() { Err(Error::Stopped) } else { Ok(()) }
             });
+            let merged = Box::new(merged);
             if self.done.send(StoreJob::Merged { stream, folder, merged }).is_err() {
                 return;
             }

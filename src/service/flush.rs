@@ -55,7 +55,7 @@ impl Flushing {
             let done = match job {
                 StoreJob::Flush(job) => self.flush(*job),
                 StoreJob::Merged { stream, folder, merged } => {
-                    self.take_merged(&stream, folder, merged)
+                    self.take_merged(&stream, folder, *merged)
                 }
                 StoreJob::Stop => break,
             };

@@ -58,7 +58,7 @@ pub enum StoreJob {
     /// By the live thread.
     Flush(Box<FlushJob>),
     /// By the compacting thread, of a merge in a folder of a stream.
-    Merged { stream: String, folder: String, merged: isotick_storage::Result<Merged> },
+    Merged { stream: String, folder: String, merged: Box<isotick_storage::Result<Merged>> },
     /// The end.
     Stop,
 }
