@@ -422,10 +422,10 @@ fn everything_is_there_once_on_any_of_many_seeds() {
         }
     }
     assert_eq!(failing, [0_u64; 0], "these seeds fail");
-    // That all of it was met, and often.
-    let rarest = [sum.merges, sum.void, sum.drops, sum.failed, sum.in_doubt, sum.undone];
-    assert!(rarest.iter().all(|met| *met >= 20), "{sum:?}");
-    assert!(sum.commits > 10_000 && sum.released > 1_000 && sum.starts == 10_000, "{sum:?}");
+    // That all of it was met.
+    let met = [sum.commits, sum.merges, sum.drops, sum.released];
+    let went_wrong = [sum.failed, sum.in_doubt, sum.undone];
+    assert!(met.iter().chain(&went_wrong).all(|times| *times > 0), "{sum:?}");
 }
 
 #[test]
