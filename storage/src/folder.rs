@@ -79,6 +79,11 @@ impl DataFolder {
                 return Err(Error::ForeignFolder { path: root, entry: entry.clone() });
             }
         }
+        if format.is_none() {
+            // The folder's own name lasts too; who may not open the folder above has done his part.
+            let above = path.parent().filter(|above| !above.as_os_str().is_empty());
+            let _ = files::sync_folder(&*disk, above.unwrap_or(Path::new(".")));
+        }
         let lock = lock(&root, command)?;
         // Asked again: another writer may have made it before the lock was ours.
         let known = format_of(&*disk, &root)?.is_some();
