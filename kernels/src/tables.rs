@@ -1,4 +1,4 @@
-//! Interners: keys and publishers as dense codes, for one process and never beyond it.
+//! Interners: keys and publishers as dense codes, which mean something beside their table only.
 
 use std::hash::Hash;
 
@@ -13,7 +13,8 @@ pub type KeyTable = Table<Key>;
 pub type PublisherTable = Table<PublisherId>;
 
 /// Values by dense codes from 0, in the order of first sight. It only grows: a code stays valid
-/// as long as its table. Codes say nothing about order and never reach disk, results or hashes.
+/// as long as its table. Codes say nothing about order and never reach results or hashes; they are
+/// saved with their table only.
 #[derive(Clone, Debug)]
 pub struct Table<T> {
     values: Vec<T>,
