@@ -119,6 +119,87 @@ impl EncodedRows {
         }
     }
 
+    /// The encoding, as the README gives it: what enters the hash of a result.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Rows from their [encoding](Self::bytes), with so many values each; `None` when it is none,
+    /// or they are not in canonical order.
+    pub fn from_bytes(columns: usize, bytes: Vec<u8>) -> Option<Self> {
+        let mut rows = Self { bytes, ..Self::new(columns) };
+        let mut last: Option<(Key, i64)> = None;
+        let (mut at, mut count) = (0, 0);
+        while at < rows.bytes.len() {
+            let head = rows.head(at)?;
+            let is_next = match &last {
+                None => true,
+                Some((key, start)) => (key.as_bytes(), *start) < (head.key, head.start),
+            };
+            if !is_next {
+                return None;
+            }
+            match &mut last {
+                Some((key, start)) if key.as_bytes() == head.key => *start = head.start,
+                last => *last = Some((Key::from_bytes(head.key)?, head.start)),
+            }
+            at = head.end;
+            if count == 0 {
+                rows.first.clone_from(&last);
+            }
+            count += 1;
+        }
+        rows.rows = count;
+        rows.last = last;
+        Some(rows)
+    }
+
+    /// How many rows there are.
+    pub fn len(&self) -> u64 {
+        self.rows
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.rows == 0
+    }
+
+    /// Key and start of the first row.
+    pub fn first(&self) -> Option<(&Key, i64)> {
+        self.first.as_ref().map(|(key, start)| (key, *start))
+    }
+
+    /// The row whose encoding begins there.
+    pub(crate) fn head(&self, at: usize) -> Option<Head<'_>> {
+        let mut bytes = self.bytes.get(at..)?;
+        let [1] = take(&mut bytes)? else { return None };
+        let len = u32::from_le_bytes(take(&mut bytes)?);
+        let (key, mut bytes) = bytes.split_at_checked(len as usize)?;
+        let start = i64::from_le_bytes(take(&mut bytes)?);
+        let _window_end: [u8; 8] = take(&mut bytes)?;
+        for _ in 0..self.columns {
+            let [kind] = take(&mut bytes)?;
+            let width = *VALUE_BYTES.get(usize::from(kind))?;
+            bytes = bytes.get(width..)?;
+        }
+        Some(Head { key, start, end: self.bytes.len() - bytes.len() })
+    }
+
+    /// Adds a stretch of the rows of others, from the row that begins at a byte to one that begins
+    /// at a later one. `last` is the last of them.
+    ///
+    /// # Panics
+    /// As [`Self::push`].
+    pub(crate) fn extend(&mut self, of: &Self, bytes: Range<usize>, rows: u64, last: (Key, i64)) {
+        let Some(head) = of.head(bytes.start).filter(|_| rows > 0) else { return };
+        let key = Key::from_bytes(head.key).expect("what was encoded can be decoded");
+        check_order(self.last.as_ref(), (&key, head.start));
+        self.first.get_or_insert((key, head.start));
+        self.bytes.extend_from_slice(&of.bytes[bytes]);
+        self.rows += rows;
+        self.last = Some(last);
+    }
+
     /// Forgets the rows; what is added next must still come after them.
     fn clear(&mut self) {
         self.bytes.clear();
@@ -148,6 +229,17 @@ impl EncodedRows {
         })
     }
 }
+
+/// Where a row stands, and what it is ordered by.
+pub(crate) struct Head<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) start: i64,
+    /// Where the next one begins.
+    pub(crate) end: usize,
+}
+
+/// Bytes of a value behind the one that says what it is.
+const VALUE_BYTES: [usize; 3] = [0, 16, 8];
 
 fn check_order(last: Option<&(Key, i64)>, next: (&Key, i64)) {
     let Some((key, start)) = last else { return };

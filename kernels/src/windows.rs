@@ -354,6 +354,36 @@ impl Windows {
         }
     }
 
+    /// Those that were [finished](Self::finish), alone: these hold them no longer.
+    pub fn take_finished(&mut self) -> Self {
+        let mut taken = Self::like(self);
+        taken.keys.clone_from(&self.keys);
+        taken.finished = std::mem::take(&mut self.finished);
+        taken
+    }
+
+    /// No windows, of the same view, range and truth.
+    fn like(other: &Self) -> Self {
+        Self {
+            view: other.view.clone(),
+            lower: other.lower.clone(),
+            partitioner: other.partitioner.clone(),
+            keys: KeyTable::default(),
+            publishers: PublisherTable::default(),
+            index: WindowIndex::new(other.view.window),
+            states: StateTable::new(other.plan.words()),
+            multisets: Multisets::new(&other.plan),
+            plan: other.plan.clone(),
+            touched: Vec::new(),
+            free: Vec::new(),
+            finished: Vec::new(),
+            updates: 0,
+            passed: 0,
+            unrepresentable: 0,
+            too_late: 0,
+        }
+    }
+
     pub(crate) fn finished(&self) -> &[Finished] {
         &self.finished
     }

@@ -2,10 +2,12 @@
 
 pub mod live;
 pub mod part;
+pub mod piece;
 pub mod placement;
 pub mod scan;
 
 pub use live::{LiveCounters, LiveView, Published, Reason, SavedView, is_closed};
 pub use part::{Extent, Part, TickSink};
+pub use piece::{Piece, PieceInHand, PieceOfView, PlannedScan};
 pub use placement::{Costs, Work, break_even_rows, choose};
 pub use scan::{OnFailure, Scan, ScanError, ScanOutcome, ScanView, ViewOutcome};

@@ -125,7 +125,7 @@ impl Scan {
         self.views.iter().map(of_view).reduce(KeySelection::or).unwrap_or_default()
     }
 
-    fn windows(&self, of: &ScanView) -> Windows {
+    pub(crate) fn windows(&self, of: &ScanView) -> Windows {
         Windows::new(of.view.clone(), &self.schema)
             .with_truth(of.truth)
             .with_range(self.from_ns, self.to_ns)
@@ -213,7 +213,7 @@ impl Worker<'_> {
     }
 }
 
-fn count(rows: &mut Vec<(EngineKind, u64)>, kind: EngineKind, more: u64) {
+pub(crate) fn count(rows: &mut Vec<(EngineKind, u64)>, kind: EngineKind, more: u64) {
     match rows.iter_mut().find(|(other, _)| *other == kind) {
         Some((_, sum)) => *sum += more,
         None => rows.push((kind, more)),

@@ -36,5 +36,5 @@ pub use manifest::{Imported, ImportedSource, Manifest, Unrecorded};
 pub use objects::StoreUrl;
 pub use record::{RecordedWindow, ResultFile};
 pub use retention::Dropped;
-pub use snapshot::Snapshot;
-pub use store::{Commit, Opening, Store};
+pub use snapshot::{Frozen, Snapshot};
+pub use store::{Commit, Opening, Pinned, Pins, Store};

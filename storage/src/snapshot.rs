@@ -8,12 +8,13 @@ use std::sync::Arc;
 use isotick_model::results::{ResultSchema, WindowRow};
 use isotick_model::view::DefinitionHash;
 use isotick_model::{KeySelection, LogPosition, StreamSchema, Ticks};
+use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::folder::DataFolder;
 use crate::history::{self, Columns, Part};
 use crate::log::{LogReader, LogRecord};
-use crate::manifest::{HistoryFile, Manifest};
+use crate::manifest::{DroppedStream, HistoryFile, Manifest, StreamFiles};
 use crate::record;
 
 fn files_of<'a>(manifest: &'a Manifest, stream: &str) -> &'a [HistoryFile] {
@@ -26,6 +27,34 @@ fn files_of<'a>(manifest: &'a Manifest, stream: &str) -> &'a [HistoryFile] {
 pub struct Snapshot {
     folder: DataFolder,
     manifest: Arc<Manifest>,
+    /// Whether other files may stand for those of the manifest, when they were merged meanwhile.
+    may_move: bool,
+}
+
+/// What a scan of one stream reads, as plain data that outlives the process: the stream's files
+/// that hold a range of times, and the stretch of the log behind them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frozen {
+    /// The stream.
+    pub stream: String,
+    /// The manifest's version.
+    pub version: u64,
+    /// The first log position that the files do not cover.
+    pub covered: u64,
+    /// The first log position behind what is read.
+    pub end: u64,
+    /// The files.
+    pub files: StreamFiles,
+    /// When a stream of this name was dropped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dropped: Option<DroppedStream>,
+}
+
+impl Frozen {
+    /// The paths of the files, relative to the data folder.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        self.files.files.iter().map(|file| file.file.path.as_str())
+    }
 }
 
 impl Snapshot {
@@ -42,7 +71,47 @@ impl Snapshot {
     }
 
     pub(crate) fn new(folder: DataFolder, manifest: Arc<Manifest>) -> Self {
-        Self { folder, manifest }
+        Self { folder, manifest, may_move: true }
+    }
+
+    /// A folder at a version of its manifest.
+    pub fn at(folder: DataFolder, manifest: Arc<Manifest>) -> Self {
+        Self::new(folder, manifest)
+    }
+
+    /// Notes what a scan reads of a stream, in a range of times and up to a log position.
+    pub fn freeze(&self, stream: &str, times: &RangeInclusive<i64>, end: LogPosition) -> Frozen {
+        let files = files_of(&self.manifest, stream).iter();
+        let meets =
+            |file: &&HistoryFile| file.ts_min <= *times.end() && *times.start() <= file.ts_max;
+        let known = self.manifest.streams.get(stream);
+        Frozen {
+            stream: stream.to_owned(),
+            version: self.manifest.version,
+            covered: self.manifest.covered,
+            end: end.0.max(self.manifest.covered),
+            files: StreamFiles {
+                files: files.filter(meets).cloned().collect(),
+                watermark: known.and_then(|known| known.watermark),
+                dropped_before: known.and_then(|known| known.dropped_before),
+                ..StreamFiles::default()
+            },
+            dropped: self.manifest.dropped.get(stream).copied(),
+        }
+    }
+
+    /// What was noted, for reading: exactly those files, or an error where one is gone.
+    pub fn thaw(folder: DataFolder, frozen: &Frozen) -> Self {
+        let streams = [(frozen.stream.clone(), frozen.files.clone())];
+        let dropped = frozen.dropped.map(|dropped| (frozen.stream.clone(), dropped));
+        let manifest = Manifest {
+            version: frozen.version,
+            covered: frozen.covered,
+            streams: streams.into_iter().collect(),
+            dropped: dropped.into_iter().collect(),
+            ..Manifest::default()
+        };
+        Self { folder, manifest: Arc::new(manifest), may_move: false }
     }
 
     /// The same without some files of a stream, by their paths relative to the data folder.
@@ -51,7 +120,7 @@ impl Snapshot {
         if let Some(stream) = manifest.streams.get_mut(stream) {
             stream.files.retain(|file| !files.contains(&file.file.path));
         }
-        Self { folder: self.folder.clone(), manifest: Arc::new(manifest) }
+        Self { folder: self.folder.clone(), manifest: Arc::new(manifest), may_move: self.may_move }
     }
 
     /// The data folder.
@@ -109,7 +178,7 @@ impl Snapshot {
             let files = files_of(&manifest, &schema.name);
             let planned = history::plan(&self.folder, schema, files, columns, &range, keys);
             match planned {
-                Err(ref error) if error.is_missing() => {
+                Err(ref error) if error.is_missing() && self.may_move => {
                     // A compaction has replaced files since the manifest was read.
                     let newer = Arc::new(Manifest::read(&self.folder)?);
                     if newer.version == manifest.version || !self.has_ticks_of(&newer, schema) {
@@ -154,9 +223,22 @@ impl Snapshot {
     ///
     /// As [`log`](Self::log), and those of its records.
     pub fn tail(&self, stream: &str) -> Result<Vec<Ticks>> {
+        self.tail_before(stream, LogPosition(u64::MAX))
+    }
+
+    /// The same, as far as it comes before a position.
+    ///
+    /// # Errors
+    ///
+    /// As [`log`](Self::log), and those of its records.
+    pub fn tail_before(&self, stream: &str, end: LogPosition) -> Result<Vec<Ticks>> {
         let mut tail = Vec::new();
+        if end <= self.covered() {
+            return Ok(tail);
+        }
         for record in self.log()? {
             match record? {
+                (position, _) if position >= end => break,
                 (_, LogRecord::Ticks { stream: of, ticks, .. })
                     if of == stream && !ticks.is_empty() =>
                 {

@@ -1,9 +1,9 @@
 //! The writer's side: one store per data folder, commits that swap the manifest.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use isotick_model::results::ResultSchema;
@@ -32,7 +32,49 @@ pub struct Store {
     pub(crate) now_ns: i64,
     /// How long replaced files stay in a local folder, if not at once.
     grace: Option<Duration>,
+    pins: Pins,
     leftovers: u64,
+}
+
+/// Files that are read for longer than replaced ones are kept otherwise. Shared by all clones.
+#[derive(Clone, Debug, Default)]
+pub struct Pins(Arc<Mutex<BTreeMap<String, u32>>>);
+
+impl Pins {
+    /// Keeps files, by their paths relative to the data folder, until what is returned is dropped.
+    #[must_use = "the files are kept as long as this lives"]
+    pub fn pin(&self, paths: impl IntoIterator<Item = String>) -> Pinned {
+        let paths: Vec<String> = paths.into_iter().collect();
+        let mut pinned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        paths.iter().for_each(|path| *pinned.entry(path.clone()).or_default() += 1);
+        drop(pinned);
+        Pinned { pins: self.clone(), paths }
+    }
+
+    fn has(&self, path: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(path)
+    }
+}
+
+/// Keeps files that [`Pins::pin`] was told of.
+#[derive(Debug)]
+pub struct Pinned {
+    pins: Pins,
+    paths: Vec<String>,
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        let mut pinned = self.pins.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for path in &self.paths {
+            if let Some(count) = pinned.get_mut(path) {
+                *count -= 1;
+                if *count == 0 {
+                    pinned.remove(path);
+                }
+            }
+        }
+    }
 }
 
 /// How a data folder is opened for writing.
@@ -75,6 +117,7 @@ impl Store {
             begun: 0,
             now_ns,
             grace: None,
+            pins: Pins::default(),
             leftovers: 0,
         };
         store.take_over()?;
@@ -181,6 +224,11 @@ impl Store {
         self.grace = Some(grace);
     }
 
+    /// Keeps files that are replaced also for longer than that.
+    pub fn pins(&self) -> Pins {
+        self.pins.clone()
+    }
+
     /// How long files that are replaced stay; `None` where they go at once.
     pub(crate) fn grace(&self) -> Option<Duration> {
         self.folder.place().map(|place| place.grace).or(self.grace)
@@ -203,7 +251,8 @@ impl Store {
         let grace_ns =
             self.grace().map_or(0, |grace| i64::try_from(grace.as_nanos()).unwrap_or(i64::MAX));
         let is_gone = |retired: &mut Retired| {
-            grace_ns == 0 || retired.at_ns.saturating_add(grace_ns) <= self.now_ns
+            let is_over = grace_ns == 0 || retired.at_ns.saturating_add(grace_ns) <= self.now_ns;
+            is_over && !self.pins.has(&retired.path)
         };
         replaced.extend(next.retired.extract_if(.., is_gone).map(|retired| retired.path));
         Commit {

@@ -69,7 +69,7 @@ struct Open {
     publisher: usize,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Source {
     Unwanted,
     /// Declared after the file was written.
@@ -277,6 +277,48 @@ impl Part {
     /// The row group in the file, from 0.
     pub fn row_group(&self) -> usize {
         self.row_group
+    }
+
+    /// Whether both read the same rows of the same file, or some of them.
+    pub fn is_of_same_rows(&self, other: &Self) -> bool {
+        self.row_group == other.row_group && self.path() == other.path()
+    }
+
+    /// One reading for both: all columns and rows that either wants.
+    ///
+    /// # Panics
+    ///
+    /// When they are not of the same rows.
+    #[must_use]
+    pub fn joined(&self, other: &Self) -> Self {
+        assert!(self.is_of_same_rows(other), "parts of other rows are read apart");
+        let (a, b) = (&self.file, &other.file);
+        let file = match a.values == b.values {
+            true => a.clone(),
+            // A column that only one wants is either there or missing for both.
+            false => Arc::new(Open {
+                stored: a.stored.clone(),
+                keys: a.keys,
+                values: a.values.iter().zip(&b.values).map(|(a, b)| *a.max(b)).collect(),
+                publisher: a.publisher,
+            }),
+        };
+        let hull = |(a, b): (RangeInclusive<i64>, RangeInclusive<i64>)| {
+            *a.start().min(b.start())..=*a.end().max(b.end())
+        };
+        Self {
+            file,
+            row_group: self.row_group,
+            rows: self.rows,
+            range: self.range.clone().zip(other.range.clone()).map(hull),
+            one_time: self.one_time.and(other.one_time),
+            seen: self.seen || other.seen,
+            identity: self.identity || other.identity,
+            one_publisher: self.one_publisher.clone(),
+            keys: Arc::new(KeySelection::clone(&self.keys).or(KeySelection::clone(&other.keys))),
+            times: hull((self.times.clone(), other.times.clone())),
+            key_span: self.key_span.clone(),
+        }
     }
 
     /// Whether it has rows of a publisher, one of which may have one of these sequences. Reads at

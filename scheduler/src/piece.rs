@@ -1,0 +1,126 @@
+//! A scan piece by piece: what each part gives alone, as plain data, and all of them together.
+//!
+//! Where [`Scan::run`] holds everything in memory until the end, a piece can be kept on a disk,
+//! lost and computed again, whatever became of the others.
+
+use isotick_kernels::{
+    CpuEngine, EncodedRows, Engine, EngineError, EngineKind, Results, SavedWindows, Windows,
+};
+use isotick_model::Ticks;
+
+use crate::part::{Extent, Neighbours};
+use crate::scan::{OnFailure, Scan, count};
+
+/// A scan whose parts are known by where their ticks lie.
+pub struct PlannedScan {
+    /// What is scanned for.
+    pub scan: Scan,
+    /// Per view.
+    neighbours: Vec<Neighbours>,
+}
+
+/// What one part gives, of each view in the scan's order.
+#[derive(Debug)]
+pub struct Piece {
+    /// By view.
+    pub views: Vec<PieceOfView>,
+    /// Rows that were read.
+    pub rows_read: u64,
+}
+
+/// What one part gives of one view.
+#[derive(Debug)]
+pub struct PieceOfView {
+    /// Windows that no other part can touch, in canonical order.
+    pub finished: Vec<EncodedRows>,
+    /// The states of the others.
+    pub open: SavedWindows,
+    /// Rows in windows, by the engine that reduced them.
+    pub rows: Vec<(EngineKind, u64)>,
+}
+
+/// A part being reduced.
+pub struct PieceInHand<'a> {
+    of: &'a PlannedScan,
+    views: Vec<(Windows, Vec<(EngineKind, u64)>)>,
+    rows_read: u64,
+}
+
+impl PlannedScan {
+    /// A scan over parts of these extents.
+    pub fn new(scan: Scan, extents: &[Option<Extent>]) -> Self {
+        let neighbours = scan.views.iter();
+        let neighbours =
+            neighbours.map(|of| Neighbours::new(extents.to_vec(), of.view.window)).collect();
+        Self { scan, neighbours }
+    }
+
+    /// Begins a part.
+    pub fn begin(&self) -> PieceInHand<'_> {
+        let views = self.scan.views.iter().map(|of| (self.scan.windows(of), Vec::new()));
+        PieceInHand { of: self, views: views.collect(), rows_read: 0 }
+    }
+
+    /// The windows that several parts touch, of one view: empty, for the pieces'
+    /// [open](PieceOfView::open) ones.
+    pub fn open_windows(&self, view: usize) -> Windows {
+        self.scan.windows(&self.scan.views[view])
+    }
+}
+
+impl PieceInHand<'_> {
+    /// Takes in a batch of the part's ticks; those that are not asked for are passed over. With
+    /// [`OnFailure::ContinueOnCpu`], a failing engine is replaced by the CPU's.
+    ///
+    /// # Errors
+    /// That of the engine; the piece is then of no use.
+    pub fn take(
+        &mut self,
+        ticks: &Ticks,
+        engine: &mut Box<dyn Engine>,
+        on_failure: OnFailure,
+    ) -> Result<Option<EngineError>, EngineError> {
+        let keys = &self.of.scan.keys;
+        let wanted: Vec<bool> = ticks.keys.iter().map(|key| keys.contains(key)).collect();
+        let update = |windows: &mut Windows, engine: &mut dyn Engine| match keys.is_empty() {
+            true => windows.update_all(ticks, engine),
+            false => windows.update(ticks, &|row| wanted[ticks.key[row] as usize], engine),
+        };
+        let mut failed = None;
+        for (windows, rows) in &mut self.views {
+            let before = windows.passed();
+            if let Err(error) = update(windows, engine.as_mut()) {
+                if on_failure == OnFailure::Stop {
+                    return Err(error);
+                }
+                failed.get_or_insert(error);
+                *engine = Box::new(CpuEngine);
+                update(windows, engine.as_mut())?;
+            }
+            count(rows, engine.kind(), windows.passed() - before);
+        }
+        self.rows_read += ticks.len() as u64;
+        Ok(failed)
+    }
+
+    /// Ends the part: the one with this number.
+    pub fn finish(self, number: usize) -> Piece {
+        let Self { of, views, rows_read } = self;
+        let views =
+            views.into_iter().zip(&of.neighbours).map(|((mut windows, rows), neighbours)| {
+                let mut finished = Vec::new();
+                if neighbours.are_known() {
+                    windows.finish(|key| neighbours.times(number, key));
+                    finished = blocks(windows.take_finished()).collect();
+                }
+                PieceOfView { finished, open: windows.save(|_, _| {}), rows }
+            });
+        Piece { views: views.collect(), rows_read }
+    }
+}
+
+/// Windows as results, block by block in canonical order.
+pub fn blocks(windows: Windows) -> impl Iterator<Item = EncodedRows> {
+    let results = Results::of(vec![windows]);
+    (0..results.blocks()).map(move |block| results.block(block))
+}
