@@ -135,27 +135,47 @@ impl Multiset {
             Counted::Dense(dense) => Sorted::from(dense.clone()),
             Counted::Sorted(sorted) => Sorted::clone(sorted),
         };
-        sorted.merge(&self.waiting.clone().sorted());
+        sorted.merge(with_counts(&self.waiting.clone().sorted()));
         SavedMultiset { values: sorted.values, counts: sorted.counts }
     }
 
-    /// A multiset as it was saved; `None` where values do not ascend, or counts do not suit them.
-    pub(crate) fn restore(saved: SavedMultiset) -> Option<Self> {
+    /// Whether values ascend and counts suit them, so that it can be taken back.
+    pub(crate) fn is_sound(saved: &SavedMultiset) -> bool {
         let SavedMultiset { values, counts } = saved;
-        let ascend = values.is_sorted_by(|a, b| a < b);
-        if !ascend || values.len() != counts.len() || counts.contains(&0) {
-            return None;
-        }
-        let len = counts.iter().try_fold(0_u64, |sum, &count| sum.checked_add(count))?;
+        values.is_sorted_by(|a, b| a < b)
+            && values.len() == counts.len()
+            && !counts.contains(&0)
+            && counts.iter().try_fold(0_u64, |sum, &count| sum.checked_add(count)).is_some()
+    }
+
+    /// A multiset as it was saved, which is sound.
+    pub(crate) fn restore(saved: SavedMultiset) -> Self {
         let mut set = Self::default();
-        if len <= PLAIN_MAX as u64 {
-            let times = values.iter().zip(&counts);
-            times.for_each(|(&value, &count)| (0..count).for_each(|_| set.push(value)));
-        } else {
-            set.waiting_max = PLAIN_MAX.max(values.len() / 2);
-            set.counted = Counted::Sorted(Box::new(Sorted { values, counts, len }));
+        match saved.counts.iter().sum::<u64>() <= PLAIN_MAX as u64 {
+            true => set.combine(&saved),
+            false => set.count_sorted(saved.into()),
         }
-        Some(set)
+        set
+    }
+
+    /// Adds all values of another one, as it was saved, which is sound.
+    pub(crate) fn combine(&mut self, saved: &SavedMultiset) {
+        let SavedMultiset { values, counts } = saved;
+        if counts.iter().sum::<u64>() <= PLAIN_MAX as u64 {
+            let times = values.iter().zip(counts);
+            times.for_each(|(&value, &count)| (0..count).for_each(|_| self.push(value)));
+        } else {
+            let mut sorted = Sorted::from(self.save());
+            sorted.merge(values.iter().copied().zip(counts.iter().copied()));
+            self.waiting = Waiting::new();
+            self.count_sorted(sorted);
+        }
+    }
+
+    /// Takes these in place of all that was counted; what waits stays.
+    fn count_sorted(&mut self, sorted: Sorted) {
+        self.waiting_max = PLAIN_MAX.max(sorted.values.len() / 2);
+        self.counted = Counted::Sorted(Box::new(sorted));
     }
 
     /// Counts what waits, in the form that suits; afterwards less than `waiting_max` wait.
@@ -193,7 +213,7 @@ impl Multiset {
         if sorted.values.is_empty() && distinct * 2 > len {
             return self.wait_for(len * 2);
         }
-        sorted.merge(&ascending);
+        sorted.merge(with_counts(&ascending));
         self.waiting_max = PLAIN_MAX.max(sorted.values.len() / 2);
         self.waiting.clear(self.waiting_max);
         self.counted = Counted::Sorted(Box::new(sorted));
@@ -261,21 +281,33 @@ impl From<Box<Dense>> for Sorted {
     }
 }
 
+impl From<SavedMultiset> for Sorted {
+    fn from(SavedMultiset { values, counts }: SavedMultiset) -> Self {
+        let len = counts.iter().sum();
+        Self { values, counts, len }
+    }
+}
+
+/// Each of ascending values with how often it is there.
+fn with_counts(ascending: &[i64]) -> impl Iterator<Item = (i64, u64)> {
+    ascending.chunk_by(|a, b| a == b).map(|equal| (equal[0], equal.len() as u64))
+}
+
 impl Sorted {
-    /// Merges ascending values into itself.
-    fn merge(&mut self, ascending: &[i64]) {
+    /// Merges ascending values with their counts into itself.
+    fn merge(&mut self, ascending: impl Iterator<Item = (i64, u64)>) {
         let old = std::mem::take(self);
-        let mut into = Self { len: old.len + ascending.len() as u64, ..Self::default() };
+        let mut into = Self { len: old.len, ..Self::default() };
         into.values.reserve(old.values.len());
         into.counts.reserve(old.values.len());
         let mut held = old.values.into_iter().zip(old.counts).peekable();
-        for equal in ascending.chunk_by(|a, b| a == b) {
-            let value = equal[0];
+        for (value, count) in ascending {
             while let Some((before, count)) = held.next_if(|held| held.0 < value) {
                 into.put(before, count);
             }
             let also = held.next_if(|held| held.0 == value).map_or(0, |held| held.1);
-            into.put(value, also + equal.len() as u64);
+            into.put(value, also + count);
+            into.len += count;
         }
         held.for_each(|(value, count)| into.put(value, count));
         *self = into;

@@ -9,6 +9,7 @@ use crate::multiset::{Multiset, are_codes, base_around, distance};
 use crate::partition::Form;
 use crate::plan::{Plan, ValuesOf};
 use crate::runs::Groups;
+use crate::windows::SavedMultiset;
 
 /// What a plan's [`Plan::values`] come to, per slot. Of a plan without quantiles it is empty and
 /// costs nothing.
@@ -160,6 +161,16 @@ impl Multisets {
             self.sets.resize_with(start + kinds, Multiset::default);
         }
         self.sets[start..].iter_mut().zip(sets).for_each(|(to, set)| *to = set);
+    }
+
+    /// Adds the values of multisets, one per kind, to those of a slot.
+    pub(crate) fn combine(&mut self, slot: u32, sets: &[SavedMultiset]) {
+        let kinds = self.kinds.len();
+        let start = slot as usize * kinds;
+        if self.sets.len() < start + kinds {
+            self.sets.resize_with(start + kinds, Multiset::default);
+        }
+        self.sets[start..].iter_mut().zip(sets).for_each(|(to, set)| to.combine(set));
     }
 
     /// Empties a slot.

@@ -1,5 +1,6 @@
 //! The windows of one view, by key and start: states while they change, rows when asked.
 
+mod absorb;
 mod saved;
 
 use std::ops::RangeInclusive;

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use isotick_model::view::View;
+use isotick_model::view::{Tumbling, View};
 use isotick_model::{Key, PublisherId, StreamSchema};
+use rustc_hash::FxHashSet;
 
 use super::{Truth, WindowId, Windows};
 use crate::multiset::Multiset;
+use crate::plan::Plan;
 
 /// All that [`Windows`] hold beyond their view, schema, range and truth. Two plain copies of equal windows may
 /// differ; windows made from either go on alike.
@@ -16,7 +18,7 @@ pub struct SavedWindows {
     pub keys: Vec<Key>,
     /// Every publisher met, in the order of first sight: the words say which one by its place.
     pub publishers: Vec<PublisherId>,
-    /// Per window: the key's place in `keys`.
+    /// Per window: the key's place in `keys`. Windows ascend by this, then by start.
     pub key: Vec<u32>,
     /// Per window: its start, nanoseconds UTC.
     pub start: Vec<i64>,
@@ -92,6 +94,7 @@ impl Windows {
         mut with: impl FnMut(WindowId, u32),
     ) -> Result<Self, Unfit> {
         let mut windows = Self::new(view, schema).with_truth(truth);
+        saved.check(&windows.plan, windows.view.window)?;
         for key in &saved.keys {
             windows.keys.intern(key);
         }
@@ -99,41 +102,15 @@ impl Windows {
             windows.publishers.intern(publisher);
         }
         let (stride, kinds) = (windows.plan.words(), windows.plan.values().len());
-        let count = saved.key.len();
-        let lengths = saved.start.len() == count
-            && saved.words.len() == count * stride
-            && saved.multisets.len() == count * kinds;
-        if !lengths {
-            return Err(Unfit("its parts have other lengths than the view's windows"));
-        }
-        if windows.keys.len() != saved.keys.len()
-            || windows.publishers.len() != saved.publishers.len()
-        {
-            return Err(Unfit("a key or publisher is there twice"));
-        }
-        let publishers = windows.publishers.len();
         let mut multisets = saved.multisets.into_iter();
         for ((&key, &start), words) in
             saved.key.iter().zip(&saved.start).zip(saved.words.chunks_exact(stride))
         {
             let id = WindowId { start, key };
-            if key as usize >= windows.keys.len() {
-                return Err(Unfit("a window's key is not there"));
-            }
-            if windows.view.window.start_of(start) != Some(start) {
-                return Err(Unfit("a window does not start where the view's windows do"));
-            }
-            if !windows.plan.has_publishers_below(words, publishers) {
-                return Err(Unfit("a state names a publisher that is not there"));
-            }
-            let (slot, is_new) = windows.combine(id, words);
-            if !is_new {
-                return Err(Unfit("a window is there twice"));
-            }
+            let (slot, _) = windows.combine(id, words);
             if kinds > 0 {
-                let sets = multisets.by_ref().take(kinds).map(Multiset::restore);
-                let sets = sets.collect::<Option<Vec<_>>>();
-                windows.multisets.put(slot, sets.ok_or(Unfit("values do not ascend"))?);
+                let sets = multisets.by_ref().take(kinds).map(Multiset::restore).collect();
+                windows.multisets.put(slot, sets);
             }
             with(id, slot);
         }
@@ -141,5 +118,43 @@ impl Windows {
         windows.unrepresentable = saved.unrepresentable;
         windows.too_late = saved.too_late;
         Ok(windows)
+    }
+}
+
+impl SavedWindows {
+    /// Whether these are windows of a plan: lengths, places and order fit together. What is
+    /// combined after this needs no more looking at.
+    pub(crate) fn check(&self, plan: &Plan, window: Tumbling) -> Result<(), Unfit> {
+        let (stride, count) = (plan.words(), self.key.len());
+        let lengths = self.start.len() == count
+            && self.words.len() == count * stride
+            && self.multisets.len() == count * plan.values().len();
+        if !lengths {
+            return Err(Unfit("its parts have other lengths than the view's windows"));
+        }
+        let keys: FxHashSet<&Key> = self.keys.iter().collect();
+        let publishers: FxHashSet<&PublisherId> = self.publishers.iter().collect();
+        if keys.len() < self.keys.len() || publishers.len() < self.publishers.len() {
+            return Err(Unfit("a key or publisher is there twice"));
+        }
+        let ids = || self.key.iter().zip(&self.start);
+        if !ids().is_sorted_by(|a, b| a < b) {
+            return Err(Unfit("windows do not ascend by key and start"));
+        }
+        for ((&key, &start), words) in ids().zip(self.words.chunks_exact(stride)) {
+            if key as usize >= self.keys.len() {
+                return Err(Unfit("a window's key is not there"));
+            }
+            if window.start_of(start) != Some(start) {
+                return Err(Unfit("a window does not start where the view's windows do"));
+            }
+            if !plan.has_publishers_below(words, self.publishers.len()) {
+                return Err(Unfit("a state names a publisher that is not there"));
+            }
+        }
+        match self.multisets.iter().all(Multiset::is_sound) {
+            true => Ok(()),
+            false => Err(Unfit("values do not ascend")),
+        }
     }
 }
