@@ -278,6 +278,9 @@ impl Sequencing {
             Input::Subscribe { request, outlet, reply } => {
                 reply.send(self.subscribe(&request, outlet));
             }
+            Input::Jobs { feed, .. } => {
+                feed.refuse(Refusal::new(Code::Unavailable, "this service takes no jobs"));
+            }
             Input::Status { reply } => reply.send(Ok(self.status())),
             Input::Definitions { reply } => reply.send(Ok(self.shared.definitions_text.clone())),
         }
