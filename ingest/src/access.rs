@@ -6,7 +6,7 @@
 //! publish    = ["trades"]              # streams; "*" for all, "fx_*" for those that begin so
 //! publishers = ["feed-a*"]             # under these names only [default: any]
 //! subscribe  = ["bars_*"]              # views
-//! scan       = false                   # read history through the service
+//! scan       = false                   # read history through the service: submit jobs
 //! admin      = false                   # everything, status included
 //! expires    = "2027-01-01T00:00:00Z"
 //!
@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use isotick_model::definitions::Definitions;
-use isotick_wire::{Code, Refusal, Role, Token};
+use isotick_wire::{Code, JobRequest, Refusal, Role, Token};
 use rustls::pki_types::CertificateDer;
 use serde::Deserialize;
 use toml::Spanned;
@@ -122,6 +122,7 @@ impl Rights {
                 }
                 Role::Subscribe(subscribe) => any(&self.subscribe, &subscribe.view),
                 Role::Status => false,
+                Role::Jobs(_) => self.scan,
                 // Answered with what the asker may know: see `Granted::definitions`.
                 Role::Definitions => true,
             }
@@ -133,11 +134,59 @@ impl Rights {
 pub struct Granted {
     /// The entry's name; empty where nobody is asked.
     pub name: String,
-    /// `None` for everything.
+    /// `None` for everything that is read: who may scan or administer, and where nobody is asked.
     rights: Option<Rights>,
+    /// Whether everything is allowed.
+    is_admin: bool,
+}
+
+/// Who asks for something about jobs. Jobs belong to the name: to a token and a certificate of the
+/// same name alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobOwner {
+    /// The access entry's name, [`ANYONE`](Self::ANYONE) where nobody is asked.
+    pub name: String,
+    /// Whether it may see and change the jobs of others.
+    pub is_admin: bool,
+    granted: Granted,
+}
+
+impl JobOwner {
+    /// Who asks where nobody is asked who they are; no access entry can have this name.
+    pub const ANYONE: &str = "(anyone)";
+
+    /// Whether a view may be scanned.
+    pub fn may_scan(&self, view: &str) -> bool {
+        self.granted.may_scan(view)
+    }
+
+    /// Whether a job of this owner may be seen and changed.
+    pub fn may_touch(&self, owner: &str) -> bool {
+        self.is_admin || self.name == owner
+    }
+}
+
+impl From<Granted> for JobOwner {
+    fn from(granted: Granted) -> Self {
+        let name = match granted.name.as_str() {
+            "" => Self::ANYONE.to_owned(),
+            name => name.to_owned(),
+        };
+        Self { name, is_admin: granted.is_admin, granted }
+    }
 }
 
 impl Granted {
+    /// Everything, as where nobody is asked.
+    pub fn everything() -> Self {
+        Self { name: String::new(), rights: None, is_admin: true }
+    }
+
+    /// Whether a view may be scanned: all views, or none.
+    pub fn may_scan(&self, _view: &str) -> bool {
+        self.rights.as_ref().is_none_or(|rights| rights.scan)
+    }
+
     /// What of the definitions (TOML) they may know: streams they may publish to, views they may
     /// subscribe to, and the streams of these. Everything with the right to scan or administer.
     pub fn definitions(&self, all: String) -> String {
@@ -303,7 +352,7 @@ impl Access {
         now_unix_s: i64,
     ) -> Result<Granted, Denied> {
         let Some(entries) = &self.entries else {
-            return Ok(Granted { name: String::new(), rights: None });
+            return Ok(Granted::everything());
         };
         let (entry, what) = match (token.reveal(), client_certificate) {
             ("", None) => return Err(Denied::Anonymous),
@@ -321,7 +370,7 @@ impl Access {
         }
         let all = entry.rights.admin || entry.rights.scan;
         let rights = (!all).then(|| entry.rights.clone());
-        Ok(Granted { name: entry.name.clone(), rights })
+        Ok(Granted { name: entry.name.clone(), rights, is_admin: entry.rights.admin })
     }
 }
 
@@ -333,6 +382,11 @@ fn asked_for(role: &Role) -> String {
         Role::Subscribe(subscribe) => format!("subscribe to `{}`", subscribe.view.escape_debug()),
         Role::Status => "ask for the service's status".into(),
         Role::Definitions => "ask for the definitions".into(),
+        Role::Jobs(JobRequest::Submit(submit)) => {
+            let names = submit.views.iter().map(|view| format!("`{}`", view.escape_debug()));
+            format!("scan {}", names.collect::<Vec<_>>().join(", "))
+        }
+        Role::Jobs(_) => "scan, which the right to ask for jobs comes with".into(),
     }
 }
 

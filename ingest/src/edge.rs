@@ -2,6 +2,7 @@
 //! sessions.
 
 mod counters;
+mod fed;
 mod ids;
 mod io;
 mod mailbox;
@@ -23,6 +24,7 @@ use quinn_proto::Endpoint;
 use crate::access::{Access, Gate};
 use crate::certificates::Certificates;
 use crate::error::EdgeError;
+use crate::feed::FeedLimits;
 use crate::intake::Intake;
 use crate::stages::Stages;
 use counters::SharedCounters;
@@ -73,13 +75,19 @@ pub struct EdgeConfig {
     /// Bytes that clients may have sent and the service not have read, of all connections
     /// together; half of it again for messages that are not whole.
     pub unread_bytes_max: usize,
+    /// Requests about jobs that are answered at a time; further ones are refused as busy.
+    pub job_sessions_max: usize,
+    /// Bytes of such answers that wait for their clients, above which each holds one message.
+    pub job_bytes_max: usize,
+    /// How long a client may read nothing of such an answer while there is something to read.
+    pub job_timeout: Duration,
     /// Who may do what.
     pub gate: Gate,
 }
 
 impl EdgeConfig {
     /// One pinned thread, 4,096 connections of 4 sessions, 10 s, 256 MiB unread,
-    /// everything for everyone.
+    /// 4,096 requests about jobs, everything for everyone.
     pub fn new(listen: SocketAddr) -> Self {
         Self {
             listen,
@@ -94,6 +102,9 @@ impl EdgeConfig {
             hello_timeout: Duration::from_secs(5),
             message_timeout: Duration::from_secs(10),
             unread_bytes_max: 256 << 20,
+            job_sessions_max: 4_096,
+            job_bytes_max: 64 << 20,
+            job_timeout: Duration::from_secs(30),
             gate: Gate::new(Access::open()),
         }
     }
@@ -103,6 +114,14 @@ impl EdgeConfig {
         let share = self.unread_bytes_max / open.max(1).next_power_of_two();
         let window = share.clamp(CONNECTION_WINDOW_BYTES_MIN, CONNECTION_WINDOW_BYTES_MAX);
         window as u32
+    }
+
+    fn feed_limits(&self) -> FeedLimits {
+        FeedLimits {
+            open_max: self.job_sessions_max,
+            bytes_max: self.job_bytes_max,
+            patience: self.job_timeout,
+        }
     }
 
     /// Bytes of messages that are not whole yet, of all threads.

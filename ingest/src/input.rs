@@ -8,9 +8,11 @@ use std::time::Instant;
 use bytes::Bytes;
 use isotick_model::results::ResultSchema;
 use isotick_model::{PublisherId, Rejected, Ticks};
-use isotick_wire::{Ack, Code, Frame, Refusal, Subscribe};
+use isotick_wire::{Ack, Code, Frame, JobRequest, Refusal, Subscribe};
 
+use crate::access::JobOwner;
 use crate::edge::Mailbox;
+use crate::feed::Feed;
 use crate::intake::Permit;
 use crate::subscriber::SubscriberQueue;
 
@@ -83,6 +85,16 @@ pub enum Input {
         outlet: Outlet,
         /// The answer.
         reply: Reply<Subscription>,
+    },
+    /// Someone asks for a scan, or about one.
+    Jobs {
+        /// What is asked.
+        request: JobRequest,
+        /// Who asks.
+        owner: JobOwner,
+        /// Where the answer is put. Dropping it unfinished tells the client that the service
+        /// cannot answer.
+        feed: Arc<Feed>,
     },
     /// Someone asks for the counters: one JSON object.
     Status {
@@ -167,8 +179,8 @@ pub(crate) enum Answer {
     Finished(Result<Ack, Refusal>),
     /// A newer ack is in the session's outlet.
     Acked,
-    /// The session's queue has windows, or an end.
-    Windows,
+    /// The session's queue has something to send, or an end.
+    Queued,
     /// The service ends the session.
     Ended(Refusal),
 }
@@ -243,8 +255,8 @@ impl Outlet {
         self.slot().take()
     }
 
-    pub(crate) fn post_windows(&self) {
-        self.0.mailbox.post(self.0.session, Answer::Windows);
+    pub(crate) fn post_queued(&self) {
+        self.0.mailbox.post(self.0.session, Answer::Queued);
     }
 
     fn slot(&self) -> std::sync::MutexGuard<'_, Option<Ack>> {

@@ -8,15 +8,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use isotick_model::Key;
 use isotick_model::results::ResultSchema;
-use isotick_wire::message::{self, Kind};
-use isotick_wire::{
-    Code, EncodeError, Format, Policy, PublishedWindow, Refusal, Subscribe, arrow, windows,
-};
+use isotick_wire::{Code, EncodeError, Format, Policy, PublishedWindow, Refusal, Subscribe};
 
 use crate::input::Outlet;
-
-/// Windows per message at most.
-const WINDOWS_PER_MESSAGE: usize = 4_096;
+use crate::messages;
 
 /// Windows of one view that were published together. Encoded once, whoever reads it.
 #[derive(Debug)]
@@ -84,46 +79,8 @@ impl Batch {
     /// Whole messages, headers included.
     pub(crate) fn messages(&self, format: Format) -> &Result<Vec<Bytes>, EncodeError> {
         self.messages[format as usize].get_or_init(|| {
-            let mut messages = Vec::new();
-            let mut cursor = self.first_cursor();
-            for part in self.windows.chunks(WINDOWS_PER_MESSAGE) {
-                self.encode(format, part, cursor, &mut messages)?;
-                cursor += part.len() as u64;
-            }
-            Ok(messages)
+            messages::of_windows(&self.windows, self.first_cursor(), &self.schema, format)
         })
-    }
-
-    /// Cuts into as many messages as it takes.
-    fn encode(
-        &self,
-        format: Format,
-        part: &[PublishedWindow],
-        first: u64,
-        messages: &mut Vec<Bytes>,
-    ) -> Result<(), EncodeError> {
-        let mut bytes = Vec::new();
-        let next = first + part.len() as u64;
-        let put = match format {
-            Format::Windows => message::put(Kind::Windows, &mut bytes, |out| {
-                windows::encode(part, next, self.schema.columns.len(), out)
-            }),
-            Format::Arrow => message::put(Kind::Arrow, &mut bytes, |out| {
-                arrow::encode_windows(part, next, &self.schema, out)
-            }),
-        };
-        match put {
-            Err(EncodeError::TooLarge { rows }) if rows > 1 => {
-                let (left, right) = part.split_at(rows / 2);
-                self.encode(format, left, first, messages)?;
-                self.encode(format, right, first + left.len() as u64, messages)
-            }
-            Err(error) => Err(error),
-            Ok(()) => {
-                messages.push(bytes.into());
-                Ok(())
-            }
-        }
     }
 }
 
@@ -223,7 +180,7 @@ impl SubscriberQueue {
         let mut state = self.state();
         batches.into_iter().for_each(|batch| state.push(batch));
         drop(state);
-        self.outlet.post_windows();
+        self.outlet.post_queued();
     }
 
     /// Offers the next windows. Under [`Policy::Block`] this waits for room. False when the
@@ -262,7 +219,7 @@ impl SubscriberQueue {
         state.push(batch.clone());
         drop(state);
         if was_empty {
-            self.outlet.post_windows();
+            self.outlet.post_queued();
         }
         true
     }
@@ -279,7 +236,7 @@ impl SubscriberQueue {
         state.end(Refusal::new(Code::Lagged, text));
         drop(state);
         self.counters.lagged.fetch_add(1, Ordering::Relaxed);
-        self.outlet.post_windows();
+        self.outlet.post_queued();
         false
     }
 
@@ -287,7 +244,7 @@ impl SubscriberQueue {
     pub fn end(&self, refusal: Refusal) {
         self.state().end(refusal);
         self.room.notify_all();
-        self.outlet.post_windows();
+        self.outlet.post_queued();
     }
 
     /// The session is over: nothing is taken any more.

@@ -23,6 +23,7 @@ use arrow_schema::{DataType, Field, Schema, TimeUnit};
 use isotick_model::results::{ResultSchema, Value, WindowRow};
 use isotick_model::view::{DefinitionHash, OutputType};
 use isotick_model::{Key, Scale};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::arrow::arrow_writer::ArrowWriter;
 use parquet::basic::Encoding;
 use parquet::file::metadata::KeyValue;

@@ -262,6 +262,7 @@ async fn serve(
                 send.write_all(&bytes).await.ok()?;
             }
         }
+        Role::Jobs(_) => None,
         Role::Status | Role::Definitions => {
             say(&mut send, Control::StatusReply("{}".into())).await;
             connection.closed().await;

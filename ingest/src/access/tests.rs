@@ -1,5 +1,5 @@
 use isotick_model::PublisherId;
-use isotick_wire::Subscribe;
+use isotick_wire::{SubmitJob, Subscribe};
 
 use super::*;
 
@@ -17,6 +17,10 @@ fn patterns(texts: &[&str]) -> Vec<Pattern> {
 fn publish(stream: &str, publisher: &str) -> Role {
     let publisher = PublisherId::new(publisher).unwrap();
     Role::Publish { stream: stream.into(), publisher, datagrams: false }
+}
+
+fn submit(views: &[&str]) -> Role {
+    Role::Jobs(JobRequest::Submit(SubmitJob::new(views.iter().copied())))
 }
 
 fn subscribe(view: &str) -> Role {
@@ -48,9 +52,11 @@ fn rights_reach_as_far_as_they_say() {
         subscribe("bars_1sx"),
         Role::Status,
         Role::Definitions,
+        submit(&["bars_1s"]),
+        Role::Jobs(JobRequest::List),
     ];
     for (token, allowed) in
-        [("f", "yynnnnny"), ("r", "nnnnynny"), ("a", "nnnnyyny"), ("x", "yyyyyyyy")]
+        [("f", "yynnnnnynn"), ("r", "nnnnynnynn"), ("a", "nnnnyynyyy"), ("x", "yyyyyyyyyy")]
     {
         for (role, allowed) in roles.iter().zip(allowed.chars()) {
             let checked = access.check(&Token::new(token), None, role, NOW);
@@ -60,6 +66,42 @@ fn rights_reach_as_far_as_they_say() {
             }
         }
     }
+}
+
+#[test]
+fn jobs_belong_to_who_asked_for_them() {
+    let scan = Rights { scan: true, ..Rights::default() };
+    let admin = Rights { admin: true, ..Rights::default() };
+    let access = Access::of(vec![entry("quant", "q", scan), entry("boss", "b", admin)]);
+    let owner = |access: &Access, token: &str| {
+        let granted = access.check(&Token::new(token), None, &submit(&["bars"]), NOW).unwrap();
+        JobOwner::from(granted)
+    };
+    let quant = owner(&access, "q");
+    assert_eq!((quant.name.as_str(), quant.is_admin), ("quant", false));
+    assert!(quant.may_scan("bars") && quant.may_touch("quant") && !quant.may_touch("boss"));
+    let boss = owner(&access, "b");
+    assert!(boss.is_admin && boss.may_touch("quant") && boss.may_scan("bars"));
+    let anyone = owner(&Access::open(), "");
+    assert_eq!((anyone.name.as_str(), anyone.is_admin), (JobOwner::ANYONE, true));
+    assert!(!is_entry_name(JobOwner::ANYONE));
+}
+
+#[test]
+fn a_scan_that_is_refused_names_what_was_asked_for() {
+    let rights = Rights { subscribe: patterns(&["*"]), ..Rights::default() };
+    let access = Access::of(vec![entry("reader", "r", rights)]);
+    let refused = |role: &Role| {
+        let denied = access.check(&Token::new("r"), None, role, NOW).unwrap_err();
+        assert_eq!(denied.to_refusal().code, Code::Forbidden);
+        denied.to_string()
+    };
+    let text = refused(&submit(&["bars", "x\ny"]));
+    assert!(text.contains("scan `bars`, `x\\ny`:"), "{text}");
+    let text = refused(&Role::Jobs(JobRequest::List));
+    assert!(text.contains("no right to scan"), "{text}");
+    let granted = access.check(&Token::new("r"), None, &subscribe("bars"), NOW).unwrap();
+    assert!(!granted.may_scan("bars"));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::feed::FeedCounters;
 use crate::subscriber::SubscriberCounters;
 
 macro_rules! counters {
@@ -17,12 +18,19 @@ macro_rules! counters {
             pub windows_conflated: u64,
             /// Batches of windows that waited for a subscriber that chose to block.
             pub batches_blocked: u64,
+            /// Requests about jobs that are being answered.
+            pub job_sessions_open: u64,
+            /// Requests about jobs refused because too many are being answered.
+            pub job_sessions_refused: u64,
+            /// Bytes of their answers that wait to be sent.
+            pub job_bytes: u64,
         }
 
         #[derive(Debug, Default)]
         pub(super) struct SharedCounters {
             $(pub(super) $name: AtomicU64,)*
             pub(super) subscribers: Arc<SubscriberCounters>,
+            pub(super) feeds: Arc<FeedCounters>,
         }
 
         impl SharedCounters {
@@ -33,6 +41,9 @@ macro_rules! counters {
                     subscribers_lagged: get(&self.subscribers.lagged),
                     windows_conflated: get(&self.subscribers.conflated),
                     batches_blocked: get(&self.subscribers.blocked),
+                    job_sessions_open: self.feeds.open.load(Ordering::Relaxed) as u64,
+                    job_sessions_refused: get(&self.feeds.refused),
+                    job_bytes: self.feeds.bytes.load(Ordering::Relaxed) as u64,
                 }
             }
         }
@@ -45,6 +56,9 @@ macro_rules! counters {
                     ("subscribers_lagged", self.subscribers_lagged),
                     ("windows_conflated", self.windows_conflated),
                     ("batches_blocked", self.batches_blocked),
+                    ("job_sessions_open", self.job_sessions_open),
+                    ("job_sessions_refused", self.job_sessions_refused),
+                    ("job_bytes", self.job_bytes),
                 ]
             }
         }

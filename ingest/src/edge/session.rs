@@ -12,9 +12,11 @@ use isotick_model::{PublisherId, Ticks};
 use isotick_wire::{Code, Control, Frame, Hello, HelloReply, Refusal, Role, SubscribeReply};
 use quinn_proto::{Connection, ReadError, ReadableError, StreamId, VarInt};
 
+use super::fed::{Fed, FedNext};
 use super::outbox::Outbox;
 use super::thread::Context;
 use crate::access::Granted;
+use crate::feed::Feed;
 use crate::input::{Answer, ArrowDecoder, Input, Outlet, Reply, SessionId, Stamps, unavailable};
 use crate::intake::Permit;
 use crate::session::{Broken, Request, Session};
@@ -77,6 +79,8 @@ enum Phase {
     Subscribed {
         queue: Arc<SubscriberQueue>,
     },
+    /// The service puts what is asked of its jobs.
+    Fed(Fed),
     /// The last message is on its way.
     Closing {
         until: Instant,
@@ -150,6 +154,8 @@ impl Driver {
             // While its rows wait for room, the client is not the slow one.
             Phase::Publishing(publishing) if !publishing.pending.is_empty() => None,
             Phase::New | Phase::Publishing(_) => self.began.map(|began| began.deadline),
+            // The client has something to read.
+            Phase::Fed(fed) if self.outbox.bytes > 0 => fed.deadline(),
             _ => None,
         }
     }
@@ -205,7 +211,7 @@ impl Driver {
                         }
                     }
                 },
-                Phase::Subscribed { .. } => match self.watch_subscriber(connection) {
+                Phase::Subscribed { .. } | Phase::Fed(_) => match self.watch_reader(connection) {
                     Ok(()) => break,
                     Err(end) => end,
                 },
@@ -300,7 +306,7 @@ impl Driver {
             Answer::Finished(Ok(ack)) => End::Answered(Box::new(Control::FinishReply(ack))),
             Answer::Finished(Err(refusal)) | Answer::Ended(refusal) => End::Goodbye(refusal),
             // Written when there is room: only the newest one counts.
-            Answer::Acked | Answer::Windows => return,
+            Answer::Acked | Answer::Queued => return,
         };
         if !matches!(self.phase, Phase::Closing { .. }) {
             self.end(end, connection, cx, now);
@@ -332,6 +338,7 @@ impl Driver {
                 cx.intake.push(Input::Left { session: self.id });
             }
             Phase::Subscribed { queue } => queue.close(),
+            Phase::Fed(fed) => fed.close(),
             Phase::New | Phase::Asked { .. } | Phase::Closing { .. } => {}
         }
     }
@@ -439,6 +446,17 @@ impl Driver {
             Role::Definitions => {
                 Input::Definitions { reply: Reply::new(session, cx.mailbox, Answer::Definitions) }
             }
+            Role::Jobs(request) => {
+                let opened = Feed::open(outlet, cx.feed_limits, &cx.counters.feeds);
+                let Some((feed, queue)) = opened else {
+                    let text = "too many requests about jobs are under way: try again later";
+                    return Err(End::Refused(Refusal::new(Code::Busy, text)));
+                };
+                self.phase = Phase::Fed(Fed::new(queue));
+                // Without a service the feed comes back and says so.
+                cx.intake.push(Input::Jobs { request, owner: granted.into(), feed });
+                return Ok(());
+            }
         };
         self.phase = Phase::Asked { publisher: asked, outlet, granted };
         match cx.intake.push(input) {
@@ -520,8 +538,8 @@ impl Driver {
         }
     }
 
-    /// A subscriber says nothing more, but may end its side.
-    fn watch_subscriber(&mut self, connection: &mut Connection) -> Result<(), End> {
+    /// Who only reads says nothing more, but may end its side.
+    fn watch_reader(&mut self, connection: &mut Connection) -> Result<(), End> {
         if !std::mem::take(&mut self.is_readable) {
             return Ok(());
         }
@@ -532,7 +550,7 @@ impl Driver {
         match read {
             Ok(Some(_)) => Err(End::Goodbye(Refusal::new(
                 Code::Protocol,
-                "a message out of order: a subscriber sends nothing more",
+                "a message out of order: this session sends nothing more",
             ))),
             Err(ReadError::Reset(_)) => Err(End::Gone),
             Ok(None) | Err(ReadError::Blocked) => Ok(()),
@@ -545,6 +563,7 @@ impl Driver {
         }
         let text = match self.phase {
             Phase::New => "no hello came in time",
+            Phase::Fed(_) => "the answer was not read in time",
             _ => "a message was begun and not ended in time",
         };
         Some(match self.phase {
@@ -561,6 +580,11 @@ impl Driver {
         let _ = connection.recv_stream(self.stream).stop(VarInt::from_u32(0));
         let (farewell, goodbye) = match end {
             End::Gone => return,
+            End::Complete { patience } => {
+                self.outbox.is_last = true;
+                self.phase = Phase::Closing { until: now + patience, goodbye: None };
+                return;
+            }
             End::Answered(control) => (*control, None),
             End::Refused(refusal) => {
                 cx.count_refusal(&refusal, true);
@@ -580,7 +604,14 @@ impl Driver {
     /// Writes what is to be written and there is room for.
     fn write(&mut self, connection: &mut Connection, cx: &mut Context<'_>, now: Instant) -> Driven {
         loop {
-            match self.outbox.flush(connection, self.stream) {
+            let before = self.outbox.bytes;
+            let flushed = self.outbox.flush(connection, self.stream);
+            if let Phase::Fed(fed) = &mut self.phase
+                && self.outbox.bytes < before
+            {
+                fed.went_on(now);
+            }
+            match flushed {
                 Ok(true) => {}
                 Ok(false) => return self.wait_for_room(connection, now),
                 Err(()) => {
@@ -620,6 +651,19 @@ impl Driver {
                         return Driven::Waits;
                     }
                 }
+                Phase::Fed(fed) => {
+                    let end = match fed.next(now) {
+                        FedNext::Wait => return Driven::Waits,
+                        FedNext::Send(message) => {
+                            self.outbox.push(message);
+                            continue;
+                        }
+                        FedNext::Complete { patience } => End::Complete { patience },
+                        FedNext::Refused(refusal) => End::Refused(refusal),
+                        FedNext::Goodbye(refusal) => End::Goodbye(refusal),
+                    };
+                    self.end(end, connection, cx, now);
+                }
                 Phase::Closing { .. } => return self.wait_for_room(connection, now),
                 Phase::New | Phase::Asked { .. } => return Driven::Waits,
             }
@@ -647,6 +691,8 @@ enum End {
     Gone,
     /// What was asked for is answered.
     Answered(Box<Control>),
+    /// Everything was said; the client may take so long to read it.
+    Complete { patience: Duration },
     /// Refused before anything was established.
     Refused(Refusal),
     /// Ended by the service or for a broken rule.

@@ -1,5 +1,6 @@
 //! Edge and client over loopback, with a service in memory.
 
+mod jobs;
 mod strangers;
 mod subscribers;
 mod world;

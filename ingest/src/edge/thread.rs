@@ -24,6 +24,7 @@ use super::mailbox::{Forwarded, Mailbox};
 use super::session::{Driven, Driver};
 use super::{EdgeConfig, STOPS, SharedCounters};
 use crate::access::{Gate, Granted};
+use crate::feed::FeedLimits;
 use crate::input::SessionId;
 use crate::intake::Intake;
 use crate::stages::Stages;
@@ -54,6 +55,7 @@ pub(super) struct Context<'a> {
     pub(super) stages: &'a Stages,
     pub(super) message_timeout: Duration,
     pub(super) holding: &'a mut Holding,
+    pub(super) feed_limits: FeedLimits,
     gate: &'a Gate,
 }
 
@@ -689,6 +691,7 @@ fn context<'a>(
         stages: &shared.stages,
         message_timeout: shared.config.message_timeout,
         holding,
+        feed_limits: shared.config.feed_limits(),
         gate: &shared.config.gate,
     }
 }

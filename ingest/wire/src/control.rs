@@ -8,6 +8,7 @@ use isotick_model::view::OutputType;
 use isotick_model::{PublisherId, RejectReason, Scale};
 use prost::Message as _;
 
+use crate::jobs::{JobRequest, ResultView};
 use crate::proto::{self, control::Message as Proto, hello::Role as ProtoRole};
 use crate::{DecodeError, EncodeError, MESSAGE_BYTES_MAX, VERSION, message};
 
@@ -38,6 +39,10 @@ pub enum Control {
     DefinitionsReply(String),
     /// An established session ends, and why.
     Goodbye(Refusal),
+    /// Answers a Hello with [`Role::Jobs`]: one JSON object, a job or a list of jobs.
+    JobsReply(String),
+    /// The windows that follow are of this view.
+    ResultView(ResultView),
 }
 
 /// Who speaks and what for.
@@ -96,6 +101,8 @@ pub enum Role {
     Status,
     /// To get the service's definitions once.
     Definitions,
+    /// To submit a scan, or to do something with one that was submitted.
+    Jobs(JobRequest),
 }
 
 /// What a subscriber asks for.
@@ -123,7 +130,7 @@ pub enum Policy {
     Block,
 }
 
-/// How windows are sent to a subscriber.
+/// How windows are sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Format {
     /// As window batches ([`crate::windows`]).
@@ -264,12 +271,20 @@ pub enum Code {
     Forbidden,
     /// Windows from the cursor on are no longer kept.
     CursorGone,
-    /// A message, or the handshake, was begun and not ended in time.
+    /// A message, or the handshake, was begun and not ended in time, or a result not read.
     TooSlow,
+    /// There is no such job, or it is somebody else's.
+    UnknownJob,
+    /// The job failed or was cancelled: it has no result.
+    JobFailed,
+    /// The job's result is no longer kept.
+    ResultGone,
+    /// What is asked for cannot be; the text says what to change.
+    InvalidRequest,
 }
 
 /// The codes and their numbers on the wire, which are also QUIC application error codes.
-const CODES: [(Code, proto::Code); 14] = [
+const CODES: [(Code, proto::Code); 18] = [
     (Code::Unknown, proto::Code::Unspecified),
     (Code::Version, proto::Code::Version),
     (Code::Protocol, proto::Code::Protocol),
@@ -284,6 +299,10 @@ const CODES: [(Code, proto::Code); 14] = [
     (Code::Forbidden, proto::Code::Forbidden),
     (Code::CursorGone, proto::Code::CursorGone),
     (Code::TooSlow, proto::Code::TooSlow),
+    (Code::UnknownJob, proto::Code::UnknownJob),
+    (Code::JobFailed, proto::Code::JobFailed),
+    (Code::ResultGone, proto::Code::ResultGone),
+    (Code::InvalidRequest, proto::Code::InvalidRequest),
 ];
 
 impl Code {
@@ -365,6 +384,8 @@ impl Control {
                 code: refusal.code.number() as i32,
                 text: refusal.text.clone(),
             }),
+            Self::JobsReply(json) => Proto::JobsReply(proto::JobsReply { json: json.clone() }),
+            Self::ResultView(view) => Proto::ResultView(view.to_proto()),
         }
     }
 
@@ -388,6 +409,8 @@ impl Control {
             Proto::StatusReply(reply) => Self::StatusReply(reply.json),
             Proto::DefinitionsReply(reply) => Self::DefinitionsReply(reply.definitions),
             Proto::Goodbye(goodbye) => Self::Goodbye(refusal_from(goodbye.code, goodbye.text)),
+            Proto::JobsReply(reply) => Self::JobsReply(reply.json),
+            Proto::ResultView(view) => Self::ResultView(ResultView::from_proto(view)?),
         })
     }
 }
@@ -403,6 +426,7 @@ impl Hello {
             Role::Subscribe(subscribe) => ProtoRole::Subscribe(subscribe.to_proto()),
             Role::Status => ProtoRole::Status(proto::Status {}),
             Role::Definitions => ProtoRole::Definitions(proto::Definitions {}),
+            Role::Jobs(request) => ProtoRole::Jobs(request.to_proto()),
         };
         proto::Hello { version: VERSION, role: Some(role), token: self.token.0.clone() }
     }
@@ -422,6 +446,7 @@ impl Hello {
             ProtoRole::Subscribe(subscribe) => Role::Subscribe(Subscribe::from_proto(subscribe)?),
             ProtoRole::Status(proto::Status {}) => Role::Status,
             ProtoRole::Definitions(proto::Definitions {}) => Role::Definitions,
+            ProtoRole::Jobs(jobs) => Role::Jobs(JobRequest::from_proto(jobs)?),
         };
         Ok(Self { role, token: Token(hello.token) })
     }
@@ -439,15 +464,11 @@ impl Subscribe {
             Policy::Conflate => proto::Policy::Conflate,
             Policy::Block => proto::Policy::Block,
         };
-        let format = match self.format {
-            Format::Windows => proto::Format::Windows,
-            Format::Arrow => proto::Format::Arrow,
-        };
         proto::Subscribe {
             view: self.view.clone(),
             policy: policy as i32,
             cursor: self.cursor,
-            format: format as i32,
+            format: self.format.number(),
         }
     }
 
@@ -458,12 +479,25 @@ impl Subscribe {
             Ok(proto::Policy::Block) => Policy::Block,
             Err(_) => return Err(DecodeError::Invalid { what: "a subscriber's policy" }),
         };
-        let format = match proto::Format::try_from(subscribe.format) {
-            Ok(proto::Format::Windows) => Format::Windows,
-            Ok(proto::Format::Arrow) => Format::Arrow,
-            Err(_) => return Err(DecodeError::Invalid { what: "a subscriber's format" }),
-        };
+        let format = Format::from_number(subscribe.format)?;
         Ok(Self { view: subscribe.view, policy, cursor: subscribe.cursor, format })
+    }
+}
+
+impl Format {
+    pub(crate) fn number(self) -> i32 {
+        match self {
+            Self::Windows => proto::Format::Windows as i32,
+            Self::Arrow => proto::Format::Arrow as i32,
+        }
+    }
+
+    pub(crate) fn from_number(number: i32) -> Result<Self, DecodeError> {
+        match proto::Format::try_from(number) {
+            Ok(proto::Format::Windows) => Ok(Self::Windows),
+            Ok(proto::Format::Arrow) => Ok(Self::Arrow),
+            Err(_) => Err(DecodeError::Invalid { what: "the format of windows" }),
+        }
     }
 }
 
@@ -543,7 +577,7 @@ fn range_to_proto(range: &RangeInclusive<u64>) -> proto::Range {
     proto::Range { first: *range.start(), last: *range.end() }
 }
 
-fn column_to_proto((name, output): &(String, OutputType)) -> proto::Column {
+pub(crate) fn column_to_proto((name, output): &(String, OutputType)) -> proto::Column {
     let (kind, scale) = match output {
         OutputType::Count => (proto::ColumnKind::Count, 0),
         OutputType::Scaled(scale) => (proto::ColumnKind::Scaled, scale.digits()),
@@ -553,7 +587,9 @@ fn column_to_proto((name, output): &(String, OutputType)) -> proto::Column {
     proto::Column { name: name.clone(), kind: kind as i32, scale: u32::from(scale) }
 }
 
-fn column_from_proto(column: proto::Column) -> Result<(String, OutputType), DecodeError> {
+pub(crate) fn column_from_proto(
+    column: proto::Column,
+) -> Result<(String, OutputType), DecodeError> {
     let kind = column.kind();
     let scale = u8::try_from(column.scale).ok().and_then(Scale::new);
     let scale = scale.ok_or(DecodeError::Invalid { what: "a column's scale" })?;

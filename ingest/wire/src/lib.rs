@@ -7,6 +7,7 @@ pub mod error;
 pub mod frame;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod jobs;
 pub mod message;
 mod pack;
 mod proto;
@@ -18,6 +19,7 @@ pub use control::{
 };
 pub use error::{DecodeError, EncodeError};
 pub use frame::Frame;
+pub use jobs::{FetchResult, JobId, JobRequest, ResultView, SubmitJob};
 pub use message::{Assembler, Kind, Message};
 pub use windows::{PublishedWindow, VersionReason, WindowBatch};
 

@@ -242,7 +242,7 @@ impl Coordinator {
     }
 
     fn dispatch(&mut self) {
-        while let Some(Dispatch { slot, parts }) = self.lanes.poll(self.now_ns()) {
+        while let Some(Dispatch { slot, parts, .. }) = self.lanes.poll(self.now_ns()) {
             let Some((first, _)) = parts.first() else { return };
             let id = self.numbers[first].clone();
             let job = self.jobs.get_mut(&id).expect("the lanes have jobs that there are");
@@ -634,7 +634,7 @@ impl Coordinator {
     fn lanes_json(&self) -> Value {
         let status = self.lanes.status();
         let step = match status.step {
-            Step::None => "none",
+            Step::Normal => "none",
             Step::BatchPaused => "batch_paused",
             Step::LargerBatches => "larger_batches",
             Step::Backpressure => "backpressure",

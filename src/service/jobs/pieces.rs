@@ -5,7 +5,7 @@
 //! a Protocol Buffers message. Nothing is synced: what a power failure takes is computed again.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufReader, Read, Write};
+use std::io::{BufReader, Read};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -59,8 +59,10 @@ pub struct Found {
 impl Pieces {
     /// An empty file for a scan of so many views.
     pub fn create(path: &Path, views: usize) -> Result<Self> {
-        let file = OpenOptions::new().create(true).truncate(true).read(true).write(true);
-        let file = file.open(path).with_context(|| format!("cannot create {}", path.display()))?;
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(true).read(true).write(true);
+        let file =
+            options.open(path).with_context(|| format!("cannot create {}", path.display()))?;
         let state = Held { end: 0, runs: vec![Vec::new(); views] };
         Ok(Self { file: Arc::new(file), state: Mutex::new(state) })
     }

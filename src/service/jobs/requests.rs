@@ -7,10 +7,8 @@ use isotick_ingest::{Feed, JobOwner};
 use isotick_model::LogPosition;
 use isotick_model::view::View;
 use isotick_storage::Manifest;
-use isotick_wire::{
-    Code, Control, Engine as WireEngine, FetchResult, JobRequest, Refusal, SubmitJob,
-    Truth as WireTruth,
-};
+use isotick_wire::jobs;
+use isotick_wire::{Code, Control, FetchResult, JobRequest, Refusal, SubmitJob};
 use serde_json::{Value, json};
 
 use super::coordinator::{Coordinator, why_none};
@@ -195,14 +193,14 @@ impl Coordinator {
             to_ns: submit.to_ns,
             keys,
             truth: match submit.truth {
-                WireTruth::Now => Truth::Now,
-                WireTruth::Seen => Truth::Seen,
-                WireTruth::Late => Truth::Late,
+                jobs::Truth::Now => Truth::Now,
+                jobs::Truth::Seen => Truth::Seen,
+                jobs::Truth::Late => Truth::Late,
             },
             engine: match submit.engine {
-                WireEngine::Auto => Engine::Auto,
-                WireEngine::Cpu => Engine::Cpu,
-                WireEngine::Gpu => Engine::Gpu,
+                jobs::Engine::Auto => Engine::Auto,
+                jobs::Engine::Cpu => Engine::Cpu,
+                jobs::Engine::Gpu => Engine::Gpu,
             },
             no_rollup: submit.no_rollup,
         })

@@ -60,6 +60,11 @@ impl Raw {
         self.connection.send_datagram(Bytes::from(bytes)).unwrap();
     }
 
+    /// Wants nothing more of the stream.
+    pub fn stop(&mut self) {
+        let _ = self.recv.stop(0u32.into());
+    }
+
     /// The next message, `None` when the service ended the stream.
     pub async fn message(&mut self) -> Option<Message> {
         loop {

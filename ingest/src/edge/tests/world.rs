@@ -10,10 +10,12 @@ use isotick_model::results::{ResultSchema, Value, WindowRow};
 use isotick_model::schema::{Column, Inexact, StreamSchema};
 use isotick_model::view::OutputType;
 use isotick_model::{Key, LogPosition, PublisherId, Scale, Ticks, ValueColumn};
-use isotick_wire::{Code, PublishedWindow, Refusal, VersionReason};
+use isotick_wire::{Code, JobRequest, PublishedWindow, Refusal, VersionReason};
 
+use crate::access::JobOwner;
 use crate::certificates::{self, Certificates};
 use crate::edge::{Edge, EdgeConfig};
+use crate::feed::Feed;
 use crate::input::{ArrowDecoder, Input, Outlet, SessionId, Subscription, Welcome};
 use crate::intake::intake;
 use crate::sequencer::{Sequencer, Slot};
@@ -37,6 +39,15 @@ struct FakeService {
     windows: Arc<Windows>,
     counters: Arc<SubscriberCounters>,
     events: std::sync::mpsc::Sender<Event>,
+    asked: std::sync::mpsc::Sender<Asked>,
+}
+
+/// A request about jobs; the test is the service that answers it.
+#[derive(Debug)]
+pub struct Asked {
+    pub request: JobRequest,
+    pub owner: JobOwner,
+    pub feed: Arc<Feed>,
 }
 
 pub const QUEUE_BYTES: usize = 4 << 20;
@@ -135,6 +146,9 @@ impl FakeService {
                 let cursor = *self.windows.published.lock().unwrap();
                 reply.send(Ok(Subscription { schema: schema_of_bars(), cursor, queue }));
             }
+            Input::Jobs { request, owner, feed } => {
+                let _ = self.asked.send(Asked { request, owner, feed });
+            }
             Input::Status { reply } => reply.send(Ok("{\"streams\":[]}".into())),
             Input::Definitions { reply } => reply.send(Ok("[stream.trades]".into())),
         }
@@ -162,6 +176,7 @@ pub struct World {
     pub stages: Arc<Stages>,
     pub client: tokio::runtime::Runtime,
     events: std::sync::mpsc::Receiver<Event>,
+    asked: std::sync::mpsc::Receiver<Asked>,
     _dir: tempfile::TempDir,
 }
 
@@ -178,6 +193,7 @@ pub fn world_with(change: impl FnOnce(&mut EdgeConfig)) -> World {
     let stages = Arc::<Stages>::default();
     let edge = Edge::start(&config, &certificates, intake, stages.clone()).unwrap();
     let (events, seen) = std::sync::mpsc::channel();
+    let (asked, asks) = std::sync::mpsc::channel();
     let windows = Arc::<Windows>::default();
     let mut sequencer = Sequencer::default();
     sequencer.declare(schema(), &[]);
@@ -188,6 +204,7 @@ pub fn world_with(change: impl FnOnce(&mut EdgeConfig)) -> World {
         windows: windows.clone(),
         counters: edge.counter_reader().subscribers(),
         events,
+        asked,
     };
     std::thread::spawn(move || {
         let mut taken = Vec::new();
@@ -197,7 +214,7 @@ pub fn world_with(change: impl FnOnce(&mut EdgeConfig)) -> World {
     });
     let client =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    World { edge, certificates, windows, stages, client, events: seen, _dir: dir }
+    World { edge, certificates, windows, stages, client, events: seen, asked: asks, _dir: dir }
 }
 
 impl World {
@@ -207,6 +224,10 @@ impl World {
 
     pub fn event(&self) -> Event {
         self.events.recv_timeout(Duration::from_secs(20)).unwrap()
+    }
+
+    pub fn asked(&self) -> Asked {
+        self.asked.recv_timeout(Duration::from_secs(20)).unwrap()
     }
 
     pub async fn publisher(&self) -> (Publisher, isotick_client::HelloReply) {
@@ -269,7 +290,7 @@ pub fn ticks(sequences: std::ops::Range<u64>, shift: i64) -> Ticks {
     }
 }
 
-fn batch(window_start: i64, windows: usize) -> Vec<PublishedWindow> {
+pub fn batch(window_start: i64, windows: usize) -> Vec<PublishedWindow> {
     let window = |i: usize| PublishedWindow {
         row: WindowRow {
             key: Key::from_components([format!("S{i}")]),

@@ -2,10 +2,12 @@
 
 use isotick_model::results::ResultSchema;
 use isotick_model::view::OutputType;
-use isotick_model::{RejectReason, Scale};
+use isotick_model::{Key, RejectReason, Scale};
+use isotick_wire::jobs::{Engine, Priority, Truth};
 use isotick_wire::{
-    Ack, Assembler, Code, Control, Format, Hello, HelloReply, Message, Policy, REQUEST_BYTES_MAX,
-    Refusal, Role, Subscribe, SubscribeReply, Token, datagram,
+    Ack, Assembler, Code, Control, FetchResult, Format, Hello, HelloReply, JobId, JobRequest,
+    Message, Policy, REQUEST_BYTES_MAX, Refusal, ResultView, Role, SubmitJob, Subscribe,
+    SubscribeReply, Token, datagram,
 };
 
 use super::frame;
@@ -126,7 +128,30 @@ pub(super) fn controls() -> Vec<Control> {
         keys: vec!["symbol".into(), "venue".into()],
         columns: outputs.into_iter().map(|output| ("a name".into(), output)).collect(),
     };
-    vec![
+    let bars = schema.clone();
+    let id = || JobId::new("7f3a-1").expect("an id");
+    let submit = SubmitJob {
+        from_ns: Some(-1),
+        to_ns: Some(i64::MAX),
+        keys: vec![Key::from_components(["A", "x"]), Key::empty()],
+        truth: Truth::Late,
+        priority: Priority::new(9).expect("the greatest"),
+        engine: Engine::Gpu,
+        no_rollup: true,
+        ..SubmitJob::new(["bars", "bars_1h"])
+    };
+    let fetch = FetchResult { id: id(), partial: true, format: Format::Arrow };
+    let jobs = [
+        JobRequest::Submit(submit),
+        JobRequest::List,
+        JobRequest::Show(id()),
+        JobRequest::Watch(id()),
+        JobRequest::Cancel(id()),
+        JobRequest::Retry(id()),
+        JobRequest::Fetch(fetch),
+    ];
+    let jobs = jobs.map(|request| Control::Hello(Hello::new(Role::Jobs(request))));
+    let mut controls = vec![
         Control::Hello(Hello::new(publish(false))),
         Control::Hello(Hello { role: publish(true), token: Token::new("a token") }),
         Control::Hello(Hello::new(subscribe(Policy::Block, Some(7), Format::Arrow))),
@@ -146,8 +171,12 @@ pub(super) fn controls() -> Vec<Control> {
         Control::FinishReply(ack),
         Control::SubscribeReply(SubscribeReply { schema, cursor: 12 }),
         Control::StatusReply("{}".into()),
+        Control::JobsReply("{\"jobs\":[]}".into()),
+        Control::ResultView(ResultView { index: 1, view: "bars".into(), schema: bars }),
         Control::DefinitionsReply("[stream.s]".into()),
         Control::Refusal(Refusal::new(Code::Busy, "later")),
         Control::Goodbye(Refusal::new(Code::TooSlow, "too slow")),
-    ]
+    ];
+    controls.extend(jobs);
+    controls
 }
