@@ -7,6 +7,7 @@ mod export;
 mod fsck;
 mod history;
 mod ingest;
+mod jobs;
 mod live;
 mod log;
 mod storage;
@@ -32,6 +33,7 @@ pub use self::history::{
     CompactArgs, ExplainArgs, ImportArgs, InputArgs, PlaceArgs, ScanArgs, VerifyArgs,
 };
 pub use self::ingest::{DEFAULT_MEMORY, IngestArgs};
+pub use self::jobs::JobsArgs;
 pub use self::live::{LiveBenchArgs, PacedRate};
 pub use self::log::{LogArgs, LogBenchArgs, LogCheckArgs, LogCommand, LogRepairArgs};
 pub use self::storage::StorageArgs;
@@ -181,6 +183,8 @@ pub struct ServeArgs {
     pub ingest: IngestArgs,
     #[command(flatten)]
     pub storage: StorageArgs,
+    #[command(flatten)]
+    pub jobs: JobsArgs,
     #[command(flatten)]
     pub security: SecurityArgs,
 }

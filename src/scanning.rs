@@ -220,7 +220,7 @@ pub fn folder_parts(snapshot: &Snapshot, scan: &Scan, tail: bool) -> Result<Fold
     Ok(folder)
 }
 
-fn read_failed(error: isotick_storage::Error) -> ScanError {
+pub fn read_failed(error: isotick_storage::Error) -> ScanError {
     ScanError::Read(Box::new(error))
 }
 
@@ -254,11 +254,16 @@ fn needs_order(view: &View) -> bool {
 }
 
 /// The times of all ticks that can be in the windows asked for.
-fn times(scan: &Scan) -> RangeInclusive<i64> {
-    let widths = scan.views.iter().map(|of| of.view.window.width_ns);
-    let width_ns = widths.max().unwrap_or(0);
+pub fn times(scan: &Scan) -> RangeInclusive<i64> {
+    let views: Vec<&View> = scan.views.iter().map(|of| &*of.view).collect();
+    times_of(&views, scan.from_ns, scan.to_ns)
+}
+
+/// The same for views alone.
+pub fn times_of(views: &[&View], from_ns: Option<i64>, to_ns: Option<i64>) -> RangeInclusive<i64> {
+    let width_ns = views.iter().map(|view| view.window.width_ns).max().unwrap_or(0);
     let last = |to: i64| to.saturating_sub(1).saturating_add(width_ns);
-    scan.from_ns.unwrap_or(i64::MIN)..=scan.to_ns.map_or(i64::MAX, last)
+    from_ns.unwrap_or(i64::MIN)..=to_ns.map_or(i64::MAX, last)
 }
 
 /// A scan of one view for all keys over all time.

@@ -29,6 +29,7 @@ pub fn run(args: ServeArgs) -> Result<ExitCode> {
         definitions,
         idle_after: args.idle_after.to_std(),
         storage: args.storage,
+        jobs: args.jobs,
         security: Security::new(&args.data, args.security),
         command: "isotick serve",
     })?;

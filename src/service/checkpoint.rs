@@ -113,13 +113,28 @@ fn publisher_from_stored(stored: stored::Publisher) -> Result<SavedPublisher> {
 
 fn view_to_stored(known: &LivePathView) -> Result<stored::View> {
     let SavedView { windows, versions, from, counters } = &known.view;
+    Ok(stored::View {
+        definition: known.definition.clone(),
+        versions: versions.clone(),
+        from: *from,
+        ticks: counters.ticks,
+        too_late: counters.too_late,
+        closed: counters.windows,
+        corrections: counters.corrections,
+        published: known.kept.published,
+        kept: known.kept.encode()?,
+        ..windows_to_stored(windows)
+    })
+}
+
+/// Windows alone.
+pub(super) fn windows_to_stored(windows: &SavedWindows) -> stored::View {
     let multiset = |set: &SavedMultiset| stored::Multiset {
         values: set.values.clone(),
         counts: set.counts.clone(),
     };
     let publishers = windows.publishers.iter().map(|publisher| publisher.as_str().to_owned());
-    Ok(stored::View {
-        definition: known.definition.clone(),
+    stored::View {
         keys: windows.keys.iter().map(|key| key.as_bytes().to_vec()).collect(),
         publishers: publishers.collect(),
         key: windows.key.clone(),
@@ -129,39 +144,35 @@ fn view_to_stored(known: &LivePathView) -> Result<stored::View> {
         passed: windows.passed,
         unrepresentable: windows.unrepresentable,
         left_out: windows.too_late,
-        versions: versions.clone(),
-        from: *from,
-        ticks: counters.ticks,
-        too_late: counters.too_late,
-        closed: counters.windows,
-        corrections: counters.corrections,
-        published: known.kept.published,
-        kept: known.kept.encode()?,
-    })
+        ..stored::View::default()
+    }
 }
 
-fn view_from_stored(stored: stored::View, view: &View) -> Result<LivePathView> {
+/// The same again; takes them out of the message.
+pub(super) fn windows_from_stored(stored: &mut stored::View) -> Result<SavedWindows> {
     let keys = stored.keys.iter().map(|bytes| Key::from_bytes(bytes));
     let publishers = stored.publishers.iter().map(|name| PublisherId::new(name));
     let multiset = |set: stored::Multiset| SavedMultiset { values: set.values, counts: set.counts };
-    let kept = KeptWindows::decode(view, stored.published, &stored.kept)?;
+    Ok(SavedWindows {
+        keys: keys.collect::<Option<_>>().context("it holds a malformed key")?,
+        publishers: publishers
+            .collect::<Option<_>>()
+            .context("it names a publisher that cannot be")?,
+        key: std::mem::take(&mut stored.key),
+        start: std::mem::take(&mut stored.start),
+        words: std::mem::take(&mut stored.words),
+        multisets: std::mem::take(&mut stored.multisets).into_iter().map(multiset).collect(),
+        passed: stored.passed,
+        unrepresentable: stored.unrepresentable,
+        too_late: stored.left_out,
+    })
+}
+
+fn view_from_stored(mut stored: stored::View, view: &View) -> Result<LivePathView> {
     Ok(LivePathView {
-        definition: stored.definition,
         view: SavedView {
-            windows: SavedWindows {
-                keys: keys.collect::<Option<_>>().context("it holds a malformed key")?,
-                publishers: publishers
-                    .collect::<Option<_>>()
-                    .context("it names a publisher that cannot be")?,
-                key: stored.key,
-                start: stored.start,
-                words: stored.words,
-                multisets: stored.multisets.into_iter().map(multiset).collect(),
-                passed: stored.passed,
-                unrepresentable: stored.unrepresentable,
-                too_late: stored.left_out,
-            },
-            versions: stored.versions,
+            windows: windows_from_stored(&mut stored)?,
+            versions: std::mem::take(&mut stored.versions),
             from: stored.from,
             counters: LiveCounters {
                 ticks: stored.ticks,
@@ -170,12 +181,13 @@ fn view_from_stored(stored: stored::View, view: &View) -> Result<LivePathView> {
                 corrections: stored.corrections,
             },
         },
-        kept,
+        kept: KeptWindows::decode(view, stored.published, &stored.kept)?,
+        definition: stored.definition,
     })
 }
 
 /// The messages. Fields are added with new numbers; what a number means never changes.
-mod stored {
+pub(super) mod stored {
     #[derive(Clone, PartialEq, prost::Message)]
     pub struct LivePath {
         #[prost(message, repeated, tag = "1")]

@@ -118,6 +118,7 @@ impl Live {
     fn handle_record(&mut self, mut logged: Logged) {
         self.advance(&logged, |_| true);
         if let Some(written) = logged.written {
+            self.shared.lanes.handled(written.elapsed());
             self.shared.ingest.stages.record(Stage::Kernel, written.elapsed());
         }
         // The rows go to the bounded hot buffer.

@@ -6,12 +6,15 @@
 //!                          │  └──▶ sync ─Durable─┐            │
 //!                          └────────events───────┴──Covered───┘
 //! ```
+//!
+//! Scans that clients submit run beside it: see [`jobs`].
 
 mod channel;
 mod checkpoint;
 mod compact;
 mod deadletters;
 mod flush;
+mod jobs;
 mod live;
 mod messages;
 mod recovery;
@@ -34,16 +37,17 @@ use isotick_model::definitions::Definitions;
 use isotick_model::results::WindowRow;
 use isotick_scheduler::OnFailure;
 use isotick_storage::log::{LogSyncer, Recovery};
-use isotick_storage::{DeadLetters, Opening, Store, StoreUrl};
+use isotick_storage::{DataFolder, DeadLetters, Opening, Store, StoreUrl};
 
 pub use channel::ViewChannel;
 pub use stats::{IngestSide, Shared, Totals, rejections_json};
 
-use crate::cli::{EngineChoice, StorageArgs};
+use crate::cli::{EngineChoice, JobsArgs, StorageArgs};
 use crate::engines;
 use crate::security::Security;
 use compact::{Compacting, Stopping};
 use flush::Flushing;
+use jobs::Jobs;
 use live::Live;
 use messages::{Event, Events, LiveMessage, StoreJob};
 use recovery::Recovered;
@@ -70,6 +74,7 @@ pub struct Options {
     pub definitions: Definitions,
     pub idle_after: Duration,
     pub storage: StorageArgs,
+    pub jobs: JobsArgs,
     pub security: Security,
     /// The command's name, for the folder's lock.
     pub command: &'static str,
@@ -97,6 +102,7 @@ pub struct Service {
     jobs: SyncSender<StoreJob>,
     syncing: JoinHandle<()>,
     lettering: JoinHandle<()>,
+    scans: Jobs,
 }
 
 impl Service {
@@ -154,7 +160,9 @@ impl Service {
             intake,
             letters: letters.counters(),
         };
-        let shared = Arc::new(Shared::new(text, channels, ingest, engine.kind(), described));
+        let shared =
+            Arc::new(Shared::new(text.clone(), channels, ingest, engine.kind(), described));
+        shared.set_history(store.manifest());
         let (sender, events_taken) = mpsc::channel();
         let events = Events { sender, notifier: inputs.notifier() };
         let (live, records) = sync_channel(RECORDS_MAX);
@@ -173,6 +181,15 @@ impl Service {
         );
         let sequencer = recovered.replay(&store, log.first(), &mut living)?;
         let syncer = log.syncer();
+        shared.set_log_next(log.next());
+        let scans = Jobs::start(jobs::Means {
+            data: &options.data,
+            folder: DataFolder::open_reader(&options.data)?,
+            pins: store.pins(),
+            shared: shared.clone(),
+            args: &options.jobs,
+            definitions: text,
+        })?;
         let sequencing = Sequencing::new(
             sequencer,
             log,
@@ -184,6 +201,7 @@ impl Service {
             options.idle_after,
             &options.storage,
             closed_bytes(&store.folder().log()),
+            scans.sender(),
         );
         let stopping = Stopping::default();
         let (merges, merges_taken) = sync_channel(1);
@@ -222,6 +240,7 @@ impl Service {
             jobs,
             syncing: spawn("isotick-sync", move || sync(&syncer, &woken, &events))?,
             lettering: spawn("isotick-letters", move || lettering.run())?,
+            scans,
             edge,
         })
     }
@@ -262,6 +281,8 @@ impl Service {
     /// Stops cleanly: takes leave of the clients, brings everything to history, and gives back
     /// the windows that are still open, by view.
     pub fn stop(self) -> Result<BTreeMap<String, Vec<WindowRow>>> {
+        // Those who wait for scans are told by the jobs themselves.
+        self.scans.stop();
         self.edge.shutdown(LEAVE_WITHIN);
         join(self.sequencing);
         let _ = self.live.send(LiveMessage::Stop);

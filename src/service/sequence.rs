@@ -6,22 +6,23 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
 use isotick_ingest::sequencer::{Sequencer, Slot};
 use isotick_ingest::{
-    ArrowDecoder, Input, Inputs, Outlet, Permit, Reply, SessionId, Stage, Stamps, Subscription,
-    Welcome,
+    ArrowDecoder, Feed, Input, Inputs, JobOwner, Outlet, Permit, Reply, SessionId, Stage, Stamps,
+    Subscription, Welcome,
 };
 use isotick_model::{LogPosition, PublisherId, Rejected, StreamSchema, Ticks};
 use isotick_storage::log::{LogRecord, LogWriter};
-use isotick_wire::{Ack, Code, Frame, Refusal, Subscribe};
+use isotick_wire::{Ack, Code, Frame, JobRequest, Refusal, Subscribe};
 
 use crate::arrow::ticks_of_payload;
 use crate::cli::StorageArgs;
 
 use super::deadletters::DeadLetterSink;
+use super::jobs;
 use super::messages::{Event, LiveMessage, Logged};
 use super::now_ns;
 use super::stats::{LogMarks, Shared, StreamRates};
@@ -68,6 +69,14 @@ pub struct Sequencing {
     failure: Option<String>,
     rates: StreamRates,
     checkpoints: Checkpoints,
+    /// Takes requests about scans.
+    jobs: mpsc::Sender<jobs::Message>,
+    /// Such requests that came with the batch in hand: they see what came before them.
+    asked: Vec<(JobRequest, JobOwner, Arc<Feed>)>,
+    /// By stream, the last record with ticks of it that this run has pushed.
+    last_ticks: HashMap<String, LogPosition>,
+    /// The first record of this run.
+    first: LogPosition,
 }
 
 /// When the next checkpoint is due, and what of the log may go.
@@ -152,12 +161,14 @@ impl Sequencing {
         idle_after: Duration,
         storage: &StorageArgs,
         earlier_bytes: u64,
+        jobs: mpsc::Sender<jobs::Message>,
     ) -> Self {
         let now = Instant::now();
         // After a crash: publishers that the log left active hold the watermark until they come
         // back, or are silent for too long.
         let heard = sequencer.abandoned().into_iter().map(|slot| (slot, now)).collect();
         let durable = log.next();
+        let first = durable;
         let asked = VecDeque::from([(log.first(), 0), (log.next(), earlier_bytes)]);
         Self {
             sequencer,
@@ -189,6 +200,10 @@ impl Sequencing {
                 is_under_way: false,
                 needed: None,
             },
+            jobs,
+            asked: Vec::new(),
+            last_ticks: HashMap::new(),
+            first,
         }
     }
 
@@ -208,6 +223,7 @@ impl Sequencing {
             while taken.peek().is_some() {
                 taken.by_ref().take(BATCH_INPUTS_MAX).for_each(|input| self.handle_input(input));
                 self.commit();
+                self.hand_on();
             }
             self.acknowledge();
             if second.elapsed() >= SECOND {
@@ -278,6 +294,7 @@ impl Sequencing {
             Input::Subscribe { request, outlet, reply } => {
                 reply.send(self.subscribe(&request, outlet));
             }
+            Input::Jobs { request, owner, feed } => self.asked.push((request, owner, feed)),
             Input::Status { reply } => reply.send(Ok(self.status())),
             Input::Definitions { reply } => reply.send(Ok(self.shared.definitions_text.clone())),
         }
@@ -435,6 +452,13 @@ impl Sequencing {
     /// Adds a record to the batch in hand, with W after it.
     fn push(&mut self, record: LogRecord) {
         let watermark = self.sequencer.watermark(record.stream());
+        if let LogRecord::Ticks { stream, .. } = &record {
+            let position = self.next_position();
+            match self.last_ticks.get_mut(stream) {
+                Some(last) => *last = position,
+                None => drop(self.last_ticks.insert(stream.clone(), position)),
+            }
+        }
         self.beside.push(Beside { watermark, rows: None });
         self.batch.push(record);
     }
@@ -459,6 +483,7 @@ impl Sequencing {
                         });
                         let written = Some(written);
                         let logged = Logged { position, record, watermark, written, permit };
+                        self.shared.lanes.queued();
                         // Bounded: waits while the live thread is behind.
                         if self.live.send(LiveMessage::Record(Box::new(logged))).is_err() {
                             stopped = true;
@@ -479,6 +504,26 @@ impl Sequencing {
             self.ask_for_checkpoint();
         } else if std::mem::take(&mut self.flush_wanted) {
             let _ = self.live.send(LiveMessage::Flush);
+        }
+    }
+
+    /// Hands requests about scans on, when everything before them is in the log.
+    fn hand_on(&mut self) {
+        let log_end = self.log.next();
+        for (request, owner, feed) in self.asked.drain(..) {
+            let last_ticks = match &request {
+                JobRequest::Submit(submit) => {
+                    let view = |name: &String| self.shared.stream_of(name);
+                    let known = submit.views.first().and_then(view);
+                    let last = known.and_then(|stream| self.last_ticks.get(stream).copied());
+                    // What an earlier run wrote may have had ticks until the end.
+                    last.or_else(|| self.first.0.checked_sub(1).map(LogPosition))
+                }
+                _ => None,
+            };
+            let request = jobs::Request { request, owner, feed, log_end, last_ticks };
+            // Dropped when the service stops: its feed says so.
+            let _ = self.jobs.send(jobs::Message::Request(Box::new(request)));
         }
     }
 

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::channel::ViewChannel;
 use super::deadletters::LetterCounters;
+use super::jobs::LaneShare;
 
 /// What lets clients in, as far as others need to see it.
 pub struct IngestSide {
@@ -36,6 +37,8 @@ pub struct Shared {
     pub ingest: IngestSide,
     engine_kind: EngineKind,
     engine: String,
+    /// What scans and the live path tell each other.
+    pub lanes: LaneShare,
     started: Instant,
     state: Mutex<State>,
 }
@@ -114,6 +117,7 @@ impl Shared {
             ingest,
             engine_kind,
             engine,
+            lanes: LaneShare::default(),
             started: Instant::now(),
             state: Mutex::default(),
         }
@@ -129,12 +133,29 @@ impl Shared {
         state.rates.clone_from(&rates.ticks_per_s);
     }
 
+    /// The stream of a view.
+    pub fn stream_of(&self, view: &str) -> Option<&str> {
+        let known = self.views.iter().find(|known| known.view.name == view);
+        known.map(|known| known.view.stream.as_str())
+    }
+
+    /// Says where the log stands.
+    pub fn set_log_next(&self, next: LogPosition) {
+        self.state().log.next = next;
+    }
+
+    /// The log's next record, as far as it was told.
+    pub fn log_next(&self) -> LogPosition {
+        self.state().log.next
+    }
+
     pub fn set_log(&self, marks: LogMarks) {
         self.state().log = marks;
     }
 
     /// Says what is stored of each stream.
-    pub fn set_history(&self, manifest: &Manifest) {
+    pub fn set_history(&self, manifest: &Arc<Manifest>) {
+        self.lanes.set_manifest(manifest.clone());
         let mut state = self.state();
         state.history.retain(|stream, _| manifest.streams.contains_key(stream));
         for (name, stream) in &manifest.streams {
@@ -222,6 +243,7 @@ impl Shared {
             .map(|(name, count)| (name.to_owned(), count.into()))
             .into_iter()
             .collect();
+        let (lanes, jobs) = self.lanes.status();
         let state = self.state();
         let streams: serde_json::Map<_, _> = state
             .streams
@@ -270,6 +292,8 @@ impl Shared {
             "stages": stages,
             "edge": edge,
             "deadletters": letters,
+            "lanes": lanes,
+            "jobs": jobs,
         })
     }
 }

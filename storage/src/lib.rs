@@ -34,7 +34,7 @@ pub use history::{ALL_TIME, Columns, Part};
 pub use log::{LogReader, LogRecord, LogSyncer, LogWriter, Recovery};
 pub use manifest::{Imported, ImportedSource, Manifest, Unrecorded};
 pub use objects::StoreUrl;
-pub use record::{RecordedWindow, ResultFile};
+pub use record::{RecordedWindow, ResultFile, read_results};
 pub use retention::Dropped;
 pub use snapshot::{Frozen, Snapshot};
 pub use store::{Commit, Opening, Pinned, Pins, Store};

@@ -115,6 +115,11 @@ impl ResultFile {
         self.writer.write(&batch).map_err(Error::parquet("write", &self.path))
     }
 
+    /// Adds an entry to the file's metadata.
+    pub fn note(&mut self, key: &str, value: impl Into<String>) {
+        self.writer.append_key_value_metadata(entry(key, value.into()));
+    }
+
     /// Completes the file.
     ///
     /// # Errors
@@ -124,6 +129,53 @@ impl ResultFile {
         self.writer.close().map_err(Error::parquet("write", &self.path))?;
         Ok(())
     }
+}
+
+/// The rows of a file of results, some at a time, in the order written, with version 0.
+///
+/// # Errors
+///
+/// [`Error::Io`], [`Error::Parquet`], [`Error::Column`] when the file has other columns; of each
+/// batch, [`Error::Damaged`].
+pub fn read_results(
+    path: &Path,
+    schema: &ResultSchema,
+) -> Result<impl Iterator<Item = Result<Vec<WindowRow>>> + use<>> {
+    let file = File::open(path).map_err(Error::io("open", path))?;
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file)
+        .map_err(Error::parquet("read", path))?
+        .with_batch_size(CHUNK_ROWS);
+    let expected = arrow_schema(schema, false);
+    check_columns(path, reader.schema(), &expected)?;
+    let reader = reader.build().map_err(Error::parquet("read", path))?;
+    let (path, schema) = (path.to_path_buf(), schema.clone());
+    Ok(reader.map(move |batch| {
+        let batch = batch
+            .map_err(|error| Error::Damaged { path: path.clone(), what: error.to_string() })?;
+        let mut rows = Vec::new();
+        window_rows(&batch, &schema, false, &mut rows);
+        Ok(rows)
+    }))
+}
+
+fn check_columns(path: &Path, found: &Schema, expected: &Schema) -> Result<()> {
+    let damaged = || Error::Damaged {
+        path: path.to_path_buf(),
+        what: "it has other columns than the view's definition".to_owned(),
+    };
+    if found.fields().len() != expected.fields().len() {
+        return Err(damaged());
+    }
+    for (found, expected) in found.fields().iter().zip(expected.fields()) {
+        if found.name() != expected.name() || found.data_type() != expected.data_type() {
+            return Err(Error::Column {
+                path: path.to_path_buf(),
+                column: found.name().clone(),
+                what: format!("the view has {} of type {}", expected.name(), expected.data_type()),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// The final version of every recorded window, sorted by (key, window start). Windows recorded
@@ -181,39 +233,32 @@ fn same(a: &WindowRow, b: &WindowRow) -> bool {
 }
 
 fn read_file(stored: &Stored, schema: &ResultSchema) -> Result<Vec<WindowRow>> {
-    let expected = arrow_schema(schema, true);
     let fields = stored.schema().fields();
-    if fields.len() != expected.fields().len() {
-        return Err(stored.damaged("it has other columns than the view's definition"));
-    }
-    for (found, expected) in fields.iter().zip(expected.fields()) {
-        if found.name() != expected.name() || found.data_type() != expected.data_type() {
-            return Err(Error::Column {
-                path: stored.path().to_path_buf(),
-                column: found.name().clone(),
-                what: format!("the view has {} of type {}", expected.name(), expected.data_type()),
-            });
-        }
-    }
+    check_columns(stored.path(), stored.schema(), &arrow_schema(schema, true))?;
     let all: Vec<usize> = (0..fields.len()).collect();
     let mut rows = Vec::new();
     for row_group in 0..stored.metadata().num_row_groups() {
         for batch in stored.read(row_group, &all, None, CHUNK_ROWS)? {
             let batch = batch.map_err(|error| stored.damaged(&error.to_string()))?;
-            window_rows(&batch, schema, &mut rows);
+            window_rows(&batch, schema, true, &mut rows);
         }
     }
     Ok(rows)
 }
 
-fn window_rows(batch: &RecordBatch, schema: &ResultSchema, rows: &mut Vec<WindowRow>) {
+fn window_rows(
+    batch: &RecordBatch,
+    schema: &ResultSchema,
+    record: bool,
+    rows: &mut Vec<WindowRow>,
+) {
     let keys = schema.keys.len();
     let texts: Vec<_> =
         batch.columns()[..keys].iter().map(|keys| keys.as_string::<i32>()).collect();
     let times = |column: usize| batch.column(column).as_primitive::<TimestampNanosecondType>();
     let (starts, ends) = (times(keys), times(keys + 1));
-    let versions = batch.column(keys + 2).as_primitive::<UInt32Type>();
-    let values = &batch.columns()[keys + 4..];
+    let versions = record.then(|| batch.column(keys + 2).as_primitive::<UInt32Type>());
+    let values = &batch.columns()[keys + if record { 4 } else { 2 }..];
     for row in 0..batch.num_rows() {
         rows.push(WindowRow {
             key: match keys {
@@ -222,7 +267,7 @@ fn window_rows(batch: &RecordBatch, schema: &ResultSchema, rows: &mut Vec<Window
             },
             window_start: starts.value(row),
             window_end: ends.value(row),
-            version: versions.value(row),
+            version: versions.map_or(0, |versions| versions.value(row)),
             values: values.iter().map(|array| value(array, row)).collect(),
         });
     }

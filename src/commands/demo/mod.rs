@@ -17,7 +17,8 @@ use isotick_model::definitions::{Definitions, template};
 use self::live_view::{Progress, Screen, Stop, Watching, listen};
 use super::init;
 use crate::cli::{
-    AckLevel, DEFAULT_MEMORY, DemoArgs, EngineChoice, Order, SecurityArgs, Speed, StorageArgs,
+    AckLevel, DEFAULT_MEMORY, DemoArgs, EngineChoice, JobsArgs, Order, SecurityArgs, Speed,
+    StorageArgs,
 };
 use crate::definitions;
 use crate::files::Rejections;
@@ -43,6 +44,7 @@ pub fn run(mut args: DemoArgs) -> Result<ExitCode> {
         definitions: definitions.clone(),
         idle_after: Duration::from_secs(10),
         storage: StorageArgs::default(),
+        jobs: JobsArgs::default(),
         security: Security::new(&folder.path, SecurityArgs::default()),
         command: "isotick demo",
     })?;

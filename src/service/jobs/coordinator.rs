@@ -1,0 +1,711 @@
+//! The thread that decides what is scanned next, and keeps the jobs' records.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use isotick_model::definitions::Definitions;
+use isotick_scheduler::lanes::{
+    Dispatch, HeldFit, JobId, JobSpec, Lanes, LanesConfig, PartCost, Priority, Step, Verdict,
+};
+use isotick_storage::{DataFolder, Frozen, Snapshot};
+use isotick_wire::Code;
+use serde_json::{Value, json};
+
+use super::job::{Job, Phase, Progress};
+use super::record::{Id, Record, ResultOf, State};
+use super::store::JobStore;
+use super::work::{Bench, Gate, PartDone, PlannedJob, Running, Trouble};
+use super::{LaneShare, Means, Message, refusal};
+use crate::scanning;
+use crate::service::now_ns;
+use crate::service::stats::Shared;
+
+/// How often the live path's load is looked at while there are jobs.
+const LOOK: Duration = Duration::from_millis(10);
+/// How often watchers are told, at most.
+const TELL: Duration = Duration::from_millis(200);
+/// How often a job may begin anew because what it read is gone.
+const REPLANS_MAX: u32 = 5;
+/// Jobs in the status.
+const SHOWN: usize = 50;
+/// What planning, and bringing pieces together, are taken to need of a core.
+const PLAN_NS: u64 = 2_000_000;
+const FINISH_NS: u64 = 20_000_000;
+/// What a part is taken to need per row and view before anything was measured.
+const ROW_NS: f64 = 15.0;
+/// Bytes that a read takes beside what is stored.
+const READ_BYTES: u64 = 4 << 20;
+/// Bytes that a window which is held takes beside its state, about.
+const WINDOW_BYTES: u64 = 96;
+
+/// What a scanning thread is to do.
+pub enum Task {
+    Plan { record: Box<Record>, fresh: Option<Frozen> },
+    Parts(Vec<(Arc<Running>, u32)>),
+    Finish { record: Box<Record>, running: Arc<Running> },
+}
+
+/// What came of it.
+pub struct Report {
+    slot: usize,
+    busy: Duration,
+    done: Done,
+}
+
+enum Done {
+    Planned(Result<PlannedJob, Trouble>),
+    Parts(Vec<Result<PartDone, Trouble>>),
+    Finished(Result<Vec<ResultOf>, Trouble>),
+}
+
+/// A scanning thread: task after task, at the lowest priority that there is.
+pub fn scan(slot: usize, mut bench: Bench, tasks: &Receiver<Task>, reports: &Sender<Message>) {
+    give_way();
+    while let Ok(task) = tasks.recv() {
+        let started = Instant::now();
+        let done = match task {
+            Task::Plan { record, fresh } => Done::Planned(bench.plan(&record, fresh)),
+            Task::Parts(parts) => Done::Parts(bench.parts(&parts)),
+            Task::Finish { record, running } => Done::Finished(bench.finish(&record, &running)),
+        };
+        let report = Report { slot, busy: started.elapsed(), done };
+        if reports.send(Message::Report(report)).is_err() {
+            return;
+        }
+    }
+}
+
+/// Runs only when no other thread wants the core: the live path is then woken as fast as on an
+/// idle machine.
+fn give_way() {
+    use thread_priority::{
+        NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
+        set_thread_priority_and_policy, thread_native_id,
+    };
+    let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+    let set = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle);
+    if let Err(error) = set {
+        tracing::warn!("scans run at the usual priority: {error:?}");
+    }
+}
+
+/// The thread's state.
+pub struct Coordinator {
+    pub(super) lanes: Lanes,
+    pub(super) store: JobStore,
+    pub(super) jobs: BTreeMap<Id, Job>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) folder: DataFolder,
+    pub(super) definitions: Definitions,
+    pub(super) definitions_text: String,
+    pub(super) kept: Duration,
+    pub(super) jobs_max: usize,
+    tasks: Vec<Sender<Task>>,
+    /// What each slot does, by the lanes' numbers.
+    under_way: Vec<Vec<(JobId, u32)>>,
+    gate: Arc<Gate>,
+    /// By the lanes' numbers.
+    numbers: BTreeMap<JobId, Id>,
+    by_id: BTreeMap<Id, JobId>,
+    next_number: u64,
+    records_max: usize,
+    row_ns: f64,
+    started: Instant,
+    told: Instant,
+    shown: Instant,
+}
+
+impl Coordinator {
+    pub fn new(
+        store: JobStore,
+        tasks: Vec<Sender<Task>>,
+        gate: Arc<Gate>,
+        means: Means<'_>,
+    ) -> Result<Self> {
+        let args = means.args;
+        let config = LanesConfig {
+            slots: tasks.len(),
+            host_bytes_max: args.scan_memory_max.0,
+            jobs_running_max: args.scans_running_max as usize,
+            queue_max: args.jobs_max as usize,
+            ..LanesConfig::default()
+        };
+        let now = Instant::now();
+        let mut coordinator = Self {
+            lanes: Lanes::new(config),
+            store,
+            jobs: BTreeMap::new(),
+            shared: means.shared,
+            folder: means.folder,
+            definitions: Definitions::parse(&means.definitions, "the service's definitions")?,
+            definitions_text: means.definitions,
+            kept: args.results_kept.to_std(),
+            jobs_max: args.jobs_max as usize,
+            under_way: vec![Vec::new(); tasks.len()],
+            tasks,
+            gate,
+            numbers: BTreeMap::new(),
+            by_id: BTreeMap::new(),
+            next_number: 0,
+            records_max: crate::service::RECORDS_MAX,
+            row_ns: ROW_NS,
+            started: now,
+            told: now,
+            shown: now,
+        };
+        coordinator.take_up()?;
+        Ok(coordinator)
+    }
+
+    /// Goes on with the jobs that an earlier run left, in the order submitted.
+    fn take_up(&mut self) -> Result<()> {
+        let mut records = self.store.load(|what| tracing::error!("{what}"))?;
+        records.sort_by_key(|record| record.submitted_ns);
+        for mut record in records {
+            let id = record.id.clone();
+            if !record.state.is_over() {
+                record.state = State::Queued;
+            }
+            self.jobs.insert(id.clone(), Job::new(record, None));
+            if !self.jobs[&id].is_over() {
+                self.enter(&id, Phase::Plan);
+            }
+        }
+        self.show();
+        Ok(())
+    }
+
+    fn share(&self) -> &LaneShare {
+        &self.shared.lanes
+    }
+
+    fn now_ns(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Runs until it is told to stop.
+    pub fn run(mut self, messages: &Receiver<Message>) {
+        loop {
+            match messages.recv_timeout(self.patience()) {
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+                Ok(message) => {
+                    if !self.handle(message) || !messages.try_iter().all(|m| self.handle(m)) {
+                        break;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            self.look();
+            self.dispatch();
+            self.tell(false);
+        }
+        self.leave();
+    }
+
+    /// False for the end.
+    fn handle(&mut self, message: Message) -> bool {
+        match message {
+            Message::Request(request) => self.handle_request(*request),
+            Message::Report(report) => self.handle_report(report),
+            Message::Stop => return false,
+        }
+        true
+    }
+
+    /// How long nothing needs to be done when nothing happens.
+    fn patience(&self) -> Duration {
+        let is_busy = self.jobs.values().any(|job| !job.is_over());
+        let least = if is_busy { LOOK } else { Duration::from_secs(1) };
+        let until = self.lanes.poll_timeout().map(|at| at.saturating_sub(self.now_ns()));
+        until.map_or(least, |ns| least.min(Duration::from_nanos(ns)))
+    }
+
+    /// Looks how the live path fares.
+    fn look(&mut self) {
+        let load = self.share().load(self.records_max);
+        if let Some(change) = self.lanes.handle_live(self.now_ns(), load) {
+            tracing::debug!(from = ?change.from, to = ?change.to, "live load");
+            self.gate.set(change.to >= Step::BatchPaused);
+            self.share().set_step(change.to);
+        }
+        let now_ns = now_ns();
+        let over = |job: &Job| job.record.kept_until_ns.is_some_and(|until| until <= now_ns);
+        let gone: Vec<Id> =
+            self.jobs.iter().filter(|(_, job)| over(job)).map(|(id, _)| id.clone()).collect();
+        for id in gone {
+            self.store.remove(&id);
+            self.jobs.remove(&id);
+        }
+    }
+
+    fn dispatch(&mut self) {
+        while let Some(Dispatch { slot, parts }) = self.lanes.poll(self.now_ns()) {
+            let Some((first, _)) = parts.first() else { return };
+            let id = self.numbers[first].clone();
+            let job = self.jobs.get_mut(&id).expect("the lanes have jobs that there are");
+            if job.since.is_none() {
+                job.since = Some(Instant::now());
+                job.rows_before = job.rows.done;
+            }
+            let record = || Box::new(job.record.clone());
+            let task = match (job.phase, &job.running) {
+                (Phase::Plan, _) => Task::Plan { record: record(), fresh: job.fresh.clone() },
+                (_, Some(running)) if parts[0].1 as usize == running.groups.len() => {
+                    Task::Finish { record: record(), running: running.clone() }
+                }
+                _ => {
+                    let of = |(job, part): &(JobId, u32)| {
+                        let running = self.jobs[&self.numbers[job]].running.clone();
+                        (running.expect("it was planned"), *part)
+                    };
+                    Task::Parts(parts.iter().map(of).collect())
+                }
+            };
+            let state = match task {
+                Task::Plan { .. } => State::Planning,
+                Task::Parts(_) => State::Running,
+                Task::Finish { .. } => State::Finishing,
+            };
+            for (number, _) in &parts {
+                self.jobs.get_mut(&self.numbers[number]).expect("it is there").record.state = state;
+            }
+            self.under_way[slot] = parts;
+            // A thread that is gone has panicked: the service ends with it.
+            let _ = self.tasks[slot].send(task);
+        }
+    }
+
+    /// Hands a phase of a job to the lanes.
+    pub(super) fn enter(&mut self, id: &Id, phase: Phase) {
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        job.phase = phase;
+        let number = JobId(self.next_number);
+        self.next_number += 1;
+        let views = job.record.asked.views.len();
+        // Read by nobody else.
+        let alone = |predicted_ns| PartCost {
+            predicted_ns,
+            host_bytes: READ_BYTES,
+            source: u64::MAX - number.0,
+        };
+        let (parts, parts_finished, closing) = match (phase, &job.running) {
+            (Phase::Parts, Some(running)) => {
+                let row_ns = self.row_ns * views as f64;
+                let part = |group: &super::plan::Group| PartCost {
+                    predicted_ns: (group.rows as f64 * row_ns) as u64,
+                    host_bytes: group.bytes + READ_BYTES,
+                    source: group.source,
+                };
+                let parts = running.groups.iter().map(part).collect();
+                (parts, job.parts_finished.clone(), Some(alone(FINISH_NS)))
+            }
+            _ => (vec![alone(PLAN_NS)], Vec::new(), None),
+        };
+        let spec = JobSpec {
+            owner: job.record.owners[0].as_str().into(),
+            priority: Priority::new(job.record.priority).unwrap_or_default(),
+            held_bytes: job.running.as_ref().map_or(0, |running| held_bytes(running)),
+            parts,
+            parts_finished,
+            closing,
+        };
+        let now = self.now_ns();
+        self.numbers.insert(number, id.clone());
+        self.by_id.insert(id.clone(), number);
+        if let Err(refused) = self.lanes.submit(now, number, spec) {
+            self.forget_number(id);
+            self.fail(id, format!("{refused}"));
+        }
+        self.drain_events();
+    }
+
+    fn forget_number(&mut self, id: &Id) {
+        if let Some(number) = self.by_id.remove(id) {
+            self.numbers.remove(&number);
+        }
+    }
+
+    /// Where a job stands in the queue.
+    pub(super) fn position(&self, id: &Id) -> Option<usize> {
+        self.lanes.position(*self.by_id.get(id)?)
+    }
+
+    fn handle_report(&mut self, Report { slot, busy, done }: Report) {
+        let parts = std::mem::take(&mut self.under_way[slot]);
+        let (now, busy_ns) = (self.now_ns(), busy.as_nanos() as u64);
+        match done {
+            Done::Planned(result) => {
+                let number = parts[0].0;
+                let id = self.numbers.get(&number).cloned();
+                let again = self.settle(now, slot, number, busy_ns, result.as_ref().err());
+                match (id, result) {
+                    (None, _) => {}
+                    (Some(id), Ok(planned)) => self.planned(&id, planned),
+                    (Some(id), Err(trouble)) => self.troubled(&id, trouble, again),
+                }
+            }
+            Done::Finished(result) => {
+                let number = parts[0].0;
+                let id = self.numbers.get(&number).cloned();
+                let again = self.settle(now, slot, number, busy_ns, result.as_ref().err());
+                match (id, result) {
+                    (None, _) => {}
+                    (Some(id), Ok(results)) => self.finished(&id, results),
+                    (Some(id), Err(trouble)) => self.troubled(&id, trouble, again),
+                }
+            }
+            Done::Parts(results) => self.handle_parts(now, slot, busy_ns, &parts, results),
+        }
+        self.drain_events();
+    }
+
+    /// Tells the lanes how a dispatch of one job alone ended; whether it is tried again.
+    fn settle(
+        &mut self,
+        now: u64,
+        slot: usize,
+        number: JobId,
+        busy_ns: u64,
+        trouble: Option<&Trouble>,
+    ) -> bool {
+        let again = match trouble {
+            None => true,
+            Some(trouble) => {
+                let retryable = matches!(trouble, Trouble::Failed(_));
+                let verdict = self.lanes.handle_failed(now, slot, number, retryable);
+                matches!(verdict, Verdict::Retry { .. })
+            }
+        };
+        self.lanes.handle_done(now, slot, busy_ns);
+        again
+    }
+
+    fn handle_parts(
+        &mut self,
+        now: u64,
+        slot: usize,
+        busy_ns: u64,
+        parts: &[(JobId, u32)],
+        results: Vec<Result<PartDone, Trouble>>,
+    ) {
+        let mut again = Vec::new();
+        for ((number, _), result) in parts.iter().zip(&results) {
+            let retry = result.as_ref().err().is_some_and(|trouble| {
+                let retryable = matches!(trouble, Trouble::Failed(_));
+                let verdict = self.lanes.handle_failed(now, slot, *number, retryable);
+                matches!(verdict, Verdict::Retry { .. })
+            });
+            again.push(retry);
+        }
+        self.lanes.handle_done(now, slot, busy_ns);
+        let mut rows = 0;
+        for (((number, part), result), again) in parts.iter().zip(results).zip(again) {
+            let Some(id) = self.numbers.get(number).cloned() else { continue };
+            let Some(job) = self.jobs.get_mut(&id) else { continue };
+            let Some(running) = job.running.clone() else { continue };
+            match result {
+                Ok(done) => {
+                    let group = &running.groups[*part as usize];
+                    rows += group.rows * job.record.asked.views.len() as u64;
+                    job.parts.done += 1;
+                    job.rows.done += group.rows;
+                    job.bytes.done += group.bytes;
+                    job.record.rows_read += done.rows_read;
+                    done.rows.iter().for_each(|&(kind, rows)| job.record.count_engine(kind, rows));
+                    job.record.fallback = job.record.fallback.take().or(done.fallback);
+                    let held = held_bytes(&running);
+                    if self.lanes.handle_held_bytes(now, *number, held) == Some(HeldFit::Never) {
+                        self.fail(
+                            &id,
+                            format!(
+                                "the windows that several parts touch take {held} bytes: start the \
+                                 service with a greater --scan-memory-max, or ask for fewer keys \
+                                 or a shorter time"
+                            ),
+                        );
+                    }
+                }
+                Err(trouble) => self.troubled(&id, trouble, again),
+            }
+        }
+        if rows > 0 {
+            let measured = busy_ns as f64 / rows as f64;
+            self.row_ns += (measured - self.row_ns) / 16.0;
+        }
+    }
+
+    /// What the lanes say: that jobs were let in shows when something of them runs, and that they
+    /// are done when what they were done with reports.
+    fn drain_events(&mut self) {
+        while self.lanes.poll_event().is_some() {}
+    }
+
+    fn planned(&mut self, id: &Id, planned: PlannedJob) {
+        self.withdraw(id);
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        let PlannedJob { running, done, rows_read, rows } = planned;
+        let groups = &running.groups;
+        let sum = |of: fn(&super::plan::Group) -> u64| {
+            let total = groups.iter().map(of).sum();
+            let done = done.iter().filter_map(|part| groups.get(*part as usize)).map(of).sum();
+            Progress { done, total }
+        };
+        job.parts = sum(|_| 1);
+        job.rows = sum(|group| group.rows);
+        job.bytes = sum(|group| group.bytes);
+        job.rows_before = job.rows.done;
+        job.fresh = None;
+        job.record.rows_read = rows_read;
+        job.record.engines.clear();
+        rows.iter().for_each(|&(kind, rows)| job.record.count_engine(kind, rows));
+        job.record.manifest_version = Some(running.frozen.version);
+        job.record.log_end = Some(running.frozen.end);
+        job.parts_finished = done;
+        job.running = Some(running);
+        for (fetch, feed) in std::mem::take(&mut job.fetches) {
+            if fetch.partial {
+                self.fetch(id, fetch, feed);
+            } else if let Some(job) = self.jobs.get_mut(id) {
+                job.fetches.push((fetch, feed));
+            }
+        }
+        self.keep(id);
+        self.enter(id, Phase::Parts);
+    }
+
+    fn finished(&mut self, id: &Id, results: Vec<ResultOf>) {
+        self.withdraw(id);
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        job.record.results = results;
+        self.end(id, State::Done, None);
+    }
+
+    fn troubled(&mut self, id: &Id, trouble: Trouble, again: bool) {
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        match trouble {
+            Trouble::Cancelled => {}
+            Trouble::Gone(error) => {
+                job.record.replans += 1;
+                tracing::info!("job {id} begins anew: {error:#}");
+                if job.record.replans > REPLANS_MAX {
+                    return self.fail(id, format!("{error:#}"));
+                }
+                self.begin_anew(id);
+            }
+            Trouble::Failed(error) if again => {
+                job.record.retries += 1;
+                tracing::warn!("something of job {id} is tried again: {error:#}");
+            }
+            Trouble::Failed(error) | Trouble::Hopeless(error) => {
+                self.fail(id, format!("{error:#}"));
+            }
+        }
+    }
+
+    /// Plans a job for what is stored now.
+    pub(super) fn begin_anew(&mut self, id: &Id) {
+        self.withdraw(id);
+        let text = "the job began anew, because what it read had been merged: fetch it again";
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        if let Some(running) = job.running.take() {
+            running.end(Err(refusal(Code::Unavailable, text)));
+        }
+        (job.parts, job.rows, job.bytes) = Default::default();
+        let asked = job.record.asked.clone();
+        match self.freeze(&asked, None) {
+            Ok(frozen) => {
+                self.jobs.get_mut(id).expect("it is there").fresh = Some(frozen);
+                self.enter(id, Phase::Plan);
+            }
+            Err(error) => self.fail(id, format!("{error:#}")),
+        }
+    }
+
+    /// Notes what a job reads: what is stored now, and the log up to a position.
+    pub(super) fn freeze(
+        &self,
+        asked: &super::record::Asked,
+        log_end: Option<isotick_model::LogPosition>,
+    ) -> Result<Frozen> {
+        let manifest = self.share().manifest();
+        let manifest =
+            manifest.map_or_else(|| Ok(self.read_manifest()?), Ok::<_, anyhow::Error>)?;
+        let snapshot = Snapshot::at(self.folder.clone(), manifest);
+        let end = log_end.unwrap_or_else(|| self.shared.log_next());
+        let times = scanning::times_of(&self.views_of(asked)?, asked.from_ns, asked.to_ns);
+        Ok(snapshot.freeze(&asked.stream, &times, end))
+    }
+
+    /// Takes a job from the lanes; what of it is under way comes to nothing.
+    pub(super) fn withdraw(&mut self, id: &Id) {
+        if let Some(&number) = self.by_id.get(id) {
+            let now = self.now_ns();
+            if !self.lanes.release(now, number) {
+                let _ = self.lanes.cancel(now, number);
+            }
+            self.forget_number(id);
+        }
+    }
+
+    pub(super) fn fail(&mut self, id: &Id, error: String) {
+        tracing::warn!("job {id} failed: {error}");
+        self.withdraw(id);
+        self.end(id, State::Failed, Some(error));
+    }
+
+    /// A job is over.
+    pub(super) fn end(&mut self, id: &Id, state: State, error: Option<String>) {
+        let kept_ns = i64::try_from(self.kept.as_nanos()).unwrap_or(i64::MAX);
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        job.phase = Phase::Over;
+        job.record.seconds = job.seconds();
+        job.since = None;
+        job.record.state = state;
+        job.record.error = error;
+        job.record.finished_ns = Some(now_ns());
+        job.record.kept_until_ns = job.record.finished_ns.map(|ns| ns.saturating_add(kept_ns));
+        let json = job.to_json(None, false).to_string();
+        if let Some(running) = job.running.take() {
+            running.end(match state {
+                State::Done => Ok(json),
+                _ => Err(why_none(&job.record)),
+            });
+        }
+        self.keep(id);
+        // What failed is tried again from its pieces.
+        if state != State::Failed {
+            self.store.clear(id);
+        }
+        let waiting = self.jobs.get_mut(id).map(|job| std::mem::take(&mut job.fetches));
+        for (fetch, feed) in waiting.into_iter().flatten() {
+            self.fetch(id, fetch, feed);
+        }
+        self.tell(true);
+    }
+
+    /// Keeps a job's record as it is.
+    pub(super) fn keep(&mut self, id: &Id) {
+        let Some(job) = self.jobs.get(id) else { return };
+        if let Err(error) = self.store.put(&job.record) {
+            tracing::error!("job {id} would not outlive a restart: {error:#}");
+        }
+    }
+
+    /// Tells watchers what changed, and shows it all to whoever asks for the status.
+    fn tell(&mut self, now: bool) {
+        if now || self.told.elapsed() >= TELL {
+            self.told = Instant::now();
+            let watched: Vec<Id> = self
+                .jobs
+                .iter()
+                .filter(|(_, job)| !job.watchers.is_empty())
+                .map(|(id, _)| id.clone())
+                .collect();
+            watched.iter().for_each(|id| self.tell_watchers(id));
+        }
+        if self.shown.elapsed() >= TELL {
+            self.show();
+        }
+    }
+
+    fn show(&mut self) {
+        self.shown = Instant::now();
+        let count = |state: &dyn Fn(State) -> bool| {
+            self.jobs.values().filter(|job| state(job.record.state)).count()
+        };
+        let mut newest: Vec<&Job> = self.jobs.values().collect();
+        newest.sort_unstable_by_key(|job| std::cmp::Reverse(job.record.submitted_ns));
+        let list = newest.into_iter().take(SHOWN);
+        let list = list.map(|job| job.to_json(self.position(&job.record.id), false));
+        let jobs = json!({
+            "queued": count(&|state| state == State::Queued),
+            "running": count(&|state| !state.is_over() && state != State::Queued),
+            "done": count(&|state| state == State::Done),
+            "failed": count(&|state| state == State::Failed),
+            "cancelled": count(&|state| state == State::Cancelled),
+            "list": list.collect::<Vec<_>>(),
+        });
+        self.share().set_status(self.lanes_json(), jobs);
+    }
+
+    fn lanes_json(&self) -> Value {
+        let status = self.lanes.status();
+        let step = match status.step {
+            Step::None => "none",
+            Step::BatchPaused => "batch_paused",
+            Step::LargerBatches => "larger_batches",
+            Step::Backpressure => "backpressure",
+        };
+        let owners = status.owners.iter().map(|owner| {
+            json!({
+                "owner": &*owner.owner,
+                "share": owner.share_permille as f64 / 1000.0,
+                "busy_seconds": owner.attained_ns as f64 / 1e9,
+            })
+        });
+        json!({
+            "step": step,
+            "slots": status.slots,
+            "busy": status.slots_busy,
+            "queued": status.queued,
+            "host_bytes": status.held_bytes + status.reading_bytes,
+            "host_bytes_max": status.host_bytes_max,
+            "device_bytes": status.device.dispatch_bytes + status.device.resident_bytes,
+            "device_bytes_max": status.device.bytes_max,
+            "dispatches": status.counters.dispatches,
+            "shared_reads": status.counters.parts_shared,
+            "retries": status.counters.retries,
+            "refused": status.counters.jobs_refused,
+            "cancelled": status.counters.jobs_cancelled,
+            "steps": status.counters.steps,
+            "row_ns": self.row_ns,
+            "owners": owners.collect::<Vec<_>>(),
+        })
+    }
+
+    /// The service stops: jobs stay as they are on disk, whoever waits is told.
+    fn leave(&mut self) {
+        let stops = || {
+            refusal(Code::ShuttingDown, "the service stops; the job goes on when it starts again")
+        };
+        for job in self.jobs.values_mut() {
+            if let Some(running) = &job.running {
+                running.end(Err(stops()));
+            }
+            job.watchers.drain(..).for_each(|watcher| watcher.feed.refuse(stops()));
+            job.fetches.drain(..).for_each(|(_, feed)| feed.refuse(stops()));
+            if !job.is_over() {
+                job.record.seconds = job.seconds();
+                let _ = self.store.put(&job.record);
+            }
+        }
+        self.tasks.clear();
+    }
+}
+
+/// Why a job has no result.
+pub(super) fn why_none(record: &Record) -> isotick_wire::Refusal {
+    match record.state {
+        State::Cancelled => refusal(
+            Code::JobFailed,
+            format!("job {} was cancelled; `jobs retry` begins it anew", record.id),
+        ),
+        _ => {
+            let error = record.error.as_deref().unwrap_or("it has no result");
+            refusal(Code::JobFailed, format!("job {} failed: {error}", record.id))
+        }
+    }
+}
+
+/// What a job holds in memory, about.
+fn held_bytes(running: &Running) -> u64 {
+    let words = running.planned.scan.views.iter().map(|of| {
+        let plan = isotick_kernels::Plan::of(&of.view);
+        plan.words() as u64 * 8
+    });
+    let of_window = words.max().unwrap_or(0) + WINDOW_BYTES;
+    running.open_windows() as u64 * of_window
+}

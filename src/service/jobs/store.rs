@@ -1,0 +1,140 @@
+//! Where jobs are kept: a folder each below `jobs` in the data folder.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `job.json` | the [`Record`] |
+//! | `plan.json` | what it reads, once that is known |
+//! | `pieces` | what its parts gave, until it is done |
+//! | `result-N.parquet` | the windows of its Nth view, once it is done |
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use isotick_storage::Frozen;
+use serde::{Deserialize, Serialize};
+
+use super::record::{Id, Record};
+
+const FOLDER: &str = "jobs";
+const RECORD: &str = "job.json";
+const PLAN: &str = "plan.json";
+const PIECES: &str = "pieces";
+
+/// What a job reads, so that a restart finds the same parts in the same order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    pub frozen: Frozen,
+    /// Parts that one dispatch reads, by their places in the order of planning: what came of a part
+    /// is known by its place here.
+    pub groups: u32,
+    /// Between which times the ticks lie that only the log held, where there were any: their piece
+    /// comes first, under the number behind those of the parts.
+    pub tail: Option<(i64, i64)>,
+}
+
+/// The folders of all jobs.
+#[derive(Clone, Debug)]
+pub struct JobStore {
+    root: PathBuf,
+}
+
+impl JobStore {
+    /// Below a data folder; made when the first job comes.
+    pub fn new(data: &Path) -> Self {
+        Self { root: data.join(FOLDER) }
+    }
+
+    /// All jobs, in no order; those whose record cannot be read are named and left where they are.
+    pub fn load(&self, mut told: impl FnMut(String)) -> Result<Vec<Record>> {
+        let entries = match fs::read_dir(&self.root) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.with_context(|| format!("cannot read {}", self.root.display()))?,
+        };
+        let mut records = Vec::new();
+        for entry in entries {
+            let folder = entry.with_context(|| format!("cannot read {}", self.root.display()))?;
+            let path = folder.path().join(RECORD);
+            let read = fs::read(&path).map_err(anyhow::Error::from);
+            let record =
+                read.and_then(|text| serde_json::from_slice::<Record>(&text).map_err(Into::into));
+            match record {
+                Ok(record) if *record.id.0 == *folder.file_name() => records.push(record),
+                Ok(_) => told(format!("{} is of another job: it is left alone", path.display())),
+                // Killed between making the folder and its record: nobody was told of the job.
+                Err(error) if is_missing(&error) => {
+                    let _ = fs::remove_dir_all(folder.path());
+                }
+                Err(error) => told(format!("the job in {} is left alone: {error}", path.display())),
+            }
+        }
+        Ok(records)
+    }
+
+    /// Keeps a record as it is now.
+    pub fn put(&self, record: &Record) -> Result<()> {
+        let folder = self.folder(&record.id);
+        fs::create_dir_all(&folder)
+            .with_context(|| format!("cannot create {}", folder.display()))?;
+        write(&folder.join(RECORD), record)
+    }
+
+    /// Keeps what a job reads: from here on it goes on where it was.
+    pub fn put_plan(&self, id: &Id, plan: &Plan) -> Result<()> {
+        write(&self.folder(id).join(PLAN), plan)
+    }
+
+    /// What a job reads, where that is known.
+    pub fn plan(&self, id: &Id) -> Result<Option<Plan>> {
+        let path = self.folder(id).join(PLAN);
+        let text = match fs::read(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            text => text.with_context(|| format!("cannot read {}", path.display()))?,
+        };
+        let plan = serde_json::from_slice(&text);
+        Ok(Some(plan.with_context(|| format!("{} is damaged", path.display()))?))
+    }
+
+    /// Where a job's pieces are.
+    pub fn pieces(&self, id: &Id) -> PathBuf {
+        self.folder(id).join(PIECES)
+    }
+
+    /// Where the result of a job's view is.
+    pub fn result(&self, id: &Id, view: usize) -> PathBuf {
+        self.folder(id).join(format!("result-{view}.parquet"))
+    }
+
+    /// Throws away what a job has of its way; its record and its results stay.
+    pub fn clear(&self, id: &Id) {
+        for name in [PLAN, PIECES] {
+            let _ = fs::remove_file(self.folder(id).join(name));
+        }
+    }
+
+    /// Throws a job away.
+    pub fn remove(&self, id: &Id) {
+        // The record last: what is left of a job without one is thrown away at the next start.
+        let _ = fs::remove_file(self.folder(id).join(RECORD));
+        let _ = fs::remove_dir_all(self.folder(id));
+    }
+
+    fn folder(&self, id: &Id) -> PathBuf {
+        self.root.join(&id.0)
+    }
+}
+
+fn is_missing(error: &anyhow::Error) -> bool {
+    let io = error.downcast_ref::<std::io::Error>();
+    io.is_some_and(|error| error.kind() == ErrorKind::NotFound)
+}
+
+/// Replaces a file as a whole. Not synced: a job that a power failure takes is asked for again.
+fn write(path: &Path, value: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_vec_pretty(value).context("a record is plain data")?;
+    let new = path.with_extension("new");
+    fs::write(&new, text)
+        .and_then(|()| fs::rename(&new, path))
+        .with_context(|| format!("cannot write {}", path.display()))
+}

@@ -1,0 +1,463 @@
+//! What the scanning threads do: plan a job, compute some parts of one or several, bring the
+//! pieces of one together.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use isotick_kernels::{
+    CpuEngine, EncodedRows, EngineError, EngineKind, MergeError, ResultHasher, Results, Windows,
+    merge,
+};
+use isotick_model::results::ResultSchema;
+use isotick_scheduler::{Extent, OnFailure, Piece, PieceInHand, PieceOfView, PlannedScan};
+use isotick_storage::history::Part;
+use isotick_storage::{DataFolder, Frozen, Pinned, Pins, ResultFile, Snapshot};
+use isotick_wire::Refusal;
+
+use super::pieces::{Pieces, REST};
+use super::plan::{self, Group};
+use super::record::{Engine, Record, ResultOf};
+use super::store::{JobStore, Plan};
+use crate::engines;
+
+/// A job whose parts are known: what scanning threads and whoever sends results share of it.
+pub struct Running {
+    pub planned: PlannedScan,
+    pub frozen: Frozen,
+    pub groups: Vec<Group>,
+    /// Per view: the windows that several parts touch, as far as parts are done.
+    open: Vec<Mutex<Windows>>,
+    /// What became of them, once they are a piece.
+    rest: Mutex<Option<Vec<Totals>>>,
+    pub pieces: Arc<Pieces>,
+    engine: Engine,
+    /// Nobody wants it any more.
+    pub cancelled: AtomicBool,
+    /// How it ended: the job for its client, or why there is no result.
+    pub over: OnceLock<Result<String, Refusal>>,
+    /// What it reads stays.
+    _pinned: Pinned,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Totals {
+    too_late: u64,
+    unrepresentable: u64,
+}
+
+/// Rows by the engine that reduced them, over all views.
+pub type RowsByEngine = Vec<(EngineKind, u64)>;
+
+/// What is done of a job when its parts are known.
+pub struct PlannedJob {
+    pub running: Arc<Running>,
+    /// Parts whose pieces an earlier run left.
+    pub done: Vec<u32>,
+    /// What those came to.
+    pub rows_read: u64,
+    pub rows: RowsByEngine,
+}
+
+/// What came of a part.
+#[derive(Default)]
+pub struct PartDone {
+    pub rows_read: u64,
+    pub rows: RowsByEngine,
+    /// An engine's failure, after which the CPU's went on.
+    pub fallback: Option<String>,
+}
+
+/// Why something of a job did not work.
+#[derive(Debug)]
+pub enum Trouble {
+    /// What it reads is no longer there: merged, and thrown away since.
+    Gone(anyhow::Error),
+    /// Worth another try.
+    Failed(anyhow::Error),
+    /// It would fail again.
+    Hopeless(anyhow::Error),
+    /// Nobody wants it any more.
+    Cancelled,
+}
+
+impl From<isotick_storage::Error> for Trouble {
+    fn from(error: isotick_storage::Error) -> Self {
+        match error.is_missing() {
+            true => Self::Gone(error.into()),
+            false => Self::Failed(error.into()),
+        }
+    }
+}
+
+/// From a chain with the storage's error in it.
+fn trouble(error: anyhow::Error) -> Trouble {
+    match error.downcast_ref::<isotick_storage::Error>() {
+        Some(cause) if cause.is_missing() => Trouble::Gone(error),
+        _ => Trouble::Failed(error),
+    }
+}
+
+/// Stops scanning threads between two batches while the live path needs the machine.
+#[derive(Default)]
+pub struct Gate {
+    is_shut: AtomicBool,
+    state: Mutex<()>,
+    changed: Condvar,
+}
+
+impl Gate {
+    pub fn set(&self, shut: bool) {
+        if self.is_shut.swap(shut, Ordering::AcqRel) != shut {
+            drop(self.state.lock().unwrap_or_else(PoisonError::into_inner));
+            self.changed.notify_all();
+        }
+    }
+
+    /// Waits while it is shut, unless nobody wants what is being done any more.
+    fn pass(&self, is_wanted: impl Fn() -> bool) {
+        while self.is_shut.load(Ordering::Acquire) && is_wanted() {
+            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            if self.is_shut.load(Ordering::Acquire) {
+                // Those who cancel do not knock.
+                let _ = self.changed.wait_timeout(state, Duration::from_millis(20));
+            }
+        }
+    }
+}
+
+/// One scanning thread's means.
+pub struct Bench {
+    pub folder: DataFolder,
+    pub store: JobStore,
+    pub pins: Pins,
+    pub gate: Arc<Gate>,
+    engines: BTreeMap<u8, (Box<dyn isotick_kernels::Engine>, OnFailure)>,
+}
+
+impl Bench {
+    pub fn new(folder: DataFolder, store: JobStore, pins: Pins, gate: Arc<Gate>) -> Self {
+        Self { folder, store, pins, gate, engines: BTreeMap::new() }
+    }
+
+    /// Finds out what a job reads: what was noted before, or what is to be noted now.
+    pub fn plan(&mut self, record: &Record, fresh: Option<Frozen>) -> Result<PlannedJob, Trouble> {
+        let scan = record.scan().map_err(Trouble::Hopeless)?;
+        let noted = match fresh {
+            Some(_) => None,
+            None => self.store.plan(&record.id).map_err(Trouble::Gone)?,
+        };
+        let frozen = match (&noted, fresh) {
+            (Some(plan), _) => plan.frozen.clone(),
+            (None, Some(frozen)) => frozen,
+            (None, None) => return Err(Trouble::Gone(anyhow!("nothing was noted"))),
+        };
+        let pinned = self.pins.pin(frozen.paths().map(str::to_owned));
+        let snapshot = Snapshot::thaw(self.folder.clone(), &frozen);
+        let groups = plan::groups(&snapshot, &scan).map_err(trouble)?;
+        let path = self.store.pieces(&record.id);
+        let views = scan.views.len();
+        let (pieces, found) = match &noted {
+            Some(noted) if noted.groups as usize != groups.len() => {
+                return Err(Trouble::Gone(anyhow!("the parts are others than before")));
+            }
+            Some(_) => Pieces::open(&path, views).map_err(Trouble::Gone)?,
+            None => (Pieces::create(&path, views).map_err(Trouble::Failed)?, Vec::new()),
+        };
+        let mut extents: Vec<Option<Extent>> =
+            groups.iter().map(|group| Some(group.extent())).collect();
+        let tail_part = groups.len() as u32;
+        let has_piece = found.iter().any(|of| of.part == tail_part);
+        let (mut tail, mut times) = (Vec::new(), noted.as_ref().and_then(|noted| noted.tail));
+        if noted.is_none() || (times.is_some() && !has_piece) {
+            // When the log has moved on, what it held is in files by now.
+            (tail, times) = plan::tail(&snapshot, &frozen).map_err(Trouble::Gone)?;
+        }
+        extents.extend(
+            times.map(|(least, greatest)| Some(Extent { times: least..=greatest, keys: None })),
+        );
+        let planned = PlannedScan::new(scan, &extents);
+        let open = (0..views).map(|view| Mutex::new(planned.open_windows(view))).collect();
+        let running = Running {
+            planned,
+            frozen,
+            groups,
+            open,
+            rest: Mutex::default(),
+            pieces: Arc::new(pieces),
+            engine: record.asked.engine,
+            cancelled: AtomicBool::new(false),
+            over: OnceLock::new(),
+            _pinned: pinned,
+        };
+        let mut job = PlannedJob {
+            running: Arc::new(running),
+            done: Vec::new(),
+            rows_read: 0,
+            rows: Vec::new(),
+        };
+        let running = job.running.clone();
+        for of in &found {
+            for (view, (open, rows)) in of.views.iter().enumerate() {
+                let absorbed = running.open(view).absorb(open);
+                absorbed.map_err(|error| Trouble::Gone(error.into()))?;
+                job.rows.extend(rows);
+            }
+            job.rows_read += of.rows_read;
+            job.done.push(of.part);
+        }
+        if times.is_some() && !has_piece {
+            let mut hand = running.planned.begin();
+            let (engine, on_failure) = self.engine(running.engine)?;
+            for ticks in &tail {
+                hand.take(ticks, engine, on_failure).map_err(refused)?;
+            }
+            let done = running.keep(tail_part, hand.finish(tail_part as usize))?;
+            job.rows_read += done.rows_read;
+            job.rows.extend(done.rows);
+            job.done.push(tail_part);
+        }
+        if noted.is_none() {
+            let frozen = running.frozen.clone();
+            let plan = Plan { frozen, groups: tail_part, tail: times };
+            self.store.put_plan(&record.id, &plan).map_err(Trouble::Failed)?;
+        }
+        Ok(job)
+    }
+
+    /// Computes parts of some jobs, which are read together where they are of the same rows.
+    pub fn parts(&mut self, asked: &[(Arc<Running>, u32)]) -> Vec<Result<PartDone, Trouble>> {
+        let mut done: Vec<Result<PartDone, Trouble>> =
+            asked.iter().map(|_| Ok(PartDone::default())).collect();
+        let mut hands: Vec<_> = asked.iter().map(|(of, _)| Some(of.planned.begin())).collect();
+        for reading in Reading::of(asked) {
+            let is_wanted = |who: &usize, done: &[Result<PartDone, Trouble>]| {
+                done[*who].is_ok() && !asked[*who].0.is_cancelled()
+            };
+            let mut read = || -> Result<(), isotick_storage::Error> {
+                if !reading.who.iter().any(|who| is_wanted(who, &done)) {
+                    return Ok(());
+                }
+                for ticks in reading.part.read()? {
+                    let ticks = ticks?;
+                    self.gate.pass(|| reading.who.iter().any(|who| is_wanted(who, &done)));
+                    let mut is_over = true;
+                    for &who in &reading.who {
+                        if !is_wanted(&who, &done) {
+                            continue;
+                        }
+                        is_over = false;
+                        let taken = self.take(&asked[who].0, &mut hands[who], &ticks);
+                        match (taken, &mut done[who]) {
+                            (Ok(failed), Ok(done)) => {
+                                done.fallback = done.fallback.take().or(failed)
+                            }
+                            (Err(trouble), done) => *done = Err(trouble),
+                            (Ok(_), Err(_)) => {}
+                        }
+                    }
+                    if is_over {
+                        break;
+                    }
+                }
+                Ok(())
+            };
+            if let Err(error) = read() {
+                for &who in &reading.who {
+                    let again = match error.is_missing() {
+                        true => Trouble::Gone(anyhow!("{error}")),
+                        false => Trouble::Failed(anyhow!("{error}")),
+                    };
+                    done[who] = Err(again);
+                }
+            }
+        }
+        let whole = asked.iter().zip(hands).zip(done).map(|(((running, part), hand), done)| {
+            let done = done?;
+            if running.is_cancelled() {
+                return Err(Trouble::Cancelled);
+            }
+            let hand = hand.expect("it is taken here only");
+            let kept = running.keep(*part, hand.finish(*part as usize))?;
+            Ok(PartDone { fallback: done.fallback, ..kept })
+        });
+        whole.collect()
+    }
+
+    fn take(
+        &mut self,
+        running: &Running,
+        hand: &mut Option<PieceInHand<'_>>,
+        ticks: &isotick_model::Ticks,
+    ) -> Result<Option<String>, Trouble> {
+        let (engine, on_failure) = self.engine(running.engine)?;
+        let hand = hand.as_mut().expect("it is ended later");
+        let failed = hand.take(ticks, engine, on_failure).map_err(refused)?;
+        Ok(failed.map(|error| error.to_string()))
+    }
+
+    /// Brings the pieces of a job together as one file per view.
+    pub fn finish(&mut self, record: &Record, running: &Running) -> Result<Vec<ResultOf>, Trouble> {
+        let totals = running.close()?;
+        let schemas = record.schemas().map_err(Trouble::Hopeless)?;
+        let mut results = Vec::new();
+        for (view, (schema, totals)) in schemas.iter().zip(totals).enumerate() {
+            let path = self.store.result(&record.id, view);
+            let new = path.with_extension("new");
+            let written = self.write(record, running, view, schema, &new);
+            let (windows, hash) = written.map_err(|error| match running.is_cancelled() {
+                true => Trouble::Cancelled,
+                false => Trouble::Failed(error),
+            })?;
+            std::fs::rename(&new, &path)
+                .with_context(|| format!("cannot write {}", path.display()))
+                .map_err(Trouble::Failed)?;
+            let asked = &record.asked.views[view];
+            results.push(ResultOf {
+                view: asked.view.clone(),
+                definition: asked.definition.clone(),
+                windows,
+                hash,
+                too_late: totals.too_late,
+                unrepresentable: totals.unrepresentable,
+            });
+        }
+        Ok(results)
+    }
+
+    fn write(
+        &self,
+        record: &Record,
+        running: &Running,
+        view: usize,
+        schema: &ResultSchema,
+        path: &Path,
+    ) -> Result<(u64, String)> {
+        let mut file = ResultFile::create(path, schema)?;
+        let (mut hasher, mut windows) = (ResultHasher::new(schema), 0);
+        let columns = schema.columns.len();
+        let runs = running.pieces.runs(view, columns, 0..running.pieces.len());
+        let merged = merge(columns, runs, |rows: EncodedRows| -> Result<()> {
+            self.gate.pass(|| !running.is_cancelled());
+            ensure!(!running.is_cancelled(), "the job was cancelled");
+            hasher.push(&rows);
+            windows += rows.len();
+            Ok(file.write(&rows.rows())?)
+        });
+        merged.map_err(|error| match error {
+            MergeError::Caller(error) => error,
+            other => anyhow!(other),
+        })?;
+        let hash = hasher.finish().to_string();
+        for (key, value) in super::provenance(record, &running.frozen, view, &hash) {
+            file.note(key, value);
+        }
+        file.close()?;
+        Ok((windows, hash))
+    }
+
+    fn engine(
+        &mut self,
+        choice: Engine,
+    ) -> Result<(&mut Box<dyn isotick_kernels::Engine>, OnFailure), Trouble> {
+        let known = self.engines.entry(choice as u8);
+        let (engine, on_failure) = match known {
+            std::collections::btree_map::Entry::Occupied(known) => known.into_mut(),
+            std::collections::btree_map::Entry::Vacant(place) => {
+                let opened = engines::open(choice.into(), Some(std::num::NonZeroUsize::MIN));
+                let mut opened = opened.map_err(Trouble::Hopeless)?;
+                let engine = opened.workers.pop().unwrap_or_else(|| Box::new(CpuEngine));
+                place.insert((engine, opened.on_failure))
+            }
+        };
+        Ok((engine, *on_failure))
+    }
+}
+
+fn refused(error: EngineError) -> Trouble {
+    Trouble::Failed(error.into())
+}
+
+/// Rows that one or several jobs want.
+struct Reading {
+    part: Part,
+    who: Vec<usize>,
+}
+
+impl Reading {
+    fn of(asked: &[(Arc<Running>, u32)]) -> Vec<Self> {
+        let mut readings = Vec::<Self>::new();
+        for (who, (running, part)) in asked.iter().enumerate() {
+            for part in &running.groups[*part as usize].parts {
+                match readings.iter_mut().find(|reading| reading.part.is_of_same_rows(part)) {
+                    Some(reading) => {
+                        reading.part = reading.part.joined(part);
+                        reading.who.push(who);
+                    }
+                    None => readings.push(Self { part: part.clone(), who: vec![who] }),
+                }
+            }
+        }
+        readings
+    }
+}
+
+impl Running {
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    fn open(&self, view: usize) -> MutexGuard<'_, Windows> {
+        self.open[view].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Windows that are held in memory.
+    pub fn open_windows(&self) -> usize {
+        (0..self.open.len()).map(|view| self.open(view).len()).sum()
+    }
+
+    /// Keeps what a part gave.
+    fn keep(&self, part: u32, piece: Piece) -> Result<PartDone, Trouble> {
+        let mut done = PartDone { rows_read: piece.rows_read, ..PartDone::default() };
+        for of in &piece.views {
+            done.rows.extend(&of.rows);
+        }
+        let open = self.pieces.add(part, piece).map_err(Trouble::Failed)?;
+        for (view, open) in open.iter().enumerate() {
+            let absorbed = self.open(view).absorb(open);
+            absorbed.expect("a piece's windows are of the job's views");
+        }
+        Ok(done)
+    }
+
+    /// Makes the windows that several parts touch a piece of their own, once.
+    fn close(&self) -> Result<Vec<Totals>, Trouble> {
+        let mut rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(totals) = &*rest {
+            return Ok(totals.clone());
+        }
+        let (mut totals, mut views) = (Vec::new(), Vec::new());
+        for view in 0..self.open.len() {
+            let empty = self.planned.open_windows(view);
+            let open = empty.save(|_, _| {});
+            let windows = std::mem::replace(&mut *self.open(view), empty);
+            let (too_late, unrepresentable) = (windows.too_late(), windows.unrepresentable());
+            totals.push(Totals { too_late, unrepresentable });
+            let results = Results::of(vec![windows]);
+            let finished = (0..results.blocks()).map(|block| results.block(block)).collect();
+            views.push(PieceOfView { finished, open, rows: Vec::new() });
+        }
+        self.pieces.add(REST, Piece { views, rows_read: 0 }).map_err(Trouble::Hopeless)?;
+        *rest = Some(totals.clone());
+        Ok(totals)
+    }
+}
+
+/// The time that something takes.
+pub fn timed<T>(run: impl FnOnce() -> T) -> (T, Duration) {
+    let started = Instant::now();
+    (run(), started.elapsed())
+}
