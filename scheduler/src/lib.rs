@@ -1,11 +1,13 @@
 #![doc = include_str!("../README.md")]
 
+pub mod lanes;
 pub mod live;
 pub mod part;
 pub mod piece;
 pub mod placement;
 pub mod scan;
 
+pub use lanes::{Lanes, LanesConfig};
 pub use live::{LiveCounters, LiveView, Published, Reason, SavedView, is_closed};
 pub use part::{Extent, Part, TickSink};
 pub use piece::{Piece, PieceInHand, PieceOfView, PlannedScan};
