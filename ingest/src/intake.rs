@@ -191,6 +191,16 @@ impl Permit {
         intake.budget.charge(FRAME_BYTES_MIN);
         Self { budget: intake.budget, bytes: FRAME_BYTES_MIN }
     }
+
+    /// One permit for the rows of both.
+    ///
+    /// # Panics
+    ///
+    /// When they are of different budgets.
+    pub fn join(&mut self, mut other: Self) {
+        assert!(Arc::ptr_eq(&self.budget, &other.budget), "the permits are of one budget");
+        self.bytes += std::mem::take(&mut other.bytes);
+    }
 }
 
 impl Drop for Permit {

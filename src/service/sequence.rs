@@ -29,6 +29,8 @@ use super::stats::{LogMarks, Shared, StreamRates};
 
 /// Inputs that are logged with one write, at most.
 const BATCH_INPUTS_MAX: usize = 256;
+/// Rows of frames that are joined, at most.
+const JOINED_ROWS_MAX: usize = 1 << 16;
 /// Sessions of one publisher of one stream, at most.
 const PUBLISHER_SESSIONS_MAX: usize = 16;
 
@@ -219,6 +221,9 @@ impl Sequencing {
             let until_next = SECOND.saturating_sub(second.elapsed()).min(until_acks);
             let is_open = inputs.take(&mut taken, until_next);
             events.try_iter().for_each(|event| self.handle_event(event));
+            if self.shared.lanes.wants_larger_batches() {
+                join_frames(&mut taken);
+            }
             let mut taken = taken.drain(..).peekable();
             while taken.peek().is_some() {
                 taken.by_ref().take(BATCH_INPUTS_MAX).for_each(|input| self.handle_input(input));
@@ -606,6 +611,54 @@ impl Sequencing {
         self.publish_marks();
         self.shared.to_json().to_string()
     }
+}
+
+/// Joins frames of one session that follow each other: fewer and larger records, where the views
+/// are behind. Their rows count as received when the last of them was.
+fn join_frames(inputs: &mut Vec<Input>) {
+    let mut joined: Vec<Input> = Vec::with_capacity(inputs.len());
+    // Those that are not concatenated yet, behind the last input of `joined`.
+    let mut waiting: Vec<Ticks> = Vec::new();
+    let mut rows = 0;
+    let close = |joined: &mut Vec<Input>, waiting: &mut Vec<Ticks>| {
+        if let Some(Input::Frame { ticks, .. }) = joined.last_mut()
+            && !waiting.is_empty()
+        {
+            waiting.insert(0, ticks.clone());
+            *ticks = Ticks::concat(waiting);
+            waiting.clear();
+        }
+    };
+    for input in inputs.drain(..) {
+        match (joined.last_mut(), input) {
+            (
+                Some(Input::Frame { session, rejected, stamps, permit, .. }),
+                Input::Frame {
+                    session: of,
+                    ticks,
+                    rejected: more,
+                    stamps: Stamps { ts_recv_ns, .. },
+                    permit: other,
+                },
+            ) if *session == of && rows + ticks.len() + more.len() <= JOINED_ROWS_MAX => {
+                rows += ticks.len() + more.len();
+                rejected.extend(more);
+                stamps.ts_recv_ns = stamps.ts_recv_ns.max(ts_recv_ns);
+                permit.join(other);
+                waiting.push(ticks);
+            }
+            (_, input) => {
+                close(&mut joined, &mut waiting);
+                rows = match &input {
+                    Input::Frame { ticks, rejected, .. } => ticks.len() + rejected.len(),
+                    _ => 0,
+                };
+                joined.push(input);
+            }
+        }
+    }
+    close(&mut joined, &mut waiting);
+    *inputs = joined;
 }
 
 /// Reads a publisher's rows where they come as Arrow.

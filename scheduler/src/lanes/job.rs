@@ -52,6 +52,8 @@ pub struct JobSpec {
     pub parts: Vec<PartCost>,
     /// Parts that were finished earlier and are not run again; numbers past the end mean nothing.
     pub parts_finished: Vec<u32>,
+    /// What follows when all of them are done: a part with the number behind theirs.
+    pub closing: Option<PartCost>,
 }
 
 /// What a part takes.
@@ -72,6 +74,8 @@ pub(super) struct Serial(pub u64);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PartState {
+    /// For the others.
+    Waiting,
     Ready,
     Running,
     BackingOff,
@@ -140,7 +144,15 @@ impl Job {
                 done += 1;
             }
         }
-        let left = || spec.parts.iter().zip(&states).filter(|(_, s)| **s == PartState::Ready);
+        let mut parts = spec.parts;
+        let mut waiting = 0;
+        if let Some(closing) = spec.closing {
+            let is_next = done as usize == parts.len();
+            parts.push(closing);
+            states.push(if is_next { PartState::Ready } else { PartState::Waiting });
+            waiting = u32::from(!is_next);
+        }
+        let left = || parts.iter().zip(&states).filter(|(_, s)| **s != PartState::Done);
         let remaining_ns =
             left().fold(0, |sum: u64, (part, _)| sum.saturating_add(part.predicted_ns));
         let largest_part_bytes = left().map(|(part, _)| part.host_bytes).max().unwrap_or(0);
@@ -154,8 +166,8 @@ impl Job {
             asked_bytes: spec.held_bytes,
             held_bytes: spec.held_bytes,
             largest_part_bytes,
-            ready: states.len() as u32 - done,
-            parts: spec.parts,
+            ready: states.len() as u32 - done - waiting,
+            parts,
             states,
             attempts: BTreeMap::new(),
             backing_off: BTreeMap::new(),
@@ -248,6 +260,14 @@ impl Job {
     pub(super) fn finish(&mut self, part: u32) {
         self.states[part as usize] = PartState::Done;
         self.done += 1;
+        if self.done as usize + 1 == self.states.len()
+            && let Some(last) = self.states.last_mut()
+            && *last == PartState::Waiting
+        {
+            *last = PartState::Ready;
+            self.returned.insert(self.done);
+            self.ready += 1;
+        }
         // The parts' sum may have been cut off at the largest number.
         self.remaining_ns = self.remaining_ns.saturating_sub(self.cost(part).predicted_ns);
     }

@@ -27,7 +27,14 @@ fn config() -> LanesConfig {
 
 fn spec(owner: &str, level: u8, held_bytes: u64, parts: Vec<PartCost>) -> JobSpec {
     let priority = Priority::new(level).unwrap();
-    JobSpec { owner: Arc::from(owner), priority, held_bytes, parts, parts_finished: Vec::new() }
+    JobSpec {
+        owner: Arc::from(owner),
+        priority,
+        held_bytes,
+        parts,
+        parts_finished: Vec::new(),
+        closing: None,
+    }
 }
 
 /// Parts of 10 ms and 10 bytes, each of a piece of its own.
@@ -101,6 +108,7 @@ fn what_was_finished_earlier_is_not_run_again() {
     let mut lanes = Lanes::new(config());
     let spec = |finished: &[u32]| JobSpec {
         parts_finished: finished.to_vec(),
+        closing: None,
         ..spec("ann", 5, 0, parts(1, 4))
     };
     submit(&mut lanes, 1, spec(&[0, 2, 2, 9])).unwrap();

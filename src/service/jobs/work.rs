@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use isotick_kernels::{
@@ -454,10 +454,4 @@ impl Running {
         *rest = Some(totals.clone());
         Ok(totals)
     }
-}
-
-/// The time that something takes.
-pub fn timed<T>(run: impl FnOnce() -> T) -> (T, Duration) {
-    let started = Instant::now();
-    (run(), started.elapsed())
 }
