@@ -18,6 +18,8 @@ mod plan;
 mod record;
 mod requests;
 mod store;
+#[cfg(test)]
+mod tests;
 mod work;
 
 use std::path::Path;
