@@ -4,7 +4,10 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use isotick_wire::{Assembler, Code, Control, Hello, Message, Refusal, Role, Token};
+use isotick_wire::message::HEADER_BYTES;
+use isotick_wire::{
+    Assembler, Code, Control, Hello, Message, REQUEST_BYTES_MAX, Refusal, Role, Token,
+};
 use quinn::congestion::CubicConfig;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{
@@ -111,6 +114,9 @@ impl Link {
         let hello = Control::Hello(Hello { role, token: options.token.clone() });
         let mut bytes = Vec::new();
         hello.put(&mut bytes)?;
+        if bytes.len() > HEADER_BYTES + REQUEST_BYTES_MAX {
+            return Err(ClientError::RequestTooLarge { bytes: bytes.len() - HEADER_BYTES });
+        }
         let mut last = None;
         for address in resolve(address).await? {
             match Self::open_at(address, &trust, options.timeout).await {
@@ -160,13 +166,22 @@ pub(crate) struct Inbox {
 impl Inbox {
     /// The next message; giving up waiting loses nothing.
     pub(crate) async fn message(&mut self) -> Result<Message, ClientError> {
+        self.message_or_end().await?.ok_or_else(|| self.lost("the service closed the stream"))
+    }
+
+    /// The next message, `None` when the service has ended the stream after the last one. Giving
+    /// up waiting loses nothing.
+    pub(crate) async fn message_or_end(&mut self) -> Result<Option<Message>, ClientError> {
         loop {
             if let Some(message) = self.assembler.next().map_err(|source| self.protocol(source))? {
-                return Ok(message);
+                return Ok(Some(message));
             }
             match self.recv.read_chunk(READ_BYTES, true).await {
                 Ok(Some(chunk)) => self.assembler.feed(&chunk.bytes),
-                Ok(None) => return Err(self.lost("the service closed the stream")),
+                Ok(None) if self.assembler.is_inside_message() => {
+                    return Err(self.lost("the service closed the stream inside a message"));
+                }
+                Ok(None) => return Ok(None),
                 Err(ReadError::ConnectionLost(error)) => {
                     return Err(connection_error(self.address, error));
                 }

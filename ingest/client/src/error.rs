@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use isotick_model::{Key, PublisherId};
-use isotick_wire::{Code, DecodeError, EncodeError, Refusal};
+use isotick_wire::{Code, DecodeError, EncodeError, JobId, REQUEST_BYTES_MAX, Refusal};
 
 /// Why a call failed. [`is_retryable`](Self::is_retryable) says whether connecting again may help.
 #[derive(Debug, thiserror::Error)]
@@ -214,6 +214,22 @@ pub enum ClientError {
     ViewChanged {
         /// The view.
         view: String,
+    },
+    /// A job is over without a result.
+    #[error("job {id} {how}; `isotick jobs retry {id}` tries it again")]
+    JobEnded {
+        /// The job.
+        id: JobId,
+        /// That it failed and why, or that it was cancelled.
+        how: String,
+    },
+    /// What is asked for takes more bytes than a service reads.
+    #[error(
+        "the request takes {bytes} bytes, at most {REQUEST_BYTES_MAX} are allowed: name fewer keys"
+    )]
+    RequestTooLarge {
+        /// Its bytes.
+        bytes: usize,
     },
     /// Rows cannot be sent as datagrams.
     #[error(

@@ -1,6 +1,8 @@
 //! A service for the client's tests: the wire format over quinn, everything in memory, kept when
 //! it is killed and started again.
 
+mod jobs;
+
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -12,8 +14,8 @@ use isotick_model::{Key, PublisherId};
 use isotick_wire::control::{Ack, HelloReply, Role, SubscribeReply};
 use isotick_wire::frame::Decoder;
 use isotick_wire::{
-    ALPN, Assembler, Code, Control, Kind, Message, PublishedWindow, Refusal, VersionReason,
-    datagram, message, windows,
+    ALPN, Assembler, Code, Control, Kind, Message, PublishedWindow, Refusal, SubmitJob,
+    VersionReason, datagram, message, windows,
 };
 use quinn::crypto::rustls::QuicServerConfig;
 use rustls::RootCertStore;
@@ -45,6 +47,10 @@ pub struct Kept {
     pub windows_from: u64,
     pub datagrams: u64,
     pub hellos: u64,
+    /// Every submission, once; its place is the job's id.
+    pub jobs: Vec<SubmitJob>,
+    /// Jobs that were cancelled, by place.
+    pub cancelled: Vec<usize>,
 }
 
 impl Kept {
@@ -77,6 +83,8 @@ pub struct Manners {
     pub cut_after: Option<u64>,
     /// Acks are never sent.
     pub silent: bool,
+    /// Results end after their first windows, without a word.
+    pub cut_result: bool,
 }
 
 pub struct Fake {
@@ -262,7 +270,7 @@ async fn serve(
                 send.write_all(&bytes).await.ok()?;
             }
         }
-        Role::Jobs(_) => None,
+        Role::Jobs(request) => jobs::answer(request, &connection, &mut send, &kept, &manners).await,
         Role::Status | Role::Definitions => {
             say(&mut send, Control::StatusReply("{}".into())).await;
             connection.closed().await;

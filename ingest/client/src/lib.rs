@@ -4,8 +4,11 @@ mod connect;
 mod datagrams;
 pub mod error;
 #[cfg(test)]
+extern crate self as isotick_client;
+#[cfg(test)]
 mod fake;
 mod held;
+pub mod jobs;
 mod publisher;
 mod reconnect;
 mod subscriber;
@@ -16,9 +19,10 @@ pub use connect::{Options, Peer};
 pub use error::ClientError;
 pub use held::Held;
 pub use isotick_wire::{
-    Ack, Code, Format, HelloReply, Policy, PublishedWindow, Refusal, Subscribe, Token,
-    VersionReason, WindowBatch,
+    Ack, Code, FetchResult, Format, HelloReply, JobId, Policy, PublishedWindow, Refusal, SubmitJob,
+    Subscribe, Token, VersionReason, WindowBatch,
 };
+pub use jobs::{JobResult, JobState, JobStatus, JobWatch, Jobs, ResultItem};
 pub use publisher::{Level, Publisher};
 pub use reconnect::Reconnect;
 pub use subscriber::{ResumingSubscriber, Subscriber, definitions, status};

@@ -225,7 +225,12 @@ pub async fn definitions(address: &str, options: &Options) -> Result<String, Cli
     }
 }
 
-async fn ask(address: &str, role: Role, options: &Options) -> Result<(Control, Link), ClientError> {
+/// Asks once and says goodbye.
+pub(crate) async fn ask(
+    address: &str,
+    role: Role,
+    options: &Options,
+) -> Result<(Control, Link), ClientError> {
     let mut link = Link::open(address, role, options).await?;
     let answer = link.recv.answer(options.timeout).await?;
     link.connection.close(0u32.into(), b"answered");
