@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod base;
 pub mod cpu;
 pub mod engine;
 pub mod filter;
@@ -25,6 +26,7 @@ pub mod windows;
 #[cfg(test)]
 mod testing;
 
+pub use base::Base;
 pub use cpu::CpuEngine;
 pub use engine::{Engine, EngineError, EngineKind};
 pub use grid::Grid;

@@ -185,6 +185,21 @@ impl Partitioner {
         self
     }
 
+    /// Whether the window that holds a time is representable.
+    pub(crate) fn has_window(&self, ts: i64) -> bool {
+        self.domain.holds(ts)
+    }
+
+    /// Whether it also is one of those asked for.
+    pub(crate) fn is_wanted(&self, ts: i64) -> bool {
+        self.span.holds(ts)
+    }
+
+    /// The truth.
+    pub(crate) fn truth(&self) -> Truth {
+        self.truth
+    }
+
     /// The rows of a batch for which `select` is true (`None`: all), by (key, window). Keys and
     /// publishers of rows that enter windows get codes in the tables.
     ///

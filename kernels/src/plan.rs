@@ -76,7 +76,17 @@ impl Plan {
     /// The plan of a view over a stream with this schema: a column that is not optional has as
     /// many values as there are rows, so that some terms are one.
     pub fn over(view: &View, schema: &StreamSchema) -> Self {
-        Self::of_view(view, schema.columns.iter().map(|column| !column.optional).collect())
+        Self::of_view(view, required(schema))
+    }
+
+    /// A plan of given terms over a stream with this schema.
+    pub fn of_terms_over(terms: impl IntoIterator<Item = Term>, schema: &StreamSchema) -> Self {
+        Self::with_required(terms, required(schema))
+    }
+
+    /// A plan of other terms over the same schema.
+    pub(crate) fn with_terms(&self, terms: impl IntoIterator<Item = Term>) -> Self {
+        Self::with_required(terms, self.required.clone())
     }
 
     fn of_view(view: &View, required: Vec<bool>) -> Self {
@@ -172,6 +182,11 @@ impl Plan {
         columns.dedup();
         columns
     }
+}
+
+/// Per column, whether it is never null.
+fn required(schema: &StreamSchema) -> Vec<bool> {
+    schema.columns.iter().map(|column| !column.optional).collect()
 }
 
 /// The values that an aggregate is selected from.

@@ -11,6 +11,7 @@ use isotick_model::view::View;
 use isotick_model::{Key, StreamSchema, Ticks};
 
 pub use self::saved::{SavedMultiset, SavedWindows, Unfit};
+use crate::base::Base;
 use crate::engine::{Engine, EngineError};
 use crate::finished::Finished;
 use crate::index::WindowIndex;
@@ -88,6 +89,15 @@ impl Windows {
     /// When the view reads columns that the schema does not have.
     pub fn new(view: Arc<View>, schema: &StreamSchema) -> Self {
         let plan = Plan::over(&view, schema);
+        Self::with_plan(view, schema, plan)
+    }
+
+    /// No windows of the states that are to be stored: to be saved, not finished.
+    pub fn of_base(base: &Base, schema: &StreamSchema) -> Self {
+        Self::with_plan(Arc::new(base.view(schema)), schema, base.plan().clone())
+    }
+
+    fn with_plan(view: Arc<View>, schema: &StreamSchema, plan: Plan) -> Self {
         Self {
             lower: Lower::new(&view, schema, &plan),
             partitioner: Partitioner::new(&view, &plan),

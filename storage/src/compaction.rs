@@ -243,11 +243,12 @@ impl crate::store::Commit<'_> {
         let origin = Origin::Compacted { version: self.next.version };
         let stream = self.next.streams.get_mut(&merged.stream);
         let stream = stream.expect("it has the files that were merged");
-        stream.files.retain(|file| !merged.replaced.contains(&file.file.path));
+        let replaced = |file: &mut HistoryFile| merged.replaced.contains(&file.file.path);
+        let gone: Vec<_> = stream.files.extract_if(.., replaced).collect();
         let files = merged.files.iter().map(|file| HistoryFile { origin, ..file.clone() });
         stream.files.extend(files);
         self.written.extend(merged.written.iter().cloned());
-        self.retire(merged.replaced.iter().cloned());
+        self.retire(gone.iter().flat_map(HistoryFile::paths));
     }
 
     /// Takes files out of use: they are removed once nobody can be reading them.

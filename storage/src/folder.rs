@@ -73,6 +73,7 @@ impl DataFolder {
             let ours = |name: &&String| {
                 name.starts_with("stream=")
                     || name.starts_with("view=")
+                    || name.starts_with("rollup=")
                     || [LOG, MANIFEST, DEFINITIONS, DEAD_LETTERS].contains(&name.as_str())
             };
             if let Some(entry) = files::names_in(&*disk, &root)?.iter().find(ours) {

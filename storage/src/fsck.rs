@@ -15,7 +15,7 @@ use crate::history::{self, ALL_TIME, Columns};
 use crate::log::check::{LogReport, check};
 use crate::manifest::{HistoryFile, Origin, RecordFiles, StoredFile};
 use crate::snapshot::Snapshot;
-use crate::{checkpoint, manifest, parquet_file, record};
+use crate::{checkpoint, manifest, parquet_file, record, rollup};
 
 /// Something that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +43,10 @@ pub struct Report {
     pub record_files: u64,
     /// Windows in them, each version.
     pub windows: u64,
+    /// Files of states that were read.
+    pub rollup_files: u64,
+    /// States in them.
+    pub states: u64,
     /// Checkpoints that were read.
     pub checkpoints: u64,
     /// The log, where it could be read.
@@ -56,6 +60,10 @@ pub struct Report {
 /// How to go on with a damaged file of history or record.
 const RESTORE: &str = "restore it from a copy; without one, `isotick scan --skip-damaged` leaves \
                        it out and says so";
+
+/// How to go on with damaged states.
+const ROLL_UP_AGAIN: &str = "`isotick scan --no-rollup` reads the ticks; `isotick rollup --drop` \
+                             removes the states, and `isotick rollup` makes them anew";
 
 /// Reads everything that the manifest names, the log and the checkpoints: checksums, order,
 /// statistics, counts, and that no tick is there twice. Needs no lock; beside a writer, files that
@@ -88,6 +96,19 @@ pub fn fsck(
         for runs in manifest.runs(name).into_values() {
             for run in runs {
                 check_run(snapshot, schema, &run, &mut held, &mut report, progress);
+            }
+        }
+        for file in &stream.files {
+            for (base, states) in file.rollups.iter().filter_map(|of| Some((of.0, of.1.as_ref()?)))
+            {
+                report.rollup_files += 1;
+                report.states += states.file.rows;
+                let base = &stream.bases[base];
+                if let Err(error) = rollup::check(folder, schema, file, states, base) {
+                    let place = folder.objects().path_of(&states.file.path).display().to_string();
+                    report.find(place, &error.to_string(), ROLL_UP_AGAIN);
+                }
+                progress(states.file.rows);
             }
         }
         let rows: u64 = stream.files.iter().map(|file| file.file.rows).sum();

@@ -18,6 +18,7 @@ mod objects;
 mod parquet_file;
 pub mod record;
 pub mod retention;
+pub mod rollup;
 pub mod selected;
 #[cfg(test)]
 mod simulation;
@@ -36,5 +37,6 @@ pub use manifest::{Imported, ImportedSource, Manifest, Unrecorded};
 pub use objects::StoreUrl;
 pub use record::{RecordedWindow, ResultFile, read_results};
 pub use retention::Dropped;
-pub use snapshot::{Frozen, Snapshot};
+pub use rollup::{Rolled, RollupBase, RollupTerm, RollupWork, StatesPart, StoredStates};
+pub use snapshot::{Choose, Chosen, Frozen, Parts, Snapshot};
 pub use store::{Commit, Opening, Pinned, Pins, Store};

@@ -24,12 +24,17 @@ pub struct Dropped {
 impl Dropped {
     /// What dropping files comes to.
     pub fn of<'a>(files: impl IntoIterator<Item = &'a HistoryFile>) -> Self {
-        files.into_iter().fold(Self::default(), |sum, HistoryFile { file, .. }| Self {
+        files.into_iter().fold(Self::default(), |sum, file| Self {
             files: sum.files + 1,
-            rows: sum.rows + file.rows,
-            bytes: sum.bytes + file.bytes,
+            rows: sum.rows + file.file.rows,
+            bytes: sum.bytes + bytes_of(file),
         })
     }
+}
+
+/// Bytes of a file and of the states of its ticks.
+fn bytes_of(file: &HistoryFile) -> u64 {
+    file.all_files().map(|file| file.bytes).sum()
 }
 
 /// The start of the day that holds a time.
@@ -46,7 +51,7 @@ pub(crate) fn due(stream: &StreamFiles, retention: Retention) -> Option<i64> {
         // Files go when the last of their days does.
         let mut by_day = BTreeMap::<i64, u64>::new();
         for file in &stream.files {
-            *by_day.entry(day_of(file.ts_max)).or_default() += file.file.bytes;
+            *by_day.entry(day_of(file.ts_max)).or_default() += bytes_of(file);
         }
         let mut bytes = by_day.values().sum::<u64>();
         let mut before = None;
@@ -96,7 +101,7 @@ impl Store {
             return Ok(Dropped::default());
         }
         files.dropped_before = files.dropped_before.max(Some(before));
-        commit.retire(gone.iter().map(|file| file.file.path.clone()));
+        commit.retire(gone.iter().flat_map(HistoryFile::paths));
         commit.finish()?;
         Ok(Dropped::of(&gone))
     }
@@ -113,7 +118,7 @@ impl Store {
         let Some(files) = commit.next.streams.remove(stream) else {
             return Ok(Dropped::default());
         };
-        let mut paths: Vec<_> = files.files.iter().map(|file| file.file.path.clone()).collect();
+        let mut paths: Vec<_> = files.files.iter().flat_map(HistoryFile::paths).collect();
         for definition in definitions {
             let record = commit.next.records.remove(*definition).into_iter();
             paths.extend(record.flat_map(|record| record.files).map(|file| file.path));

@@ -16,6 +16,7 @@ use crate::history::{self, Columns, Part};
 use crate::log::{LogReader, LogRecord};
 use crate::manifest::{DroppedStream, HistoryFile, Manifest, StreamFiles};
 use crate::record;
+use crate::rollup::{self, StatesPart, Wanted};
 
 fn files_of<'a>(manifest: &'a Manifest, stream: &str) -> &'a [HistoryFile] {
     manifest.streams.get(stream).map_or(&[], |stream| &stream.files)
@@ -50,10 +51,31 @@ pub struct Frozen {
     pub dropped: Option<DroppedStream>,
 }
 
+/// What is read of a stream's history.
+#[derive(Debug, Default)]
+pub struct Parts {
+    /// Ticks.
+    pub ticks: Vec<Part>,
+    /// States that stand for the ticks of other files.
+    pub states: Vec<StatesPart>,
+}
+
+/// The states of a history file that are read in place of its ticks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chosen {
+    /// The name of their base, one of those that the file has states of.
+    pub base: String,
+    /// The words of a state that are read, each once, in the order wanted.
+    pub words: Vec<usize>,
+}
+
+/// Chooses states for a file, or its ticks.
+pub type Choose<'a> = dyn Fn(&HistoryFile, &StreamFiles) -> Option<Chosen> + 'a;
+
 impl Frozen {
     /// The paths of the files, relative to the data folder.
     pub fn paths(&self) -> impl Iterator<Item = &str> {
-        self.files.files.iter().map(|file| file.file.path.as_str())
+        self.files.files.iter().flat_map(HistoryFile::all_files).map(|file| file.path.as_str())
     }
 }
 
@@ -94,6 +116,7 @@ impl Snapshot {
                 files: files.filter(meets).cloned().collect(),
                 watermark: known.and_then(|known| known.watermark),
                 dropped_before: known.and_then(|known| known.dropped_before),
+                bases: known.map(|known| known.bases.clone()).unwrap_or_default(),
                 ..StreamFiles::default()
             },
             dropped: self.manifest.dropped.get(stream).copied(),
@@ -173,16 +196,37 @@ impl Snapshot {
         range: RangeInclusive<i64>,
         keys: &KeySelection,
     ) -> Result<Vec<Part>> {
+        Ok(self.parts_of(schema, columns, range, keys, &|_, _| None)?.ticks)
+    }
+
+    /// The same, where stored states may stand for the ticks of some files: those for which
+    /// `choose` names a base that the file has states of. `choose` is given a file, and all that
+    /// is known of the stream. Each stored tick is in one of the parts, or in one of the states.
+    ///
+    /// # Errors
+    ///
+    /// As [`ticks`](Self::ticks).
+    pub fn parts_of(
+        &self,
+        schema: &StreamSchema,
+        columns: &Columns,
+        range: RangeInclusive<i64>,
+        keys: &KeySelection,
+        choose: &Choose<'_>,
+    ) -> Result<Parts> {
         let mut manifest = self.manifest.clone();
         loop {
-            let files = files_of(&manifest, &schema.name);
-            let planned = history::plan(&self.folder, schema, files, columns, &range, keys);
-            match planned {
+            let known = manifest.streams.get(&schema.name);
+            let plan = || {
+                let Some(known) = known else { return Ok(Parts::default()) };
+                plan(&self.folder, schema, known, columns, &range, keys, choose)
+            };
+            match plan() {
                 Err(ref error) if error.is_missing() && self.may_move => {
                     // A compaction has replaced files since the manifest was read.
                     let newer = Arc::new(Manifest::read(&self.folder)?);
                     if newer.version == manifest.version || !self.has_ticks_of(&newer, schema) {
-                        return planned;
+                        return plan();
                     }
                     manifest = newer;
                 }
@@ -267,4 +311,39 @@ impl Snapshot {
             None => Ok(Vec::new()),
         }
     }
+}
+
+/// Plans the reading of a stream's files.
+fn plan(
+    folder: &DataFolder,
+    schema: &StreamSchema,
+    known: &StreamFiles,
+    columns: &Columns,
+    range: &RangeInclusive<i64>,
+    keys: &KeySelection,
+    choose: &Choose<'_>,
+) -> Result<Parts> {
+    let meets = |file: &&HistoryFile| file.ts_max >= *range.start() && file.ts_min <= *range.end();
+    let (mut by_ticks, mut by_states) = (Vec::new(), Vec::new());
+    for file in known.files.iter().filter(meets) {
+        match choose(file, known) {
+            Some(chosen) => by_states.push((file, chosen)),
+            None => by_ticks.push(file),
+        }
+    }
+    let wanted = by_states.iter().map(|(of, chosen)| {
+        let states = of.rollups.get(&chosen.base).and_then(Option::as_ref);
+        Wanted {
+            of,
+            states: states.expect("states are chosen of a base that the file has them of"),
+            id: &chosen.base,
+            base: &known.bases[&chosen.base],
+            words: &chosen.words,
+        }
+    });
+    let wanted: Vec<_> = wanted.collect();
+    Ok(Parts {
+        states: rollup::plan(folder, schema, &wanted, range, keys)?,
+        ticks: history::plan(folder, schema, by_ticks, columns, range, keys)?,
+    })
 }

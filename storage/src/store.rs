@@ -242,6 +242,11 @@ impl Store {
         format!("{version:010}{}-m{begun:04}", opened.unwrap_or_default())
     }
 
+    /// A name for a file of states, which no other has.
+    pub(crate) fn rollup_id(&mut self) -> String {
+        self.merge_id().replace("-m", "-s")
+    }
+
     /// Begins a commit. Nothing counts before [`Commit::finish`]; dropping it undoes it.
     pub fn begin(&mut self) -> Commit<'_> {
         let mut next = Manifest::clone(&self.manifest);

@@ -3,7 +3,8 @@
 
 use isotick_model::Key;
 
-use super::{SavedWindows, Unfit, WindowId, Windows};
+use super::{SavedWindows, Truth, Unfit, WindowId, Windows};
+use crate::base::Base;
 use crate::states;
 
 impl Windows {
@@ -47,6 +48,63 @@ impl Windows {
         }
         (self.passed, self.unrepresentable, self.too_late) = (passed, unrepresentable, too_late);
         Ok(())
+    }
+
+    /// Combines states that stand for ticks into these windows: those of keys that are `wanted`, in
+    /// the range. Afterwards these are as if they had been updated with those ticks. Gives how
+    /// many ticks the states hold in all, wanted or not.
+    ///
+    /// Cost: one look-up for each state.
+    ///
+    /// # Errors
+    ///
+    /// [`Unfit`] when they are no states of the base; nothing has changed then.
+    ///
+    /// # Panics
+    ///
+    /// When the base does not [cover](Base::covers) the view, or the truth is another than
+    /// [`Truth::Now`]; and as for [`absorb`](Self::absorb).
+    pub fn absorb_states(
+        &mut self,
+        states: &SavedWindows,
+        base: &Base,
+        wanted: impl Fn(&Key) -> bool,
+    ) -> Result<u64, Unfit> {
+        assert!(base.covers(&self.view, &self.plan), "states stand for a view that they cover");
+        assert_eq!(self.partitioner.truth(), Truth::Now, "states hold ticks however late");
+        states.check(base.plan(), base.window())?;
+        let stride = base.plan().words();
+        let held = states.words.iter().step_by(stride).try_fold(0_u64, |a, b| a.checked_add(*b));
+        let held = held.ok_or(Unfit("it counts more than 64 bits hold"))?;
+        let keys = states.keys.iter().map(|key| wanted(key).then(|| self.keys.intern(key)));
+        let keys: Vec<Option<u32>> = keys.collect();
+        let publishers = states.publishers.iter();
+        let publishers: Vec<u32> = publishers.map(|name| self.publishers.intern(name)).collect();
+        // Of each term of these: its words there.
+        let offset = |term| base.plan().offset(term).expect("the base covers the view");
+        let terms = self.plan.terms().iter();
+        let terms: Vec<_> = terms.map(|&(term, _)| (offset(term), term.words())).collect();
+        let mut words = Vec::with_capacity(self.plan.words());
+        let windows = states.key.iter().zip(&states.start).zip(states.words.chunks_exact(stride));
+        for ((&key, &start), state) in windows {
+            let Some(key) = keys[key as usize] else { continue };
+            if !self.partitioner.has_window(start) {
+                self.unrepresentable += state[0];
+                continue;
+            }
+            if !self.partitioner.is_wanted(start) {
+                continue;
+            }
+            words.clear();
+            for &(from, len) in &terms {
+                words.extend_from_slice(&state[from..from + len]);
+            }
+            states::recode_publishers(&self.plan, &mut words, &publishers);
+            let window = self.view.window.start_of(start).expect("the window is representable");
+            self.combine(WindowId { start: window, key }, &words);
+            self.passed += state[0];
+        }
+        Ok(held)
     }
 }
 

@@ -3,7 +3,7 @@ use crate::manifest::StoredFile;
 
 fn run(rows: u64, ts_max: i64) -> Vec<HistoryFile> {
     let file = StoredFile { path: format!("f{rows}"), rows, bytes: 1, footer_crc32: 0 };
-    vec![HistoryFile { file, ts_min: 0, ts_max, origin: Origin::Imported }]
+    vec![HistoryFile::new(file, (0, ts_max), Origin::Imported)]
 }
 
 fn chosen(eagerness: Eagerness, rows: &[u64]) -> Vec<u64> {

@@ -3,6 +3,7 @@
 //! The columns are the schema's own names in declared order (time, keys, values), then
 //! `publisher`, `sequence` and `seen`.
 
+pub(crate) mod keys;
 mod merge;
 mod order;
 mod read;

@@ -14,10 +14,13 @@ use isotick_model::ticks::ON_TIME;
 use isotick_model::view::Tumbling;
 use isotick_model::{Key, KeySelection, PublisherId, StreamSchema, Ticks, ValueColumn};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
-use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::statistics::Statistics;
 
-use super::runs::{TextRuns, intersect};
+use super::keys::{
+    Chosen, KeyRuns, Table, codes, key_span, may_meet, one_text, text_span, tuples, window,
+    zeros_u32,
+};
+use super::runs::TextRuns;
 use super::{Columns, DECIMAL_DIGITS, scale_entry};
 use crate::error::{Error, Result};
 use crate::folder::DataFolder;
@@ -31,12 +34,6 @@ pub const BATCH_ROWS: usize = 1 << 15;
 const OPEN_FILES_MAX: usize = 256;
 /// So many are opened together: in a store, each takes a request.
 const OPENED_AT_ONCE: usize = 32;
-/// A row group is read whole when more than one row in so many is wanted, unless those rows stand
-/// together.
-const FEW: usize = 64;
-/// Rows stand together when ranges of them come only once in so many rows.
-const TOGETHER_ROWS: usize = 2048;
-
 /// A row group of a history file. Parts are independent: read them in any order, on any thread.
 #[derive(Clone, Debug)]
 pub struct Part {
@@ -144,32 +141,6 @@ pub(crate) fn plan<'a>(
         }
     }
     Ok(parts)
-}
-
-/// Whether a row group may have rows of a selected key, by its statistics.
-fn may_meet(keys: &KeySelection, key: usize, column: &ColumnChunkMetaData) -> bool {
-    text_span(column).is_none_or(|(least, greatest)| keys.meets(key, least, greatest))
-}
-
-/// The text of all rows of a column chunk, where its statistics say that it is one.
-fn one_text(column: &ColumnChunkMetaData) -> Option<&str> {
-    let exact = column.statistics().is_some_and(|of| of.min_is_exact() && of.max_is_exact());
-    let (least, greatest) = text_span(column)?;
-    (exact && least == greatest).then_some(least)
-}
-
-/// Between which texts those of a column chunk lie, by its statistics.
-fn text_span(column: &ColumnChunkMetaData) -> Option<(&str, &str)> {
-    let Some(Statistics::ByteArray(span)) = column.statistics() else { return None };
-    // Cut bounds lie outside of what they stand for.
-    let (least, greatest) = (span.min_opt()?, span.max_opt()?);
-    least.as_utf8().ok().zip(greatest.as_utf8().ok())
-}
-
-/// The same as keys of one column.
-fn key_span(column: &ColumnChunkMetaData) -> Option<RangeInclusive<Key>> {
-    let (least, greatest) = text_span(column)?;
-    Some(Key::from_components([least])..=Key::from_components([greatest]))
 }
 
 /// The types to read a file's columns as: dictionaries for text, 64-bit integers for decimals.
@@ -367,7 +338,8 @@ impl Part {
     /// The same, in batches of at most so many rows.
     pub(crate) fn read_in(&self, batch_rows: usize) -> Result<PartReader> {
         let file = &self.file;
-        let chosen = self.chosen()?;
+        let (selection, columns) = (&self.keys, file.keys);
+        let chosen = Chosen::of(&file.stored, self.row_group, self.rows, columns, selection)?;
         let rows = chosen.as_ref().map_or(self.rows, |chosen| chosen.rows);
         let (ranges, key_runs) = match chosen {
             Some(chosen) => (Some(chosen.ranges), chosen.keys.map(KeyRuns::new)),
@@ -394,14 +366,6 @@ impl Part {
     }
 }
 
-/// The rows of a row group that are read.
-struct Chosen {
-    rows: usize,
-    ranges: Vec<Range<usize>>,
-    /// Where the keys have one component: the runs of keys that those rows are.
-    keys: Option<Vec<(Key, usize)>>,
-}
-
 impl Part {
     /// The indices of the columns that are read, ascending: batches hold them in the file's order,
     /// whatever the schema's is.
@@ -422,35 +386,6 @@ impl Part {
         columns.sort_unstable();
         columns
     }
-
-    /// The rows of selected keys, by the runs of the key columns; `None` for all.
-    fn chosen(&self) -> Result<Option<Chosen>> {
-        let stored = &self.file.stored;
-        let mut ranges = std::iter::once(0..self.rows).collect::<Vec<_>>();
-        let mut keys = None;
-        for (key, texts) in (0..self.file.keys).filter_map(|key| Some((key, self.keys.texts(key)?)))
-        {
-            let chunk = stored.chunks(self.row_group, &[key + 1])?;
-            let column = stored.metadata().row_group(self.row_group).column(key + 1);
-            let runs = TextRuns::read(chunk, column, self.rows);
-            // What is not stored in runs is not looked at: nothing has to be left out.
-            let Some(runs) = runs.map_err(|error| stored.damaged(&error.to_string()))? else {
-                continue;
-            };
-            ranges = intersect(&ranges, &runs.ranges(|text| texts.contains(text)));
-            if self.file.keys == 1 {
-                let wanted =
-                    runs.runs.iter().map(|&(text, rows)| (&runs.texts[text as usize], rows));
-                let wanted = wanted.filter(|(text, _)| texts.contains(text.as_str()));
-                keys =
-                    Some(wanted.map(|(text, rows)| (Key::from_components([text]), rows)).collect());
-            }
-        }
-        let rows = ranges.iter().map(Range::len).sum();
-        let worth = rows < self.rows
-            && (rows * FEW <= self.rows || ranges.len() * TOGETHER_ROWS <= self.rows);
-        Ok(worth.then_some(Chosen { rows, ranges, keys }))
-    }
 }
 
 /// A part's ticks, batch by batch, none empty. Buffers are those the decoder made.
@@ -463,74 +398,6 @@ pub struct PartReader {
     keys: Table<Key>,
     publishers: Table<PublisherId>,
     zeros: ScalarBuffer<u64>,
-}
-
-/// Keys of rows to come, in runs.
-struct KeyRuns {
-    runs: std::vec::IntoIter<(Key, usize)>,
-    key: Option<Key>,
-    /// Rows of `key` to come.
-    left: usize,
-}
-
-impl KeyRuns {
-    fn new(runs: Vec<(Key, usize)>) -> Self {
-        Self { runs: runs.into_iter(), key: None, left: 0 }
-    }
-
-    /// The keys of the next rows and each row's place among them; `None` past the last run.
-    fn next(
-        &mut self,
-        rows: usize,
-        zeros: &ScalarBuffer<u64>,
-    ) -> Option<(Vec<Key>, ScalarBuffer<u32>)> {
-        let (mut keys, mut counts, mut known) = (Vec::new(), Vec::new(), 0);
-        while known < rows {
-            if self.left == 0 {
-                let (key, left) = self.runs.next()?;
-                (self.key, self.left) = (Some(key), left);
-            }
-            let count = self.left.min(rows - known);
-            keys.push(self.key.clone()?);
-            counts.push(count);
-            self.left -= count;
-            known += count;
-        }
-        let codes = match counts.len() {
-            1 => zeros_u32(zeros, rows),
-            _ => {
-                let mut codes = Vec::with_capacity(rows);
-                for (code, count) in counts.into_iter().enumerate() {
-                    codes.resize(codes.len() + count, code as u32);
-                }
-                codes.into()
-            }
-        };
-        Some((keys, codes))
-    }
-}
-
-/// A dictionary's entries, made once as long as batches share the dictionary.
-struct Table<T> {
-    dictionary: Option<ArrayRef>,
-    entries: Vec<T>,
-}
-
-impl<T> Default for Table<T> {
-    fn default() -> Self {
-        Self { dictionary: None, entries: Vec::new() }
-    }
-}
-
-impl<T> Table<T> {
-    fn of(&mut self, dictionary: &ArrayRef, make: impl Fn(&str) -> Option<T>) -> Option<&[T]> {
-        if !self.dictionary.as_ref().is_some_and(|known| Arc::ptr_eq(known, dictionary)) {
-            let texts = dictionary.as_string::<i32>().iter();
-            self.entries = texts.map(|text| make(text?)).collect::<Option<_>>()?;
-            self.dictionary = Some(dictionary.clone());
-        }
-        Some(&self.entries)
-    }
 }
 
 impl PartReader {
@@ -638,53 +505,6 @@ fn value_column(array: &ArrayRef) -> ValueColumn {
         },
         None => ValueColumn { values: values.clone(), nulls: None },
     }
-}
-
-/// A dictionary array's codes; text columns have no nulls, so that none is negative.
-fn codes(array: &DictionaryArray<Int32Type>) -> ScalarBuffer<u32> {
-    let codes = array.keys().values();
-    ScalarBuffer::new(codes.inner().clone(), 0, codes.len())
-}
-
-/// A table with a row of the batch per so many entries is not narrowed.
-const SMALL_TABLE: usize = 16;
-
-/// The part of a table that a batch refers to: sorted rows use a narrow window of a long
-/// dictionary.
-fn window<T: Clone>(table: &[T], codes: ScalarBuffer<u32>) -> (Vec<T>, ScalarBuffer<u32>) {
-    if table.len() <= codes.len() / SMALL_TABLE {
-        return (table.to_vec(), codes);
-    }
-    let least = codes.iter().copied().min().unwrap_or(0);
-    let greatest = codes.iter().copied().max().unwrap_or(0);
-    let entries = table[least as usize..=greatest as usize].to_vec();
-    match least {
-        0 => (entries, codes),
-        _ => (entries, codes.iter().map(|&code| code - least).collect()),
-    }
-}
-
-/// Keys of several components: rows are sorted, so each key's rows stand together.
-fn tuples(arrays: &[&ArrayRef]) -> Option<(Vec<Key>, ScalarBuffer<u32>)> {
-    let arrays: Vec<&DictionaryArray<Int32Type>> =
-        arrays.iter().map(|array| array.as_dictionary()).collect();
-    let columns: Vec<_> = arrays.iter().map(|array| codes(array)).collect();
-    let texts: Vec<_> = arrays.iter().map(|array| array.values().as_string::<i32>()).collect();
-    let mut keys: Vec<Key> = Vec::new();
-    let mut key = Vec::with_capacity(columns.first()?.len());
-    for row in 0..columns.first()?.len() {
-        if row == 0 || columns.iter().any(|codes| codes[row] != codes[row - 1]) {
-            let components = columns.iter().zip(&texts);
-            let components = components.map(|(codes, texts)| texts.value(codes[row] as usize));
-            keys.push(Key::from_components(components));
-        }
-        key.push(keys.len() as u32 - 1);
-    }
-    Some((keys, key.into()))
-}
-
-fn zeros_u32(zeros: &ScalarBuffer<u64>, rows: usize) -> ScalarBuffer<u32> {
-    ScalarBuffer::new(zeros.inner().clone(), 0, rows)
 }
 
 fn zeros_i64(zeros: &ScalarBuffer<u64>, rows: usize) -> ScalarBuffer<i64> {

@@ -61,7 +61,7 @@ pub(crate) fn stage(
             RowGroups::new(schema, &ticks, rows.as_deref()).map(Ok),
             |group| group.columns(schema),
         )?;
-        let file_entry = HistoryFile { file: stored, ts_min, ts_max, origin };
+        let file_entry = HistoryFile::new(stored, (ts_min, ts_max), origin);
         staged.push((file, file_entry));
     }
     Ok(staged)
@@ -109,7 +109,7 @@ pub(crate) fn stage_merged(
             batches,
             |group| group.columns(schema),
         )?;
-        staged.push((file, HistoryFile { file: stored, ts_min, ts_max, origin }));
+        staged.push((file, HistoryFile::new(stored, (ts_min, ts_max), origin)));
     }
     Ok(staged)
 }

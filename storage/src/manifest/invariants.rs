@@ -40,6 +40,10 @@ pub(super) fn holds(manifest: &Manifest) -> Result<(), String> {
         // Files of one commit share a range; those of later commits come after it.
         let mut last = (0, 0);
         for file in &stream.files {
+            if let Some(base) = file.rollups.keys().find(|base| !stream.bases.contains_key(*base)) {
+                let path = &file.file.path;
+                return Err(format!("{path}: it has states of {base}, which is not known"));
+            }
             if file.ts_min > file.ts_max {
                 return Err(format!("{}: its times are the wrong way round", file.file.path));
             }

@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::folder::{DataFolder, FORMAT_VERSION};
 use crate::objects::{StagedManifest, Tag};
+use crate::rollup::{RollupBase, StatesFile};
 
 /// One version of a data folder's content: a consistent cut at one log position.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +81,9 @@ pub struct StreamFiles {
     /// Days that end by this time may be gone, nanoseconds UTC; `None` while all is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dropped_before: Option<i64>,
+    /// What states are kept of history files, by name: also of those that come later.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub bases: BTreeMap<String, RollupBase>,
     /// Imported publishers (one per imported file), by name.
     pub imported: BTreeMap<String, Imported>,
 }
@@ -147,6 +151,28 @@ pub struct HistoryFile {
     pub ts_max: i64,
     /// Where its ticks come from.
     pub origin: Origin,
+    /// The states of its ticks, by the name of their base among those of the stream; `None` where
+    /// they are not worth a file.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rollups: BTreeMap<String, Option<StatesFile>>,
+}
+
+impl HistoryFile {
+    /// A file of which no states are known. `times` are the least and the greatest.
+    pub(crate) fn new(file: StoredFile, times: (i64, i64), origin: Origin) -> Self {
+        Self { file, ts_min: times.0, ts_max: times.1, origin, rollups: BTreeMap::new() }
+    }
+
+    /// The file and those of the states of its ticks: what goes when it goes.
+    pub fn all_files(&self) -> impl Iterator<Item = &StoredFile> {
+        let states = self.rollups.values().flatten().map(|states| &states.file);
+        std::iter::once(&self.file).chain(states)
+    }
+
+    /// Their paths, relative to the data folder.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = String> {
+        self.all_files().map(|file| file.path.clone())
+    }
 }
 
 /// Where the ticks of a file come from.
@@ -254,8 +280,10 @@ impl Manifest {
 
     /// Every file that counts.
     pub fn files(&self) -> impl Iterator<Item = &StoredFile> {
-        let history = self.streams.values().flat_map(|stream| &stream.files).map(|file| &file.file);
-        history.chain(self.records.values().flat_map(|record| &record.files))
+        let history = self.streams.values().flat_map(|stream| &stream.files);
+        history
+            .flat_map(HistoryFile::all_files)
+            .chain(self.records.values().flat_map(|record| &record.files))
     }
 
     /// Reads the folder's manifest; the empty one when nothing was committed yet.

@@ -73,7 +73,7 @@ impl Local {
             } else if name == checkpoint::FOLDER {
                 let found = self.names_in(&name)?;
                 names.extend(found.into_iter().map(|file| format!("{name}/{file}")));
-            } else if name.starts_with("stream=") || name.starts_with("view=") {
+            } else if ["stream=", "view=", "rollup="].iter().any(|of| name.starts_with(of)) {
                 for part in self.names_in(&name)? {
                     let inner = format!("{name}/{part}");
                     if !self.disk.is_folder(&self.root.join(&inner)) {

@@ -143,6 +143,7 @@ impl Remote {
     pub fn names(&self) -> Result<Vec<String>> {
         let mut names = self.runtime.block_on(self.client.names("stream="))?;
         names.extend(self.runtime.block_on(self.client.names("view="))?);
+        names.extend(self.runtime.block_on(self.client.names("rollup="))?);
         // As deep as our own.
         names.retain(|name| name.split('/').count() == 3);
         let folder = format!("{}/", checkpoint::FOLDER);
