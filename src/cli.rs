@@ -7,7 +7,7 @@ mod export;
 mod fsck;
 mod history;
 mod ingest;
-mod jobs;
+mod lanes;
 mod live;
 mod log;
 mod storage;
@@ -33,7 +33,7 @@ pub use self::history::{
     CompactArgs, ExplainArgs, ImportArgs, InputArgs, PlaceArgs, ScanArgs, VerifyArgs,
 };
 pub use self::ingest::{DEFAULT_MEMORY, IngestArgs};
-pub use self::jobs::JobsArgs;
+pub use self::lanes::{JobsArgs, JobsBenchArgs};
 pub use self::live::{LiveBenchArgs, PacedRate};
 pub use self::log::{LogArgs, LogBenchArgs, LogCheckArgs, LogCommand, LogRepairArgs};
 pub use self::storage::StorageArgs;
@@ -353,6 +353,8 @@ pub struct BenchArgs {
 pub enum OtherBench {
     /// Measure publisher, service and subscriber together, over QUIC
     Live(Box<LiveBenchArgs>),
+    /// Measure scans as jobs beside the live path: latency, shares, small behind huge, overhead
+    Jobs(JobsBenchArgs),
     /// Measure durable commits of the log, against fio
     Log(LogBenchArgs),
 }

@@ -2,6 +2,7 @@
 
 mod batches;
 mod figure;
+mod jobs;
 mod kernels;
 mod live;
 mod log;
@@ -27,6 +28,7 @@ use crate::service::now_ns;
 pub fn run(args: BenchArgs) -> Result<ExitCode> {
     match args.other {
         Some(OtherBench::Live(args)) => return live::run(&args),
+        Some(OtherBench::Jobs(args)) => return jobs::run(&args),
         Some(OtherBench::Log(args)) => return log::run(&args),
         None => {}
     }

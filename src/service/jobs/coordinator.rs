@@ -113,6 +113,8 @@ pub struct Coordinator {
     next_number: u64,
     records_max: usize,
     row_ns: f64,
+    /// Rows that jobs were given, each counted for each of them.
+    rows: u64,
     started: Instant,
     told: Instant,
     shown: Instant,
@@ -152,6 +154,7 @@ impl Coordinator {
             next_number: 0,
             records_max: crate::service::RECORDS_MAX,
             row_ns: ROW_NS,
+            rows: 0,
             started: now,
             told: now,
             shown: now,
@@ -412,6 +415,7 @@ impl Coordinator {
                     rows += group.rows * job.record.asked.views.len() as u64;
                     job.parts.done += 1;
                     job.rows.done += group.rows;
+                    self.rows += group.rows;
                     job.bytes.done += group.bytes;
                     job.record.rows_read += done.rows_read;
                     done.rows.iter().for_each(|&(kind, rows)| job.record.count_engine(kind, rows));
@@ -661,6 +665,7 @@ impl Coordinator {
             "refused": status.counters.jobs_refused,
             "cancelled": status.counters.jobs_cancelled,
             "steps": status.counters.steps,
+            "rows": self.rows,
             "row_ns": self.row_ns,
             "owners": owners.collect::<Vec<_>>(),
         })

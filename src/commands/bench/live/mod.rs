@@ -1,11 +1,12 @@
 //! `isotick bench live`: publisher, service and subscriber together, flat out and at a pace.
 
 mod drive;
-mod figure;
+pub mod figure;
 mod reference;
-mod serving;
+pub mod serving;
 mod ticks;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use self::serving::Serving;
 use self::ticks::{Load, Part, due, frame_bytes};
 use super::processor;
 use crate::cli::{LiveBenchArgs, PacedRate, Rate};
+use crate::market::SYMBOLS;
 use crate::service::now_ns;
 
 /// Ticks per second of event time where there is no pace that says so.
@@ -82,16 +84,44 @@ fn measure(args: &LiveBenchArgs, rate: Option<u64>, ticks: usize) -> Result<Figu
         frame_rows: args.frame_rows.get(),
         ..Options::default()
     };
+    let file = args.file.as_deref();
+    let what = What { stream, view, file, seed: args.seed, symbols: SYMBOLS, rate, ticks };
+    let step = args.step.to_std();
+    measure_on(&serving, options, &what, step, args.output.as_deref())
+}
+
+/// What is published, and what is followed.
+pub struct What<'a> {
+    pub stream: &'a str,
+    pub view: &'a str,
+    /// Instead of the market.
+    pub file: Option<&'a Path>,
+    pub seed: u64,
+    pub symbols: usize,
+    pub rate: Option<u64>,
+    pub ticks: usize,
+}
+
+/// One measurement.
+pub fn measure_on(
+    serving: &Serving,
+    options: Options,
+    what: &What<'_>,
+    step: Duration,
+    output: Option<&Path>,
+) -> Result<Figure> {
+    let (stream, view, rate, frame_rows) = (what.stream, what.view, what.rate, options.frame_rows);
     let (definitions, after) = ask(&serving.address, &options, stream)?;
     let definitions = crate::definitions::parse_remembered(&definitions)?;
     let schema = definitions.stream(stream)?;
     let view = definitions.view(view)?;
     ensure!(view.stream == stream, "the view {} is of the stream {}", view.name, view.stream);
-    let mut load = match &args.file {
+    let mut load = match what.file {
         Some(path) => Load::file(path, &definitions, schema)?,
         None => {
             let end = view.window.width_ns.saturating_add(closing_ns(view));
-            Load::market(args.seed, ticks, rate.unwrap_or(EVENT_RATE), end, schema)?
+            let per_second = rate.unwrap_or(EVENT_RATE);
+            Load::market(what.seed, what.symbols, what.ticks, per_second, end, schema)?
         }
     };
     if let Some(after) = after {
@@ -102,12 +132,12 @@ fn measure(args: &LiveBenchArgs, rate: Option<u64>, ticks: usize) -> Result<Figu
         load.shift(i64::try_from(shift).context("the service's watermark leaves no room")?);
     }
     let parts = match rate {
-        None => load.whole(args.frame_rows.get()),
-        Some(rate) => load.paced(rate, args.step.to_std(), args.frame_rows.get()),
+        None => load.whole(frame_rows),
+        Some(rate) => load.paced(rate, step, frame_rows),
     };
     let reference = Reference::of(view, &load, factors(schema));
     let asked = Asked {
-        serving: &serving,
+        serving,
         options,
         stream: stream.to_owned(),
         view: view.name.clone(),
@@ -117,10 +147,10 @@ fn measure(args: &LiveBenchArgs, rate: Option<u64>, ticks: usize) -> Result<Figu
         apart: Duration::from_nanos(view.window.width_ns.unsigned_abs()),
     };
     let drive = drive(&asked, &parts)?;
-    if let Some(path) = &args.output {
+    if let Some(path) = output {
         figure::write_windows(path, &drive)?;
     }
-    figure(view, &load, &parts, &reference, rate, drive, &serving)
+    figure(view, &load, &parts, &reference, rate, drive, serving)
 }
 
 /// The service's definitions, and the watermark of the stream where it has one.

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
@@ -30,6 +30,11 @@ impl Serving {
     /// Starts this program as a service in a temporary folder.
     pub fn start(definitions: &str, more: &[String]) -> Result<Self> {
         let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+        Self::start_in(folder, definitions, more)
+    }
+
+    /// The same in a folder whose `data` may hold something already.
+    pub fn start_in(folder: tempfile::TempDir, definitions: &str, more: &[String]) -> Result<Self> {
         let config = folder.path().join("isotick.toml");
         std::fs::write(&config, definitions).context("cannot write the definitions")?;
         let program = std::env::current_exe().context("this program's file is not known")?;
@@ -76,6 +81,19 @@ impl Serving {
         }
     }
 
+    /// Processor seconds so far of those of its threads whose names begin so.
+    pub fn threads_cpu_s(&self, name: &str) -> Option<f64> {
+        let tasks = format!("/proc/{}/task", self.child.as_ref()?.id());
+        let mut sum = 0.0;
+        for task in std::fs::read_dir(tasks).ok()?.flatten() {
+            let comm = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+            if comm.starts_with(name) {
+                sum += cpu_s_of(&task.path().join("stat"))?;
+            }
+        }
+        Some(sum)
+    }
+
     /// Processor seconds so far; `None` where it is not this machine's to know.
     pub fn cpu_s(&self) -> Option<f64> {
         cpu_s(self.child.as_ref()?.id())
@@ -97,9 +115,12 @@ fn first_word(text: &str) -> String {
 
 /// Processor seconds of a process, in steps of 10 ms; `None` where the system does not tell.
 pub fn cpu_s(process: u32) -> Option<f64> {
+    cpu_s_of(&["/proc", &process.to_string(), "stat"].iter().collect::<PathBuf>())
+}
+
+fn cpu_s_of(path: &Path) -> Option<f64> {
     /// What Linux counts in, for programs, on every machine.
     const TICKS_PER_S: f64 = 100.0;
-    let path: PathBuf = ["/proc", &process.to_string(), "stat"].iter().collect();
     let text = std::fs::read_to_string(path).ok()?;
     // The name in parentheses may hold anything: what follows the last one are numbers.
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();

@@ -27,7 +27,7 @@ fn market() -> (Definitions, Load) {
     let definitions = Definitions::parse(&own_definitions(&arguments("")), "its own").unwrap();
     let schema = definitions.stream("trades").unwrap();
     let end = 1_050_000_000;
-    let load = Load::market(7, TICKS, PER_SECOND, end, schema).unwrap();
+    let load = Load::market(7, crate::market::SYMBOLS, TICKS, PER_SECOND, end, schema).unwrap();
     (definitions, load)
 }
 

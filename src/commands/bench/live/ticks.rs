@@ -11,7 +11,7 @@ use isotick_model::{StreamSchema, Ticks, ValueColumn};
 
 use crate::cli::FieldArgs;
 use crate::files;
-use crate::market::Market;
+use crate::market::{Market, Skew};
 
 /// Ticks made at a time.
 const BATCH_ROWS: usize = 1 << 16;
@@ -37,6 +37,7 @@ impl Load {
     /// whose time is `close_after_ns` past all others, so that every window of theirs closes.
     pub fn market(
         seed: u64,
+        symbols: usize,
         ticks: usize,
         per_second: u64,
         close_after_ns: i64,
@@ -54,7 +55,7 @@ impl Load {
             schema.name
         );
         let gap_ns = 1_000_000_000 / per_second.max(1);
-        let mut market = Market::new(seed).with_gap(gap_ns);
+        let mut market = Market::of(seed, symbols, Skew::Zipf).with_gap(gap_ns);
         let mut batches = Vec::new();
         let mut left = ticks;
         while left > 0 {

@@ -1,11 +1,12 @@
 //! What `isotick serve` gives to scans.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
 use clap::Args;
 use isotick_model::ByteSize;
 
-use super::DurationNs;
+use super::{DurationNs, Rate};
 
 const MEMORY: ByteSize = ByteSize(1 << 30);
 const RUNNING: u32 = 64;
@@ -33,6 +34,47 @@ pub struct JobsArgs {
     /// How long results are kept
     #[arg(long, default_value = KEPT, value_name = "DURATION")]
     pub results_kept: DurationNs,
+}
+
+/// `isotick bench jobs`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Phases alternate in one run, so that a noisy machine meets all of them alike: live alone, live with
+scans on every core, scans alone. Latency is from when the tick that closes a window was due until
+the subscriber has it. The exit code is 1 when a result is wrong, not when a target is missed.
+
+Examples:
+  isotick bench jobs                             20 million ticks of history, about two minutes
+  isotick bench jobs --quick                     small sizes, in seconds
+  isotick bench jobs -- --scan-threads 1         what follows -- goes to `isotick serve`")]
+pub struct JobsBenchArgs {
+    /// Ticks of history
+    #[arg(long, default_value = "20000000", value_name = "N")]
+    pub ticks: usize,
+    /// The pace of live ticks
+    #[arg(long, default_value = "100000/s", value_name = "N/s")]
+    pub rate: Rate,
+    /// The width of live windows
+    #[arg(long, default_value = "10ms", value_name = "DURATION")]
+    pub width: DurationNs,
+    /// How long each phase takes
+    #[arg(long, default_value = "5", value_name = "N")]
+    pub seconds: NonZeroUsize,
+    /// Rounds of phases; medians count
+    #[arg(long, default_value = "5", value_name = "N")]
+    pub repeat: NonZeroUsize,
+    /// Symbols that are published live
+    #[arg(long, default_value = "10", value_name = "N")]
+    pub symbols: NonZeroUsize,
+    /// Small sizes, in seconds
+    #[arg(long)]
+    pub quick: bool,
+    /// Write every figure to this file as well
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Further arguments of `isotick serve`
+    #[arg(last = true)]
+    pub serve: Vec<String>,
 }
 
 impl JobsArgs {

@@ -1,0 +1,99 @@
+//! Those who scan: over the client library, as programs do.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use isotick_client::{Jobs, Options, Reconnect, SubmitJob};
+
+use super::SCANNED;
+use crate::market::{GAP_NS_MEAN, START_NS};
+
+/// No two submissions are the same: each begins a little earlier before the first tick.
+static BEGINS: AtomicI64 = AtomicI64::new(0);
+
+/// One who scans.
+#[derive(Clone)]
+pub struct Client {
+    address: String,
+    options: Options,
+}
+
+impl Client {
+    pub fn new(address: &str, options: &Options) -> Self {
+        Self { address: address.to_owned(), options: options.clone() }
+    }
+
+    /// A scan of all history: its hash, and how long it took until it was done.
+    pub fn whole(&self) -> Result<(String, Duration)> {
+        let begins = 86_400_000_000_000 + BEGINS.fetch_add(1, Ordering::Relaxed);
+        self.run(START_NS - begins, None)
+    }
+
+    /// A scan of a twentieth of it.
+    pub fn small(&self, ticks: usize) -> Result<Duration> {
+        let begins = BEGINS.fetch_add(1, Ordering::Relaxed);
+        let length = (ticks as u64 * GAP_NS_MEAN / 20).cast_signed();
+        let from = START_NS + 60_000_000_000 + begins;
+        Ok(self.run(from, Some(from + length))?.1)
+    }
+
+    fn run(&self, from: i64, to: Option<i64>) -> Result<(String, Duration)> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let started = Instant::now();
+            let jobs = Jobs::at(&self.address, &self.options);
+            let what = SubmitJob {
+                from_ns: Some(from),
+                to_ns: to,
+                no_rollup: true,
+                ..SubmitJob::new([SCANNED])
+            };
+            let job = jobs.submit(&what).await?;
+            let job = jobs.wait(&job.id, Reconnect::default(), |_| {}).await?;
+            let took = started.elapsed();
+            let hash = job.views.first().and_then(|view| view.hash.clone());
+            Ok((hash.context("a job that is done has a hash")?, took))
+        })
+    }
+}
+
+/// Scans of all history, one after another, two at a time.
+pub struct Load {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<Result<Vec<String>>>>,
+}
+
+impl Load {
+    pub fn start(client: Client) -> Self {
+        let stop = Arc::<AtomicBool>::default();
+        let thread = |_| {
+            let (client, stop) = (client.clone(), stop.clone());
+            std::thread::spawn(move || {
+                let mut hashes = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    hashes.push(client.whole()?.0);
+                }
+                Ok(hashes)
+            })
+        };
+        let threads = (0..2).map(thread).collect();
+        Self { stop, threads }
+    }
+
+    /// Waits for those under way: the hashes of all.
+    pub fn stop(self) -> Result<Vec<String>> {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut all = Vec::new();
+        for thread in self.threads {
+            all.extend(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+        }
+        Ok(all)
+    }
+}
+
+pub fn millis(ns: f64) -> String {
+    format!("{:.1?}", Duration::from_nanos(ns.max(0.0) as u64))
+}
