@@ -50,12 +50,16 @@ impl Queue {
         self.forget();
     }
 
-    /// A job has its turn.
+    /// A job is admitted. One that passes the first of its owner leaves it the turn, or many small
+    /// ones would put a large one off for ever.
     pub(super) fn take(&mut self, owner: OwnerKey, rank_ns: u64, serial: Serial) {
         let Some(turns) = self.owners.get_mut(&owner) else { return };
+        let is_first = turns.jobs.first() == Some(&(rank_ns, serial));
         self.len -= usize::from(turns.jobs.remove(&(rank_ns, serial)));
-        self.turn = self.turn.max(turns.next);
-        turns.next += 1;
+        if is_first {
+            self.turn = self.turn.max(turns.next);
+            turns.next += 1;
+        }
         self.forget();
     }
 

@@ -11,17 +11,15 @@ const JOBS_TRIED: usize = 4;
 impl Lanes {
     /// The job whose part is next.
     pub(super) fn choose(&mut self) -> Option<Serial> {
-        let room = match self.planted.has(Bug::HeldIgnored) {
-            true => self.memory.max - self.memory.reading,
-            false => self.memory.room(),
-        };
+        let is_held_ignored = self.planted.has(Bug::HeldIgnored);
+        let fits = |bytes| is_held_ignored || self.memory.fits(bytes);
         let mut blocked = Vec::new();
         let mut chosen = None;
         'search: for owner in self.owners.in_order().take(OWNERS_TRIED) {
             for serial in self.owners.jobs(self.now_ns, owner).take(JOBS_TRIED) {
                 let job = &self.jobs[&serial];
                 let part = job.next_part().expect("a job with a place has a part ready");
-                if job.cost(part).host_bytes <= room {
+                if fits(job.cost(part).host_bytes) {
                     chosen = Some(serial);
                     break 'search;
                 }
@@ -33,17 +31,19 @@ impl Lanes {
                 }
             }
         }
-        if chosen.is_some() {
-            for serial in blocked {
-                self.jobs.get_mut(&serial).expect("ready jobs are there").passed += 1;
-            }
-            return chosen;
+        let Some(chosen) = chosen else { return self.last_resort() };
+        let owner = self.jobs[&chosen].owner;
+        for serial in blocked {
+            let job = self.jobs.get_mut(&serial).expect("ready jobs are there");
+            job.passed += 1;
+            self.owners.pass(job.owner, owner);
         }
-        self.last_resort()
+        Some(chosen)
     }
 
-    /// When jobs hold so much more than they asked for that nothing fits, nothing is under way and
-    /// nothing will be given back: the one that will be done first.
+    /// When jobs hold so much more than they asked for that nothing may start, nothing is under way
+    /// and nothing will be given back: one that fits after all, else the one that will be done
+    /// first.
     fn last_resort(&mut self) -> Option<Serial> {
         let nothing_is_ready = self.owners.in_order().next().is_none();
         if nothing_is_ready || self.free.len() < self.slots.len() {
@@ -53,10 +53,16 @@ impl Lanes {
         if running().any(Job::is_done) {
             return None;
         }
-        let ready = running().filter(|job| job.ready() > 0);
-        let least = ready.min_by_key(|job| (job.remaining_ns, job.serial))?.serial;
-        self.counters.over_budget += 1;
-        Some(least)
+        let rank = |job: &Job| {
+            let bytes = job.cost(job.next_part()?).host_bytes;
+            (job.ready() > 0).then_some((!self.memory.fits(bytes), job.remaining_ns, job.serial))
+        };
+        let (is_over, _, serial) = running().filter_map(rank).min()?;
+        self.counters.over_budget += u64::from(is_over);
+        let owner = self.jobs[&serial].owner;
+        let others: Vec<_> = self.owners.in_order().collect();
+        others.into_iter().for_each(|other| self.owners.pass(other, owner));
+        Some(serial)
     }
 
     pub(super) fn start(&mut self, slot: usize, serial: Serial) -> Dispatch {
@@ -64,7 +70,6 @@ impl Lanes {
         let part = job.next_part().expect("a job that was chosen has a part ready");
         let PartCost { predicted_ns, mut host_bytes, source } = job.cost(part);
         let (payer, may_share) = (job.owner, job.may_share(part));
-        let room = self.memory.room();
         self.owners.start(self.now_ns, payer, serial, predicted_ns);
 
         let mut parts = vec![(serial, part)];
@@ -74,7 +79,7 @@ impl Lanes {
             for &(_, other, part) in same.take(self.config.shared_max.saturating_mul(4)) {
                 let bytes = self.jobs[&other].cost(part).host_bytes.max(host_bytes);
                 let is_in = parts.iter().any(|(serial, _)| *serial == other);
-                if parts.len() < self.config.shared_max && !is_in && bytes <= room {
+                if parts.len() < self.config.shared_max && !is_in && self.memory.fits(bytes) {
                     host_bytes = bytes;
                     parts.push((other, part));
                 }

@@ -20,11 +20,9 @@ impl Memory {
         Self { max, held: 0, reading: 0, largest: BTreeSet::new() }
     }
 
-    /// What further reads may take.
-    pub(super) fn room(&self) -> u64 {
-        let left = u128::from(self.max).saturating_sub(self.held + u128::from(self.reading));
-        // No more than `max`.
-        left as u64
+    /// Whether a further read fits.
+    pub(super) fn fits(&self, bytes: u64) -> bool {
+        self.held + u128::from(self.reading) + u128::from(bytes) <= u128::from(self.max)
     }
 
     /// Whether each part of each running job fits, with nothing else read.

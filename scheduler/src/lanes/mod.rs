@@ -19,6 +19,8 @@ mod memory;
 mod overload;
 mod planted;
 mod shares;
+#[cfg(test)]
+mod simulation;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -109,11 +111,30 @@ impl Lanes {
         }
     }
 
-    /// Takes a job. After a restart, what was finished is named in the specification.
+    /// Takes a job.
     ///
     /// # Errors
     /// The number is taken, the queue is full, or the job can never fit.
     pub fn submit(&mut self, now_ns: u64, id: JobId, spec: JobSpec) -> Result<Admission, Refused> {
+        self.take(now_ns, id, spec, self.config.queue_max)
+    }
+
+    /// Takes a job that was taken before a restart: the queue is never too full for it. What was
+    /// finished is named in the specification. To be called in the order of the submissions.
+    ///
+    /// # Errors
+    /// The number is taken, or the job can never fit.
+    pub fn resume(&mut self, now_ns: u64, id: JobId, spec: JobSpec) -> Result<Admission, Refused> {
+        self.take(now_ns, id, spec, usize::MAX)
+    }
+
+    fn take(
+        &mut self,
+        now_ns: u64,
+        id: JobId,
+        spec: JobSpec,
+        queue_max: usize,
+    ) -> Result<Admission, Refused> {
         self.handle_time(now_ns);
         let refused = |this: &mut Self, why| {
             this.counters.jobs_refused += 1;
@@ -142,10 +163,9 @@ impl Lanes {
         if self.jobs[&serial].phase == Phase::Running {
             return Ok(Admission::Running);
         }
-        if self.queue.len() > self.config.queue_max {
+        if self.queue.len() > queue_max {
             self.end(serial);
-            let max = self.config.queue_max;
-            return refused(self, Refused::QueueFull { max });
+            return refused(self, Refused::QueueFull { max: queue_max });
         }
         Ok(Admission::Queued { position: self.position_of(serial) })
     }

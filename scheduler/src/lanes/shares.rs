@@ -155,6 +155,17 @@ impl Owners {
         self.ready.iter().map(|(_, key)| *key)
     }
 
+    /// What is ready of `passed` does not fit and `key` goes first: as if they had been idle, they
+    /// do not get more than their credit for it later.
+    pub(super) fn pass(&mut self, passed: OwnerKey, key: OwnerKey) {
+        let lifted_ns = self.get(key).virtual_ns.saturating_sub(self.credit_ns);
+        let owner = self.owners.get_mut(&passed).expect("owners with jobs are known");
+        if owner.virtual_ns < lifted_ns && self.ready.remove(&(owner.virtual_ns, passed)) {
+            owner.virtual_ns = lifted_ns;
+            self.ready.insert((lifted_ns, passed));
+        }
+    }
+
     /// Jobs of an owner, the next one first. One may come twice.
     pub(super) fn jobs(&self, now_ns: u64, key: OwnerKey) -> impl Iterator<Item = Serial> + '_ {
         let owner = self.get(key);
