@@ -30,7 +30,7 @@ pub use self::deadletters::{
 pub use self::export::{ExportArgs, ExportCodec, ExportFormat};
 pub use self::fsck::FsckArgs;
 pub use self::history::{
-    CompactArgs, ExplainArgs, ImportArgs, InputArgs, PlaceArgs, ScanArgs, VerifyArgs,
+    CompactArgs, ExplainArgs, ImportArgs, InputArgs, PlaceArgs, RollupArgs, ScanArgs, VerifyArgs,
 };
 pub use self::ingest::{DEFAULT_MEMORY, IngestArgs};
 pub use self::lanes::{JobsArgs, JobsBenchArgs};
@@ -90,6 +90,8 @@ pub enum Command {
     Export(ExportArgs),
     /// Merge a data folder's history files into one sorted layout per date
     Compact(CompactArgs),
+    /// Keep the exact states of views beside the history, for scans to read in place of ticks
+    Rollup(RollupArgs),
     /// Check everything in a data folder, and say what to do about what is wrong
     Fsck(FsckArgs),
     /// Show what is stored of each stream, and drop what is no longer wanted

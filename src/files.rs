@@ -180,7 +180,7 @@ pub fn scan_parts(
         let schema = schema.clone();
         let extent = times.map(|times| Extent { times, keys: None });
         let stated = extent.clone();
-        let read = Box::new(move |sink: &mut TickSink<'_>| {
+        let read = move |sink: &mut TickSink<'_>| {
             let failed = |error| ScanError::Read(Box::new(error));
             let mut part = {
                 let source = source.lock().unwrap_or_else(PoisonError::into_inner);
@@ -195,8 +195,8 @@ pub fn scan_parts(
                 sink(batch.ticks)?;
             }
             Ok(())
-        });
-        Part { extent, read }
+        };
+        Part::ticks(extent, read)
     };
     ranges.into_iter().map(part).collect()
 }

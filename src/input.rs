@@ -6,12 +6,14 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use isotick_model::view::View;
 use isotick_model::{Key, PublisherId, StreamSchema, time};
-use isotick_scheduler::{Part, Scan, ScanView};
+use isotick_scheduler::{Part, Read, Scan, ScanView};
 use isotick_storage::source::{Needed, Source};
 use isotick_storage::{Snapshot, fsck};
 
 use crate::cli::{InputArgs, TruthChoice};
 use crate::files::{self, Rejections};
+use crate::rollups::Stored;
+use crate::scanning::StatesRead;
 use crate::service::now_ns;
 use crate::{definitions, progress, scanning};
 
@@ -27,6 +29,8 @@ pub struct Input {
     pub bytes: Option<u64>,
     /// Files that are opened.
     pub files: usize,
+    /// Stored states that are read in place of ticks, by what they are of.
+    pub states: Vec<StatesRead>,
     /// What is rejected while files are read.
     pub rejections: Arc<Rejections>,
 }
@@ -89,8 +93,15 @@ impl Input {
                 .collect::<Result<_>>()?,
         };
         let rejections = Arc::new(Rejections::default());
-        let mut input =
-            Self { scan, parts: Vec::new(), rows: Some(0), bytes: Some(0), files: 0, rejections };
+        let mut input = Self {
+            scan,
+            parts: Vec::new(),
+            rows: Some(0),
+            bytes: Some(0),
+            files: 0,
+            states: Vec::new(),
+            rejections,
+        };
         let scan = &input.scan;
         match &snapshot {
             Some(snapshot) => {
@@ -102,7 +113,11 @@ impl Input {
                     }
                     false => snapshot,
                 };
-                let folder = scanning::folder_parts(snapshot, scan, true)?;
+                let stored = match args.no_rollup || args.skip_damaged {
+                    true => Stored::Ticks,
+                    false => Stored::States,
+                };
+                let folder = scanning::folder_parts(snapshot, scan, stored, true)?;
                 if let Some(before) = folder.dropped_before {
                     eprintln!(
                         "note: ticks of {} before {} were dropped from this folder: windows that \
@@ -113,6 +128,7 @@ impl Input {
                     );
                 }
                 input.rows = Some(folder.rows);
+                input.states = folder.states;
                 input.bytes = Some(folder.bytes);
                 input.files = folder.files;
                 input.parts = folder.parts;
@@ -180,7 +196,9 @@ fn without_damaged(snapshot: &Snapshot, schema: &StreamSchema) -> Result<Snapsho
 fn read_whole(path: &Path, source: Source, scan: &Scan) -> Result<()> {
     let rejections = Arc::default();
     for part in files::scan_parts(path, source, &scan.schema, &rejections, now_ns()) {
-        (part.read)(&mut |_| Ok(()))?;
+        if let Read::Ticks(read) = part.read {
+            read(&mut |_| Ok(()))?;
+        }
     }
     Ok(())
 }

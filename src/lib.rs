@@ -16,6 +16,7 @@ mod pace;
 mod placing;
 mod progress;
 mod publishing;
+pub mod rollups;
 mod scanning;
 mod security;
 mod service;

@@ -1,5 +1,7 @@
 //! Scans as commands run them: parts of a folder or of files, engines, progress, rows and hash.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -12,12 +14,14 @@ use isotick_model::StreamSchema;
 use isotick_model::expr::Expr;
 use isotick_model::results::ResultSchema;
 use isotick_model::view::{Tumbling, View};
-use isotick_scheduler::{Extent, Part, Scan, ScanError, ScanView, TickSink};
-use isotick_storage::{Columns, Snapshot};
+use isotick_scheduler::{Extent, Part, Scan, ScanError, ScanView, StatesSink, TickSink};
+use isotick_storage::manifest::{HistoryFile, StreamFiles};
+use isotick_storage::{Columns, RollupBase, Snapshot, StatesPart};
 
 use crate::cli::TruthChoice;
 use crate::engines::Engines;
 use crate::progress;
+use crate::rollups::{self, Chooser, Stored};
 
 /// What a scan came to for one view.
 pub struct Finished {
@@ -29,6 +33,10 @@ pub struct Finished {
     pub hash: ResultHash,
     /// Rows read, before the filter.
     pub rows_read: u64,
+    /// Stored states read in place of rows.
+    pub states_read: u64,
+    /// How many rows those stand for.
+    pub rows_from_states: u64,
     /// Rows in windows, by the engine that reduced them.
     pub rows_by_engine: Vec<(EngineKind, u64)>,
     /// Ticks that the chosen truth left out.
@@ -54,8 +62,15 @@ impl Finished {
         let engines = self.rows_by_engine.iter();
         let engines: Vec<_> = engines.map(|(kind, rows)| format!("{kind} {rows}")).collect();
         let seconds = self.elapsed.as_secs_f64();
+        let states = match self.states_read {
+            0 => String::new(),
+            states => {
+                format!(" and {states} stored states of {} ticks", self.rows_from_states)
+            }
+        };
         format!(
-            "{} windows from {} ticks read in {seconds:.3} s; ticks in windows by engine: {}",
+            "{} windows from {} ticks read{states} in {seconds:.3} s; ticks in windows by engine: \
+             {}",
             self.windows,
             self.rows_read,
             if engines.is_empty() { "none".to_owned() } else { engines.join(", ") }
@@ -76,6 +91,8 @@ impl Finished {
             "view": self.view,
             "engine": self.engine,
             "rows_read": self.rows_read,
+            "states_read": self.states_read,
+            "rows_from_states": self.rows_from_states,
             "rows_by_engine": self.engines_json(),
             "too_late": self.too_late,
             "unrepresentable": self.unrepresentable,
@@ -153,6 +170,8 @@ pub fn run_all(
             windows: results.len(),
             hash: hasher.finish(),
             rows_read: outcome.rows_read,
+            states_read: outcome.states_read,
+            rows_from_states: outcome.rows_from_states,
             too_late: results.too_late(),
             unrepresentable: results.unrepresentable(),
             rows_by_engine: of.rows_by_engine.clone(),
@@ -178,8 +197,10 @@ pub fn truth(choice: TruthChoice, view: &View) -> Truth {
 pub struct FolderParts {
     /// The parts.
     pub parts: Vec<Part>,
-    /// Rows in them, at most.
+    /// Ticks in them, at most, also those that states stand for.
     pub rows: u64,
+    /// States that are read in place of ticks, by what they are of.
+    pub states: Vec<StatesRead>,
     /// Stored bytes of the columns that are read; what only the log holds is not counted.
     pub bytes: u64,
     /// History files.
@@ -188,28 +209,79 @@ pub struct FolderParts {
     pub dropped_before: Option<i64>,
 }
 
+/// Stored states that a scan reads.
+pub struct StatesRead {
+    /// What they are of.
+    pub base: RollupBase,
+    /// How many there are, at most.
+    pub states: u64,
+    /// The files of ticks that they stand for, relative to the data folder.
+    pub files: Vec<String>,
+    /// Ticks of those files, all of which stay unread.
+    pub rows: u64,
+}
+
 /// Plans the reading of a folder. With `tail`, what only the log holds is in as well.
-pub fn folder_parts(snapshot: &Snapshot, scan: &Scan, tail: bool) -> Result<FolderParts> {
+pub fn folder_parts(
+    snapshot: &Snapshot,
+    scan: &Scan,
+    stored: Stored,
+    tail: bool,
+) -> Result<FolderParts> {
     let (schema, columns) = (&scan.schema, columns_of(scan));
-    let mut folder =
-        FolderParts { parts: Vec::new(), rows: 0, bytes: 0, files: 0, dropped_before: None };
+    let mut folder = FolderParts {
+        parts: Vec::new(),
+        rows: 0,
+        states: Vec::new(),
+        bytes: 0,
+        files: 0,
+        dropped_before: None,
+    };
     let files = snapshot.manifest().streams.get(&schema.name);
     let dropped = files.and_then(|files| files.dropped_before);
     folder.dropped_before = dropped.filter(|before| times(scan).start() < before);
+    let chooser = match stored {
+        Stored::Ticks => None,
+        Stored::States => Chooser::new(scan),
+    };
+    // Files may be others by the time they are opened: what is known of them is asked for then.
+    let rows_of = RefCell::new(HashMap::new());
+    let choose = |file: &HistoryFile, known: &StreamFiles| {
+        let chosen = chooser.as_ref()?.choose(file, known)?;
+        let place = (file.file.rows, known.bases[&chosen.base].clone());
+        rows_of.borrow_mut().insert(file.file.path.clone(), place);
+        Some(chosen)
+    };
+    let keys = scan.key_selection();
+    let read = snapshot.parts_of(schema, &columns, times(scan), &keys, &choose)?;
+    let rows_of = rows_of.into_inner();
+    for (stored, chooser) in read.states.into_iter().zip(chooser.iter().cycle()) {
+        let (rows, base) = &rows_of[stored.stands_for()];
+        folder.add_states(&stored, *rows, base);
+        let extent = Some(Extent { times: stored.times(), keys: stored.keys() });
+        let base = chooser.base(stored.base());
+        let read = move |sink: &mut StatesSink<'_>| {
+            for states in stored.read().map_err(read_failed)? {
+                sink(rollups::saved(states.map_err(read_failed)?))?;
+            }
+            Ok(())
+        };
+        folder.parts.push(Part::states(extent, base, read));
+    }
     let mut last = None;
-    for stored in snapshot.ticks_of(schema, &columns, times(scan), &scan.key_selection())? {
+    for stored in read.ticks {
         folder.rows += stored.rows() as u64;
         folder.bytes += stored.bytes();
         folder.files += usize::from(last.as_deref() != Some(stored.path()));
         last = Some(stored.path().to_path_buf());
         let extent = Some(Extent { times: stored.times(), keys: stored.keys() });
-        let read = Box::new(move |sink: &mut TickSink<'_>| {
+        let read = move |sink: &mut TickSink<'_>| {
             for ticks in stored.read().map_err(read_failed)? {
                 sink(ticks.map_err(read_failed)?)?;
             }
             Ok(())
-        });
-        folder.parts.push(Part { extent, read });
+        };
+        folder.parts.push(Part::ticks(extent, read));
     }
     if tail {
         for batch in snapshot.tail(&schema.name)? {
@@ -218,6 +290,27 @@ pub fn folder_parts(snapshot: &Snapshot, scan: &Scan, tail: bool) -> Result<Fold
         }
     }
     Ok(folder)
+}
+
+impl FolderParts {
+    /// Counts a part of states that stand for a file of so many rows.
+    fn add_states(&mut self, part: &StatesPart, rows: u64, base: &RollupBase) {
+        self.bytes += part.bytes();
+        let place = self.states.iter().position(|of| of.base == *base);
+        let place = place.unwrap_or_else(|| {
+            let base = base.clone();
+            self.states.push(StatesRead { base, states: 0, files: Vec::new(), rows: 0 });
+            self.states.len() - 1
+        });
+        let of = &mut self.states[place];
+        of.states += part.rows() as u64;
+        if of.files.last().map(String::as_str) != Some(part.stands_for()) {
+            of.files.push(part.stands_for().to_owned());
+            of.rows += rows;
+            self.rows += rows;
+            self.files += 1;
+        }
+    }
 }
 
 pub fn read_failed(error: isotick_storage::Error) -> ScanError {

@@ -70,13 +70,13 @@ fn parts(subject: &mut Subject, folder: &std::path::Path, columns: &Columns) -> 
         .into_iter()
         .map(|part| {
             let extent = Some(Extent { times: part.times(), keys: part.keys() });
-            let read = Box::new(move |sink: &mut TickSink<'_>| {
+            let read = move |sink: &mut TickSink<'_>| {
                 for ticks in part.read().map_err(|e| ScanError::Read(e.into()))? {
                     sink(ticks.map_err(|e| ScanError::Read(e.into()))?)?;
                 }
                 Ok(())
-            });
-            Part { extent, read }
+            };
+            Part::ticks(extent, read)
         })
         .collect();
     subject.rng.shuffle(&mut parts);

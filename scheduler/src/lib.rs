@@ -9,7 +9,7 @@ pub mod scan;
 
 pub use lanes::{Lanes, LanesConfig};
 pub use live::{LiveCounters, LiveView, Published, Reason, SavedView, is_closed};
-pub use part::{Extent, Part, TickSink};
+pub use part::{Extent, Part, Read, StatesSink, TickSink};
 pub use piece::{Piece, PieceInHand, PieceOfView, PlannedScan};
 pub use placement::{Costs, Work, break_even_rows, choose};
 pub use scan::{OnFailure, Scan, ScanError, ScanOutcome, ScanView, ViewOutcome};

@@ -1,7 +1,9 @@
 //! The parts of a scan's input, and which windows only one of them can touch.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
+use isotick_kernels::{Base, SavedWindows};
 use isotick_model::view::Tumbling;
 use isotick_model::{Key, Ticks};
 
@@ -10,8 +12,21 @@ use crate::scan::ScanError;
 /// Takes a batch of ticks from a part.
 pub type TickSink<'a> = dyn FnMut(Ticks) -> Result<(), ScanError> + 'a;
 
-/// Reads a part into a sink.
-pub type Read = Box<dyn FnOnce(&mut TickSink<'_>) -> Result<(), ScanError> + Send>;
+/// Takes states from a part.
+pub type StatesSink<'a> = dyn FnMut(SavedWindows) -> Result<(), ScanError> + 'a;
+
+/// Reads a part's ticks into a sink.
+pub type ReadTicks = Box<dyn FnOnce(&mut TickSink<'_>) -> Result<(), ScanError> + Send>;
+/// Reads a part's states into a sink.
+pub type ReadStates = Box<dyn FnOnce(&mut StatesSink<'_>) -> Result<(), ScanError> + Send>;
+
+/// How a part is read.
+pub enum Read {
+    /// Ticks.
+    Ticks(ReadTicks),
+    /// States that stand for its ticks, of a base that covers every view of the scan.
+    States(Arc<Base>, ReadStates),
+}
 
 /// A piece of the input that one thread reads into a sink, e.g. a row group. Parts may be read in
 /// any order.
@@ -49,7 +64,7 @@ impl Part {
     pub fn anywhere(
         read: impl FnOnce(&mut TickSink<'_>) -> Result<(), ScanError> + Send + 'static,
     ) -> Self {
-        Self { extent: None, read: Box::new(read) }
+        Self::ticks(None, read)
     }
 
     /// A batch.
@@ -58,7 +73,29 @@ impl Part {
         let times = times.clone().min().zip(times.max());
         let extent =
             times.map(|(&least, &greatest)| Extent { times: least..=greatest, keys: None });
-        Self { extent, read: Box::new(|sink| sink(ticks)) }
+        Self::ticks(extent, |sink| sink(ticks))
+    }
+
+    /// Ticks that lie there.
+    pub fn ticks(
+        extent: Option<Extent>,
+        read: impl FnOnce(&mut TickSink<'_>) -> Result<(), ScanError> + Send + 'static,
+    ) -> Self {
+        Self { extent, read: Read::Ticks(Box::new(read)) }
+    }
+
+    /// States of ticks that lie there.
+    pub fn states(
+        extent: Option<Extent>,
+        base: Arc<Base>,
+        read: impl FnOnce(&mut StatesSink<'_>) -> Result<(), ScanError> + Send + 'static,
+    ) -> Self {
+        Self { extent, read: Read::States(base, Box::new(read)) }
+    }
+
+    /// Whether states stand for its ticks.
+    pub fn is_of_states(&self) -> bool {
+        matches!(self.read, Read::States(..))
     }
 }
 

@@ -4,9 +4,10 @@
 //! lost and computed again, whatever became of the others.
 
 use isotick_kernels::{
-    CpuEngine, EncodedRows, Engine, EngineError, EngineKind, Results, SavedWindows, Windows,
+    Base, CpuEngine, EncodedRows, Engine, EngineError, EngineKind, Results, SavedWindows, Unfit,
+    Windows,
 };
-use isotick_model::Ticks;
+use isotick_model::{Key, Ticks};
 
 use crate::part::{Extent, Neighbours};
 use crate::scan::{OnFailure, Scan, count};
@@ -101,6 +102,21 @@ impl PieceInHand<'_> {
         }
         self.rows_read += ticks.len() as u64;
         Ok(failed)
+    }
+
+    /// Takes in states that stand for ticks of the part, of a base that covers every view of the
+    /// scan. Gives how many ticks those are.
+    ///
+    /// # Errors
+    /// [`Unfit`] when they are none; the piece is then of no use.
+    pub fn absorb(&mut self, states: &SavedWindows, base: &Base) -> Result<u64, Unfit> {
+        let keys = &self.of.scan.keys;
+        let mut held = 0;
+        for (windows, _) in &mut self.views {
+            let wanted = |key: &Key| keys.is_empty() || keys.contains(key);
+            held = windows.absorb_states(states, base, wanted)?;
+        }
+        Ok(held)
     }
 
     /// Ends the part: the one with this number.

@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use isotick_kernels::{
-    CpuEngine, EncodedRows, Engine, EngineError, EngineKind, Results, Truth, Windows,
+    Base, CpuEngine, EncodedRows, Engine, EngineError, EngineKind, Results, SavedWindows, Truth,
+    Unfit, Windows,
 };
 use isotick_model::view::View;
 use isotick_model::{Key, KeySelection, StreamSchema, Ticks};
 
-use crate::part::{Neighbours, Part};
+use crate::part::{Neighbours, Part, Read};
 
 /// An error of whoever reads the ticks.
 pub type ReadError = Box<dyn std::error::Error + Send + Sync>;
@@ -46,6 +47,10 @@ pub struct ScanOutcome {
     pub views: Vec<ViewOutcome>,
     /// Rows that were read.
     pub rows_read: u64,
+    /// States that were read in place of others.
+    pub states_read: u64,
+    /// How many rows those stand for.
+    pub rows_from_states: u64,
     /// Set when an engine failed and its work went to the CPU.
     pub fallback: Option<EngineError>,
 }
@@ -56,6 +61,8 @@ pub struct ViewOutcome {
     pub results: Results,
     /// Rows handed to each engine, after the filter.
     pub rows_by_engine: Vec<(EngineKind, u64)>,
+    /// Rows in windows that no engine had to reduce: those of states.
+    pub rows_from_states: u64,
 }
 
 /// Why a scan stopped.
@@ -67,6 +74,9 @@ pub enum ScanError {
     /// The ticks could not be read.
     #[error("{0}")]
     Read(ReadError),
+    /// What was read as states are none.
+    #[error("stored states are damaged: {0}; `isotick scan --no-rollup` reads the ticks")]
+    States(#[from] Unfit),
 }
 
 /// What to do when an engine fails in the middle of a scan.
@@ -82,7 +92,8 @@ impl Scan {
     /// Reads all parts, one thread per engine, and combines what they give. The outcome does not
     /// depend on the number of engines, their kinds or the order of the parts.
     ///
-    /// `rows_read` is counted up while the scan runs, for whoever shows progress.
+    /// `rows_read` is counted up while the scan runs, also by rows that states stand for, for whoever
+    /// shows progress.
     ///
     /// # Errors
     /// The first error of any part or, with [`OnFailure::Stop`], of any engine.
@@ -103,18 +114,21 @@ impl Scan {
                 engines.into_iter().map(|engine| scope.spawn(|| work(engine))).collect();
             workers.into_iter().map(|worker| worker.join()).collect()
         });
-        let (mut rows_read, mut fallback) = (0, None);
+        let mut fallback = None;
+        let (mut rows_read, mut states_read, mut rows_from_states) = (0, 0, 0);
         let mut views: Vec<Vec<ViewWork>> = self.views.iter().map(|_| Vec::new()).collect();
         for worker in finished {
             let worker = worker.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
             rows_read += worker.rows_read;
+            states_read += worker.states_read;
+            rows_from_states += worker.rows_from_states;
             fallback = fallback.or(worker.fallback);
             for (all, of_worker) in views.iter_mut().zip(worker.views) {
                 all.push(of_worker);
             }
         }
         let views = views.into_iter().map(ViewOutcome::of).collect();
-        Ok(ScanOutcome { views, rows_read, fallback })
+        Ok(ScanOutcome { views, rows_read, states_read, rows_from_states, fallback })
     }
 
     /// The keys that can count: by name, and by the views' filters.
@@ -141,10 +155,16 @@ impl Scan {
         on_failure: OnFailure,
         rows_read: &AtomicU64,
     ) -> Result<Worker<'_>, ScanError> {
-        let of_view = |of: &ScanView| ViewWork { windows: self.windows(of), rows: Vec::new() };
+        let of_view = |of: &ScanView| ViewWork {
+            windows: self.windows(of),
+            rows: Vec::new(),
+            rows_from_states: 0,
+        };
         let mut worker = Worker {
             views: self.views.iter().map(of_view).collect(),
             rows_read: 0,
+            states_read: 0,
+            rows_from_states: 0,
             fallback: None,
             engine,
             on_failure,
@@ -155,10 +175,16 @@ impl Scan {
             let Some((number, Part { read, .. })) = lock().pop_front() else {
                 return Ok(worker);
             };
-            let result = read(&mut |ticks| {
-                rows_read.fetch_add(ticks.len() as u64, Ordering::Relaxed);
-                worker.reduce(&ticks)
-            });
+            let result = match read {
+                Read::Ticks(read) => read(&mut |ticks| {
+                    rows_read.fetch_add(ticks.len() as u64, Ordering::Relaxed);
+                    worker.reduce(&ticks)
+                }),
+                Read::States(base, read) => read(&mut |states| {
+                    rows_read.fetch_add(worker.absorb(&states, &base)?, Ordering::Relaxed);
+                    Ok(())
+                }),
+            };
             if let Err(error) = result {
                 lock().clear();
                 return Err(error);
@@ -177,11 +203,14 @@ struct ViewWork {
     windows: Windows,
     /// In windows, by the engine that reduced them.
     rows: Vec<(EngineKind, u64)>,
+    rows_from_states: u64,
 }
 
 struct Worker<'a> {
     views: Vec<ViewWork>,
     rows_read: u64,
+    states_read: u64,
+    rows_from_states: u64,
     fallback: Option<EngineError>,
     engine: Box<dyn Engine>,
     on_failure: OnFailure,
@@ -211,6 +240,20 @@ impl Worker<'_> {
         self.rows_read += ticks.len() as u64;
         Ok(())
     }
+
+    /// Takes in states; how many rows they stand for.
+    fn absorb(&mut self, states: &SavedWindows, base: &Base) -> Result<u64, ScanError> {
+        let mut held = 0;
+        for of in &mut self.views {
+            let before = of.windows.passed();
+            let wanted = |key: &Key| self.keys.is_empty() || self.keys.contains(key);
+            held = of.windows.absorb_states(states, base, wanted)?;
+            of.rows_from_states += of.windows.passed() - before;
+        }
+        self.states_read += states.start.len() as u64;
+        self.rows_from_states += held;
+        Ok(held)
+    }
 }
 
 pub(crate) fn count(rows: &mut Vec<(EngineKind, u64)>, kind: EngineKind, more: u64) {
@@ -222,13 +265,14 @@ pub(crate) fn count(rows: &mut Vec<(EngineKind, u64)>, kind: EngineKind, more: u
 
 impl ViewOutcome {
     fn of(workers: Vec<ViewWork>) -> Self {
-        let (mut parts, mut rows_by_engine) = (Vec::new(), Vec::new());
-        for ViewWork { windows, rows } in workers {
+        let (mut parts, mut rows_by_engine, mut rows_from_states) = (Vec::new(), Vec::new(), 0);
+        for ViewWork { windows, rows, rows_from_states: of_worker } in workers {
             parts.push(windows);
+            rows_from_states += of_worker;
             rows.into_iter().for_each(|(kind, rows)| count(&mut rows_by_engine, kind, rows));
         }
         rows_by_engine.sort_unstable();
-        Self { results: Results::of(parts), rows_by_engine }
+        Self { results: Results::of(parts), rows_by_engine, rows_from_states }
     }
 
     /// Finishes the windows on some threads and hands them over in canonical order, block by

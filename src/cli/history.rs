@@ -142,6 +142,46 @@ pub struct ScanArgs {
     pub stats: bool,
 }
 
+/// `isotick rollup`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Keeps the exact states of views beside the history: one for each key and window, for every file of
+history. A scan whose filter is the same and whose windows are made of whole ones of these then
+reads states in place of ticks, of which there are many more, and gives the same bits: bars of an
+hour or a day come from the states of bars of a minute. `isotick explain` says what a scan reads;
+`isotick scan --no-rollup` reads ticks.
+
+States stand for the ticks of one file, which never changes: what comes later is read as ticks, and
+what is merged or dropped takes its states along. Give the command again, without views, to bring
+what was asked for once up to date. Where there would be hardly fewer states than ticks, none are
+kept. Views with quantiles have no states of fixed size, and read ticks.
+
+Run it while no service uses the folder. Killed at any point, it goes on where it was.
+
+Examples:
+  isotick rollup bars_1m --data ./data        the states of one view, for all of its history
+  isotick rollup --data ./data                whatever is asked for and not there yet
+  isotick rollup bars_1m --data ./data --drop")]
+pub struct RollupArgs {
+    /// The views [default: those that states were asked for before]
+    #[arg(value_name = "VIEW")]
+    pub views: Vec<String>,
+    /// The data folder
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// Remove the states of these views, or of all, and keep none of them any more
+    #[arg(long)]
+    pub drop: bool,
+    /// CPU threads [default: one per core]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<std::num::NonZeroUsize>,
+    /// Print the outcome as one JSON object
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub definitions: DefinitionArgs,
+}
+
 /// What a scan is over.
 #[derive(Debug, Args)]
 pub struct InputArgs {
@@ -163,6 +203,10 @@ pub struct InputArgs {
     /// All ticks as known now, or only what live could know, or only what came too late for it
     #[arg(long, default_value = "now")]
     pub truth: TruthChoice,
+    /// Read ticks everywhere, also where stored states of them would give the same (`isotick
+    /// rollup`)
+    #[arg(long)]
+    pub no_rollup: bool,
     /// Leave out files that are damaged, after reading everything once to find them; each is named
     /// [default: a damaged file ends the scan]
     #[arg(long)]

@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use isotick_kernels::{CpuEngine, Engine, Plan, Term, Truth};
 use isotick_model::{StreamSchema, time};
-use isotick_scheduler::{Costs, OnFailure, ScanView, Work, break_even_rows};
+use isotick_scheduler::{Costs, OnFailure, Part, Scan, ScanView, Work, break_even_rows};
 use serde_json::{Value, json};
 
 use crate::cli::{EngineChoice, ExplainArgs};
 use crate::input::Input;
-use crate::{engines, placing, scanning};
+use crate::scanning::StatesRead;
+use crate::{engines, placing, rollups, scanning};
 
 pub fn run(args: ExplainArgs) -> Result<ExitCode> {
     let names = [args.view.clone()];
@@ -35,12 +36,12 @@ pub fn run(args: ExplainArgs) -> Result<ExitCode> {
     let (files, parts) = (input.files, input.parts.len());
     let sampled = sample(&mut input, engines.workers.pop())?;
     // A text file does not say how many rows it has; read to its end, it has.
-    let all = sampled.map(|(_, rows)| rows).filter(|_| parts == 1);
+    let all = sampled.map(|(_, rows)| rows).filter(|_| parts == 1 && input.states.is_empty());
     input.rows = input.rows.or(all);
     let rows = input.rows.unwrap_or(0);
     let lanes = threads.min(parts).max(1);
     // Parts are alike, so that the sample stands for each, also where it leaves rows unread.
-    let all_parts_ns = sampled.map(|(ns, _)| ns * parts as f64);
+    let all_parts_ns = sampled.map(|(ns, _)| ns);
     let sampled = all_parts_ns.filter(|_| rows > 0).map(|ns| ns / rows as f64);
     let predicted = all_parts_ns.map(|ns| ns / 1e9 / lanes as f64);
     // Times and keys always have their place in memory.
@@ -71,6 +72,7 @@ pub fn run(args: ExplainArgs) -> Result<ExitCode> {
             "bytes": input.bytes,
             "bytes_per_tick": per_row(input.bytes, input.rows),
             "bytes_per_tick_in_memory": bytes_per_row,
+            "states": states(&input.states),
             "columns": read_columns(&input, &columns),
             "identities": columns.identity,
             "times": match columns.one_window {
@@ -111,25 +113,50 @@ pub fn run(args: ExplainArgs) -> Result<ExitCode> {
 /// Parts that are read as a sample, at most.
 const SAMPLED_PARTS_MAX: usize = 8;
 
-/// Reads, reduces and finishes parts from the middle on one thread: nanoseconds for each, and rows;
-/// `None` of nothing.
+/// Reads, reduces and finishes some parts on one thread: nanoseconds that all would take, and rows
+/// that were read; `None` of nothing. Parts of ticks are alike, and so are those of states.
 fn sample(input: &mut Input, engine: Option<Box<dyn Engine>>) -> Result<Option<(f64, u64)>> {
-    if input.parts.is_empty() {
+    let (states, ticks): (Vec<_>, _) =
+        input.parts.drain(..).partition(|part: &Part| part.is_of_states());
+    let mut engine = engine;
+    let mut all = None;
+    for parts in [ticks, states] {
+        let of_kind = sample_of(&input.scan, parts, engine.take().or_else(cpu))?;
+        all = match (all, of_kind) {
+            (Some((ns, rows)), Some((more_ns, more))) => Some((ns + more_ns, rows + more)),
+            (one, other) => one.or(other),
+        };
+    }
+    Ok(all)
+}
+
+/// The engine of what is not sampled with the one of the scan.
+fn cpu() -> Option<Box<dyn Engine>> {
+    Some(Box::new(CpuEngine))
+}
+
+/// The same of parts that are alike, from the middle.
+fn sample_of(
+    scan: &Scan,
+    mut parts: Vec<Part>,
+    engine: Option<Box<dyn Engine>>,
+) -> Result<Option<(f64, u64)>> {
+    let len = parts.len();
+    if len == 0 {
         return Ok(None);
     }
     // Several, so that what comes first and only once weighs less.
-    let count = (input.parts.len() / 8 + 1).min(SAMPLED_PARTS_MAX);
-    let middle = input.parts.len() / 2;
-    let parts = input.parts.drain(middle..(middle + count).min(input.parts.len())).collect();
+    let middle = len / 2;
+    let count = (len / 8 + 1).min(SAMPLED_PARTS_MAX).min(len - middle);
+    let parts = parts.drain(middle..middle + count).collect();
     let started = Instant::now();
     let engines = engine.into_iter().collect();
-    let outcome = input.scan.run(parts, engines, OnFailure::ContinueOnCpu, &AtomicU64::new(0))?;
+    let outcome = scan.run(parts, engines, OnFailure::ContinueOnCpu, &AtomicU64::new(0))?;
     for view in &outcome.views {
         view.finish(NonZeroUsize::MIN, |_| anyhow::Ok(()))?;
     }
     let elapsed_ns = started.elapsed().as_secs_f64() * 1e9;
-    let rows = outcome.rows_read;
-    Ok(Some((elapsed_ns / count as f64, rows)))
+    Ok(Some((elapsed_ns * len as f64 / count as f64, outcome.rows_read)))
 }
 
 fn truth_name(truth: Truth) -> &'static str {
@@ -138,6 +165,21 @@ fn truth_name(truth: Truth) -> &'static str {
         Truth::Seen { .. } => "seen: what live could know",
         Truth::Late { .. } => "late: what came too late for live",
     }
+}
+
+/// The states that are read, and the ticks that stay unread for it.
+fn states(states: &[StatesRead]) -> Vec<Value> {
+    let of = |of: &StatesRead| {
+        json!({
+            "of": rollups::describe(&of.base),
+            "window": time::format_duration(of.base.width_ns),
+            "filter": of.base.filter,
+            "states": of.states,
+            "files": of.files,
+            "ticks_spared": of.rows,
+        })
+    };
+    states.iter().map(of).collect()
 }
 
 fn per_row(bytes: Option<u64>, rows: Option<u64>) -> Option<f64> {
@@ -233,6 +275,15 @@ fn print(report: &Value, gpu: Option<&Costs>, cpu: &Costs) {
         text(&reads["bytes_per_tick"]),
         reads["bytes_per_tick_in_memory"]
     );
+    for of in reads["states"].as_array().into_iter().flatten() {
+        let files = of["files"].as_array().map_or(0, Vec::len);
+        println!(
+            "            {} stored states of {}, in place of {} ticks in {files} files",
+            of["states"],
+            text(&of["of"]),
+            of["ticks_spared"]
+        );
+    }
     let columns = reads["columns"].as_array().into_iter().flatten().map(text);
     println!("            columns: {}", columns.collect::<Vec<_>>().join(", "));
     let identities = if reads["identities"] == true { "read" } else { "not needed" };

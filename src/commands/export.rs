@@ -338,6 +338,7 @@ fn export_windows(args: &ExportArgs, form: &Form, view: &str, target: &Target) -
         to: args.to,
         key: args.key.clone(),
         truth: args.truth,
+        no_rollup: false,
         skip_damaged: false,
         definitions: args.definitions.clone(),
         fields: FieldArgs::default(),

@@ -13,6 +13,7 @@ mod import;
 mod init;
 mod log;
 mod publish;
+mod rollup;
 mod scan;
 mod serve;
 mod status;
@@ -39,6 +40,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Import(args) => import::run(args),
         Command::Export(args) => export::run(args),
         Command::Compact(args) => compact::run(args),
+        Command::Rollup(args) => rollup::run(args),
         Command::Fsck(args) => fsck::run(args),
         Command::Streams(args) => streams::run(args),
         Command::Log(args) => log::run(args),

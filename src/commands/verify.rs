@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::cli::VerifyArgs;
 use crate::comparing::differences;
+use crate::rollups::Stored;
 use crate::{definitions, engines, scanning};
 
 /// Differing windows that are shown.
@@ -30,7 +31,7 @@ pub fn run(args: VerifyArgs) -> Result<ExitCode> {
         to_ns: args.to.map(|to| to.0),
         ..scanning::whole(view, schema, truth)
     };
-    let folder = scanning::folder_parts(&snapshot, &scan, false)?;
+    let folder = scanning::folder_parts(&snapshot, &scan, Stored::Ticks, false)?;
     let engines = engines::open(args.engine, None)?;
     let (mut scanned, mut open) = (Vec::new(), 0);
     let watermark = snapshot.watermark(&view.stream);

@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::{Context, Result};
 use isotick_kernels::{CpuEngine, Engine, ResultHasher, Truth};
 use isotick_model::results::ResultSchema;
-use isotick_scheduler::{OnFailure, Part, Scan};
+use isotick_scheduler::{OnFailure, Part, Read, Scan};
 use isotick_storage::{Snapshot, Store};
 
 use super::Bench;
 use super::figure::{Figure, timed};
 use crate::market::Market;
+use crate::rollups::Stored;
 use crate::scanning;
 
 /// Ticks that are stored at a time.
@@ -33,7 +34,7 @@ pub fn run(bench: &mut Bench) -> Result<()> {
     }
     let snapshot = Snapshot::open(folder.path())?;
     let scan = scanning::whole(&bench.view, &bench.schema, Truth::Now);
-    let planned = || scanning::folder_parts(&snapshot, &scan, true);
+    let planned = || scanning::folder_parts(&snapshot, &scan, Stored::Ticks, true);
     let bytes = planned()?.bytes;
     let input =
         format!("{rows} stored ticks, {:.1} bytes each: bars_1m", bytes as f64 / rows as f64);
@@ -69,10 +70,12 @@ fn decode(parts: Vec<Part>, threads: usize) -> Result<()> {
         loop {
             let part = queue.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let Some(part) = part else { return Ok(()) };
-            (part.read)(&mut |ticks| {
-                rows.fetch_add(ticks.len() as u64, Ordering::Relaxed);
-                Ok(())
-            })?;
+            if let Read::Ticks(read) = part.read {
+                read(&mut |ticks| {
+                    rows.fetch_add(ticks.len() as u64, Ordering::Relaxed);
+                    Ok(())
+                })?;
+            }
         }
     };
     std::thread::scope(|scope| {

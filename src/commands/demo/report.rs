@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::Published;
 use crate::cli::{DemoArgs, EngineChoice};
 use crate::comparing::differences;
+use crate::rollups::Stored;
 use crate::service::{Shared, Totals, rejections_json};
 use crate::{engines, scanning};
 
@@ -83,7 +84,7 @@ pub fn prove(
         let truth = Truth::Seen { allowed_ns: view.lateness.allowed_ns };
         for choice in &scans {
             let scan = scanning::whole(view, schema, truth);
-            let folder = scanning::folder_parts(&snapshot, &scan, true)?;
+            let folder = scanning::folder_parts(&snapshot, &scan, Stored::Ticks, true)?;
             let (engines, mut scanned) = (engines::open(*choice, None)?, Vec::new());
             let finished =
                 scanning::run(&scan, folder.parts, Some(folder.rows), engines, &mut |rows| {
