@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use isotick_kernels::{EncodedRows, EngineKind, Plan, ResultHash, ResultHasher, Term, Truth};
+use isotick_kernels::{Base, EncodedRows, EngineKind, Plan, ResultHash, ResultHasher, Term, Truth};
 use isotick_model::StreamSchema;
 use isotick_model::expr::Expr;
 use isotick_model::results::ResultSchema;
@@ -228,7 +228,7 @@ pub fn folder_parts(
     stored: Stored,
     tail: bool,
 ) -> Result<FolderParts> {
-    let (schema, columns) = (&scan.schema, columns_of(scan));
+    let schema = &scan.schema;
     let mut folder = FolderParts {
         parts: Vec::new(),
         rows: 0,
@@ -240,26 +240,11 @@ pub fn folder_parts(
     let files = snapshot.manifest().streams.get(&schema.name);
     let dropped = files.and_then(|files| files.dropped_before);
     folder.dropped_before = dropped.filter(|before| times(scan).start() < before);
-    let chooser = match stored {
-        Stored::Ticks => None,
-        Stored::States => Chooser::new(scan),
-    };
-    // Files may be others by the time they are opened: what is known of them is asked for then.
-    let rows_of = RefCell::new(HashMap::new());
-    let choose = |file: &HistoryFile, known: &StreamFiles| {
-        let chosen = chooser.as_ref()?.choose(file, known)?;
-        let place = (file.file.rows, known.bases[&chosen.base].clone());
-        rows_of.borrow_mut().insert(file.file.path.clone(), place);
-        Some(chosen)
-    };
-    let keys = scan.key_selection();
-    let read = snapshot.parts_of(schema, &columns, times(scan), &keys, &choose)?;
-    let rows_of = rows_of.into_inner();
-    for (stored, chooser) in read.states.into_iter().zip(chooser.iter().cycle()) {
-        let (rows, base) = &rows_of[stored.stands_for()];
-        folder.add_states(&stored, *rows, base);
+    let planned = stored_parts(snapshot, scan, stored)?;
+    for (stored, base) in planned.states {
+        let (rows, of) = &planned.stands_for[stored.stands_for()];
+        folder.add_states(&stored, *rows, of);
         let extent = Some(Extent { times: stored.times(), keys: stored.keys() });
-        let base = chooser.base(stored.base());
         let read = move |sink: &mut StatesSink<'_>| {
             for states in stored.read().map_err(read_failed)? {
                 sink(rollups::saved(states.map_err(read_failed)?))?;
@@ -269,7 +254,7 @@ pub fn folder_parts(
         folder.parts.push(Part::states(extent, base, read));
     }
     let mut last = None;
-    for stored in read.ticks {
+    for stored in planned.ticks {
         folder.rows += stored.rows() as u64;
         folder.bytes += stored.bytes();
         folder.files += usize::from(last.as_deref() != Some(stored.path()));
@@ -290,6 +275,43 @@ pub fn folder_parts(
         }
     }
     Ok(folder)
+}
+
+/// What of a folder's files a scan reads: each stored tick is in one of the parts, or in one of the
+/// states.
+pub struct StoredParts {
+    pub ticks: Vec<isotick_storage::Part>,
+    /// With what they are of.
+    pub states: Vec<(StatesPart, Arc<Base>)>,
+    /// By the files of ticks that states stand for: their rows, and what the states are of.
+    stands_for: HashMap<String, (u64, RollupBase)>,
+}
+
+/// Chooses file by file, and plans the reading.
+pub fn stored_parts(snapshot: &Snapshot, scan: &Scan, stored: Stored) -> Result<StoredParts> {
+    let chooser = match stored {
+        Stored::Ticks => None,
+        Stored::States => Chooser::new(scan),
+    };
+    // Files may be others by the time they are opened: what is known of them is asked for then.
+    let stands_for = RefCell::new(HashMap::new());
+    let choose = |file: &HistoryFile, known: &StreamFiles| {
+        let chosen = chooser.as_ref()?.choose(file, known)?;
+        let place = (file.file.rows, known.bases[&chosen.base].clone());
+        stands_for.borrow_mut().insert(file.file.path.clone(), place);
+        Some(chosen)
+    };
+    let (columns, keys) = (columns_of(scan), scan.key_selection());
+    let read = snapshot.parts_of(&scan.schema, &columns, times(scan), &keys, &choose)?;
+    let with_base = |(part, chooser): (StatesPart, &Chooser)| {
+        let base = chooser.base(part.base());
+        (part, base)
+    };
+    Ok(StoredParts {
+        ticks: read.ticks,
+        states: read.states.into_iter().zip(chooser.iter().cycle()).map(with_base).collect(),
+        stands_for: stands_for.into_inner(),
+    })
 }
 
 impl FolderParts {

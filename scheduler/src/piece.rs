@@ -21,12 +21,14 @@ pub struct PlannedScan {
 }
 
 /// What one part gives, of each view in the scan's order.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Piece {
     /// By view.
     pub views: Vec<PieceOfView>,
     /// Rows that were read.
     pub rows_read: u64,
+    /// Rows that stored states stood for.
+    pub rows_from_states: u64,
 }
 
 /// What one part gives of one view.
@@ -45,6 +47,7 @@ pub struct PieceInHand<'a> {
     of: &'a PlannedScan,
     views: Vec<(Windows, Vec<(EngineKind, u64)>)>,
     rows_read: u64,
+    rows_from_states: u64,
 }
 
 impl PlannedScan {
@@ -59,7 +62,7 @@ impl PlannedScan {
     /// Begins a part.
     pub fn begin(&self) -> PieceInHand<'_> {
         let views = self.scan.views.iter().map(|of| (self.scan.windows(of), Vec::new()));
-        PieceInHand { of: self, views: views.collect(), rows_read: 0 }
+        PieceInHand { of: self, views: views.collect(), rows_read: 0, rows_from_states: 0 }
     }
 
     /// The windows that several parts touch, of one view: empty, for the pieces'
@@ -116,12 +119,13 @@ impl PieceInHand<'_> {
             let wanted = |key: &Key| keys.is_empty() || keys.contains(key);
             held = windows.absorb_states(states, base, wanted)?;
         }
+        self.rows_from_states += held;
         Ok(held)
     }
 
     /// Ends the part: the one with this number.
     pub fn finish(self, number: usize) -> Piece {
-        let Self { of, views, rows_read } = self;
+        let Self { of, views, rows_read, rows_from_states } = self;
         let views =
             views.into_iter().zip(&of.neighbours).map(|((mut windows, rows), neighbours)| {
                 let mut finished = Vec::new();
@@ -131,7 +135,7 @@ impl PieceInHand<'_> {
                 }
                 PieceOfView { finished, open: windows.save(|_, _| {}), rows }
             });
-        Piece { views: views.collect(), rows_read }
+        Piece { views: views.collect(), rows_read, rows_from_states }
     }
 }
 

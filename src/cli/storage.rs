@@ -25,6 +25,10 @@ pub struct StorageArgs {
     /// for all of it
     #[arg(long, default_value = "0.25", value_name = "SHARE", value_parser = share)]
     pub compact_share: f64,
+    /// Do not store the views' states beside history: scans of them then read ticks. States are
+    /// made in the background, within the share of merging
+    #[arg(long)]
+    pub no_rollups: bool,
     /// Bytes of refused rows and messages to keep; the oldest go first
     #[arg(long, default_value = "256MiB", value_name = "SIZE")]
     pub dead_letters_max: ByteSize,

@@ -1,13 +1,15 @@
-//! The compacting thread: merges that the flushing thread has planned, beside everything else.
+//! The compacting thread: merges and states that the flushing thread has planned, beside everything
+//! else.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
-use isotick_storage::{Error, Merge};
+use isotick_storage::Error;
 
-use super::messages::StoreJob;
+use super::messages::{HistoryWork, StoreJob};
+use crate::rollups;
 
 /// Tells the thread to give up what it is doing.
 #[derive(Clone, Default)]
@@ -25,25 +27,35 @@ impl Stopping {
 
 /// The thread's state.
 pub struct Compacting {
-    /// The share of the time that a merge may run, above 0 and up to 1: it rests for the remainder.
+    /// The share of the time that it may run, above 0 and up to 1: it rests for the remainder.
     pub share: f64,
     pub stopping: Stopping,
     pub done: SyncSender<StoreJob>,
 }
 
 impl Compacting {
-    /// Merges what comes, one after another, until the flushing thread is gone.
-    pub fn run(self, merges: &Receiver<Merge>) {
+    /// Does what comes, one after another, until the flushing thread is gone.
+    pub fn run(self, work: &Receiver<HistoryWork>) {
         be_nice();
-        while let Ok(merge) = merges.recv() {
-            let (stream, folder) = (merge.stream().to_owned(), merge.folder().to_owned());
+        while let Ok(work) = work.recv() {
             let mut pause = Pause { share: self.share, since: Instant::now() };
-            let merged = merge.run(&mut |_| {
+            let mut step = |_: u64| {
                 pause.rest(&self.stopping);
                 if self.stopping.is_asked() { Err(Error::Stopped) } else { Ok(()) }
-            });
-            let merged = Box::new(merged);
-            if self.done.send(StoreJob::Merged { stream, folder, merged }).is_err() {
+            };
+            let done = match work {
+                HistoryWork::Merge(merge) => {
+                    let (stream, folder) = (merge.stream().to_owned(), merge.folder().to_owned());
+                    let merged = Box::new(merge.run(&mut step));
+                    StoreJob::Merged { stream, folder, merged }
+                }
+                HistoryWork::Rollup(work, schema) => {
+                    let (stream, path) = (work.stream().to_owned(), work.path().to_owned());
+                    let rolled = Box::new(rollups::reduce(&work, &schema, &mut step));
+                    StoreJob::Rolled { stream, path, rolled }
+                }
+            };
+            if self.done.send(done).is_err() {
                 return;
             }
         }

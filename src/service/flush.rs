@@ -1,5 +1,6 @@
 //! The flushing thread: what the live thread hands over becomes history and record in one commit.
-//! It owns the store, so it also plans and commits merges, and drops what need not be kept.
+//! It owns the store, so it also plans and commits merges and stored states, and drops what need not
+//! be kept.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,17 +12,22 @@ use isotick_model::LogPosition;
 use isotick_model::definitions::Definitions;
 use isotick_model::results::ResultSchema;
 use isotick_storage::log::LogSyncer;
-use isotick_storage::{Eagerness, Error, Merge, Merged, Store};
+use isotick_storage::manifest::HistoryFile;
+use isotick_storage::{Eagerness, Error, Merged, Rolled, Store};
 
 use super::channel::ViewChannel;
-use super::messages::{Event, Events, FlushJob, StoreJob};
+use super::messages::{Event, Events, FlushJob, HistoryWork, StoreJob};
 use super::now_ns;
 use super::stats::Shared;
+use crate::rollups;
 
 /// How long files that were replaced stay for those that are reading them.
 const GRACE: Duration = Duration::from_secs(600);
 /// How far a stream's watermark is past a day before little more is expected of it.
 const SETTLED_AFTER_NS: i64 = 3_600_000_000_000;
+
+/// Files with fewer ticks are read as fast as states.
+const ROLLED_ROWS_MIN: u64 = 1 << 18;
 
 /// The thread's state.
 pub struct Flushing {
@@ -31,16 +37,20 @@ pub struct Flushing {
     pub events: Events,
     pub syncer: LogSyncer,
     pub shared: Arc<Shared>,
-    /// Takes a merge when it has done the one before; `None` where nothing is to be compacted.
-    pub merges: Option<SyncSender<Merge>>,
-    pub merging: Merging,
+    /// Takes work on history when it has done what came before; `None` where nothing is to be
+    /// compacted.
+    pub work: Option<SyncSender<HistoryWork>>,
+    pub working: Working,
+    /// Whether the views' states are stored beside history.
+    pub rolls_up: bool,
 }
 
-/// What is known of merges.
+/// What is known of work on history.
 #[derive(Default)]
-pub struct Merging {
+pub struct Working {
     is_under_way: bool,
-    /// Folders with a file that cannot be merged: not tried again before the next start.
+    /// Folders with a file that cannot be merged, and files whose states cannot be made: not tried
+    /// again before the next start.
     failed: BTreeSet<String>,
 }
 
@@ -56,6 +66,9 @@ impl Flushing {
                 StoreJob::Flush(job) => self.flush(*job),
                 StoreJob::Merged { stream, folder, merged } => {
                     self.take_merged(&stream, folder, *merged)
+                }
+                StoreJob::Rolled { stream, path, rolled } => {
+                    self.take_rolled(&stream, path, *rolled)
                 }
                 StoreJob::Stop => break,
             };
@@ -117,7 +130,7 @@ impl Flushing {
         folder: String,
         merged: isotick_storage::Result<Merged>,
     ) -> Result<()> {
-        self.merging.is_under_way = false;
+        self.working.is_under_way = false;
         match merged {
             Ok(merged) => {
                 let rows = merged.rows();
@@ -132,13 +145,42 @@ impl Flushing {
                      `isotick fsck` says what is damaged"
                 );
                 self.shared.merge_failed(&error.to_string());
-                self.merging.failed.insert(folder);
+                self.working.failed.insert(folder);
             }
         }
         Ok(())
     }
 
-    /// Between commits: drops what need not be kept, and has files merged where that is worth it.
+    fn take_rolled(
+        &mut self,
+        stream: &str,
+        path: String,
+        rolled: isotick_storage::Result<Rolled>,
+    ) -> Result<()> {
+        self.working.is_under_way = false;
+        match rolled {
+            Ok(rolled) => {
+                let states = rolled.states().map_or(0, |states| states.file.rows);
+                let counted = self.store.commit_rolled(vec![rolled]);
+                if counted.context("cannot commit stored states")? > 0 {
+                    self.shared.count_rollup(states);
+                }
+            }
+            Err(Error::Stopped) => {}
+            Err(error) => {
+                tracing::error!(
+                    "the states of {path} of stream {stream} are not stored: {error}; `isotick \
+                     fsck` says what is damaged"
+                );
+                self.shared.rollup_failed(&error.to_string());
+                self.working.failed.insert(path);
+            }
+        }
+        Ok(())
+    }
+
+    /// Between commits: drops what need not be kept, and has files merged, and states stored beside
+    /// them, where that is worth it.
     fn tend(&mut self) {
         for schema in &self.definitions.streams {
             match self.store.retain(&schema.name, schema.retention) {
@@ -157,19 +199,34 @@ impl Flushing {
             }
         }
         self.shared.set_history(self.store.manifest());
-        let Some(merges) = self.merges.as_ref().filter(|_| !self.merging.is_under_way) else {
+        let Some(work) = self.work.as_ref().filter(|_| !self.working.is_under_way) else {
             return;
         };
+        let failed = &self.working.failed;
         for schema in &self.definitions.streams {
             let w = self.store.snapshot().watermark(&schema.name);
             let settled_before = w.map(|w| w.saturating_sub(SETTLED_AFTER_NS));
-            let failed = &self.merging.failed;
-            let merge =
-                self.store.plan_merge(schema, Eagerness::Tiered { settled_before }, |folder| {
-                    !failed.contains(folder)
-                });
+            let tiered = Eagerness::Tiered { settled_before };
+            let merge = self.store.plan_merge(schema, tiered, |folder| !failed.contains(folder));
             if let Some(merge) = merge {
-                self.merging.is_under_way = merges.try_send(merge).is_ok();
+                self.working.is_under_way = work.try_send(HistoryWork::Merge(merge)).is_ok();
+                return;
+            }
+        }
+        if !self.rolls_up {
+            return;
+        }
+        for channel in &self.views {
+            let view = &channel.view;
+            let Ok(schema) = self.definitions.stream(&view.stream) else { continue };
+            let Some(base) = rollups::stored_base(view, schema) else { continue };
+            // What a merge is likely to replace soon is not worth it.
+            let wanted = |file: &HistoryFile| {
+                file.file.rows >= ROLLED_ROWS_MIN && !failed.contains(&file.file.path)
+            };
+            if let Some(rollup) = self.store.plan_rollup(schema, &base, wanted) {
+                let rollup = HistoryWork::Rollup(rollup, Arc::new(schema.clone()));
+                self.working.is_under_way = work.try_send(rollup).is_ok();
                 return;
             }
         }

@@ -1,14 +1,15 @@
 //! What the service's threads say to each other.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Instant;
 
 use isotick_ingest::sequencer::SavedSequencer;
 use isotick_ingest::{Notifier, Permit};
-use isotick_model::{LogPosition, Ticks};
+use isotick_model::{LogPosition, StreamSchema, Ticks};
 use isotick_storage::log::LogRecord;
-use isotick_storage::{Merged, RecordedWindow, Unrecorded};
+use isotick_storage::{Merge, Merged, RecordedWindow, Rolled, RollupWork, Unrecorded};
 
 use super::checkpoint::LivePath;
 
@@ -59,8 +60,17 @@ pub enum StoreJob {
     Flush(Box<FlushJob>),
     /// By the compacting thread, of a merge in a folder of a stream.
     Merged { stream: String, folder: String, merged: Box<isotick_storage::Result<Merged>> },
+    /// By the compacting thread, of states of a file of a stream.
+    Rolled { stream: String, path: String, rolled: Box<isotick_storage::Result<Rolled>> },
     /// The end.
     Stop,
+}
+
+/// What the compacting thread is to do.
+pub enum HistoryWork {
+    Merge(Merge),
+    /// To store the states of a view beside a file.
+    Rollup(RollupWork, Arc<StreamSchema>),
 }
 
 /// What the live thread hands to the flushing thread: everything that the log records `from..covered` brought.

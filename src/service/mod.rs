@@ -204,7 +204,7 @@ impl Service {
             scans.sender(),
         );
         let stopping = Stopping::default();
-        let (merges, merges_taken) = sync_channel(1);
+        let (work, work_taken) = sync_channel(1);
         let compacting = (options.storage.compact_share > 0.0).then(|| Compacting {
             share: options.storage.compact_share.min(1.0),
             stopping: stopping.clone(),
@@ -217,8 +217,9 @@ impl Service {
             events: events.clone(),
             syncer: syncer.clone(),
             shared: shared.clone(),
-            merges: compacting.as_ref().map(|_| merges),
-            merging: Default::default(),
+            work: compacting.as_ref().map(|_| work),
+            working: Default::default(),
+            rolls_up: !options.storage.no_rollups,
         };
 
         Ok(Self {
@@ -234,7 +235,7 @@ impl Service {
             living: spawn("isotick-live", move || living.run(&records))?,
             flushing: spawn("isotick-flush", move || flushing.run(&jobs_taken))?,
             compacting: compacting
-                .map(|compacting| spawn("isotick-compact", move || compacting.run(&merges_taken)))
+                .map(|compacting| spawn("isotick-compact", move || compacting.run(&work_taken)))
                 .transpose()?,
             stopping,
             jobs,

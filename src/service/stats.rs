@@ -88,7 +88,10 @@ impl History {
 struct Compaction {
     merges: u64,
     merged_rows: u64,
+    rollups: u64,
+    states: u64,
     failure: Option<String>,
+    rollup_failure: Option<String>,
 }
 
 #[derive(Default)]
@@ -176,6 +179,17 @@ impl Shared {
         let compaction = &mut self.state().compaction;
         compaction.merges += 1;
         compaction.merged_rows += rows;
+    }
+
+    /// Counts a file whose states were looked at, and the states that were stored.
+    pub fn count_rollup(&self, states: u64) {
+        let compaction = &mut self.state().compaction;
+        compaction.rollups += 1;
+        compaction.states += states;
+    }
+
+    pub fn rollup_failed(&self, reason: &str) {
+        self.state().compaction.rollup_failure = Some(reason.to_owned());
     }
 
     pub fn merge_failed(&self, reason: &str) {
@@ -286,6 +300,9 @@ impl Shared {
                 "merges": state.compaction.merges,
                 "merged_rows": state.compaction.merged_rows,
                 "failure": state.compaction.failure,
+                "rollups": state.compaction.rollups,
+                "states": state.compaction.states,
+                "rollup_failure": state.compaction.rollup_failure,
             },
             "ingest": self.ingest.description,
             "in_flight_bytes": self.ingest.intake.held_bytes(),

@@ -418,6 +418,7 @@ impl Coordinator {
                     self.rows += group.rows;
                     job.bytes.done += group.bytes;
                     job.record.rows_read += done.rows_read;
+                    job.record.rows_from_states += done.rows_from_states;
                     done.rows.iter().for_each(|&(kind, rows)| job.record.count_engine(kind, rows));
                     job.record.fallback = job.record.fallback.take().or(done.fallback);
                     let held = held_bytes(&running);
@@ -450,7 +451,7 @@ impl Coordinator {
     fn planned(&mut self, id: &Id, planned: PlannedJob) {
         self.withdraw(id);
         let Some(job) = self.jobs.get_mut(id) else { return };
-        let PlannedJob { running, done, rows_read, rows } = planned;
+        let PlannedJob { running, done, rows_read, rows_from_states, rows } = planned;
         let groups = &running.groups;
         let sum = |of: fn(&super::plan::Group) -> u64| {
             let total = groups.iter().map(of).sum();
@@ -463,6 +464,7 @@ impl Coordinator {
         job.rows_before = job.rows.done;
         job.fresh = None;
         job.record.rows_read = rows_read;
+        job.record.rows_from_states = rows_from_states;
         job.record.engines.clear();
         rows.iter().for_each(|&(kind, rows)| job.record.count_engine(kind, rows));
         job.record.manifest_version = Some(running.frozen.version);

@@ -52,6 +52,7 @@ pub struct Block {
 pub struct Found {
     pub part: u32,
     pub rows_read: u64,
+    pub rows_from_states: u64,
     /// Per view: the states of windows that other parts touch, and the rows by engine.
     pub views: Vec<(SavedWindows, Vec<(EngineKind, u64)>)>,
 }
@@ -163,6 +164,7 @@ fn encode(part: u32, piece: &Piece) -> Encoded {
     let message = stored::Piece {
         part,
         rows_read: piece.rows_read,
+        rows_from_states: piece.rows_from_states,
         views: piece.views.iter().map(view).collect(),
         bytes: Vec::new(),
     };
@@ -248,7 +250,8 @@ impl stored::Piece {
             views.push((windows_from_stored(&mut open)?, rows));
         }
         ensure!(offset == at + payload.len() as u64, "a piece does not fit itself");
-        Ok((Found { part: self.part, rows_read: self.rows_read, views }, runs))
+        let Self { part, rows_read, rows_from_states, .. } = self;
+        Ok((Found { part, rows_read, rows_from_states, views }, runs))
     }
 }
 
@@ -262,6 +265,8 @@ mod stored {
         pub rows_read: u64,
         #[prost(message, repeated, tag = "3")]
         pub views: Vec<View>,
+        #[prost(uint64, tag = "4")]
+        pub rows_from_states: u64,
         /// The blocks of all views, one after another; always last.
         #[prost(bytes = "vec", tag = "15")]
         pub bytes: Vec<u8>,

@@ -97,7 +97,9 @@ impl Coordinator {
         let frozen = self.freeze(&asked, Some(log_end)).map_err(unavailable)?;
         // What files hold already is told by their names.
         let last_record = last_ticks.filter(|last| last.0 >= frozen.covered).map(|last| last.0);
-        let id = id_of(&asked, frozen.paths(), last_record).map_err(unavailable)?;
+        // Without those of states, which say the same again.
+        let files = frozen.files.files.iter().map(|file| file.file.path.as_str());
+        let id = id_of(&asked, files, last_record).map_err(unavailable)?;
         if let Some(job) = self.jobs.get_mut(&id) {
             if !job.record.owners.contains(&owner.name) {
                 job.record.owners.push(owner.name.clone());

@@ -26,9 +26,8 @@ const PIECES: &str = "pieces";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     pub frozen: Frozen,
-    /// Parts that one dispatch reads, by their places in the order of planning: what came of a part
-    /// is known by its place here.
-    pub groups: u32,
+    /// Tells the parts: what came of one is known by its place among them.
+    pub parts: String,
     /// Between which times the ticks lie that only the log held, where there were any: their piece
     /// comes first, under the number behind those of the parts.
     pub tail: Option<(i64, i64)>,

@@ -20,6 +20,7 @@ use super::{Message, Request};
 use crate::cli::{EngineChoice, JobsArgs, SecurityArgs, StorageArgs};
 use crate::engines;
 use crate::market::{Market, START_NS};
+use crate::rollups::{self, Stored};
 use crate::scanning;
 use crate::security::Security;
 use crate::service::{Options, Service};
@@ -77,7 +78,7 @@ impl World {
         let mut scan = scanning::whole(view, schema, isotick_kernels::Truth::Now);
         (scan.from_ns, scan.to_ns) = (submit.from_ns, submit.to_ns);
         scan.keys.clone_from(&submit.keys);
-        let folder = scanning::folder_parts(&snapshot, &scan, true).unwrap();
+        let folder = scanning::folder_parts(&snapshot, &scan, Stored::Ticks, true).unwrap();
         let engines = engines::open(EngineChoice::Cpu, None).unwrap();
         let run = scanning::run(&scan, folder.parts, None, engines, &mut |_| Ok(()));
         run.unwrap().hash.to_string()
@@ -347,6 +348,30 @@ fn what_is_wrong_with_a_request_is_said() {
         let refused = ask(&service, JobRequest::Submit(asked)).refused.unwrap();
         assert_eq!(refused.code, code);
         assert!(refused.text.contains(text), "{refused}");
+    }
+    service.stop().unwrap();
+}
+
+#[test]
+fn stored_states_stand_for_ticks_unless_ticks_are_asked_for() {
+    let world = World::new(3, 200_000);
+    let view = world.definitions.view("bars_1m").unwrap();
+    let schema = world.definitions.stream("trades").unwrap();
+    let base = rollups::stored_base(view, schema).unwrap();
+    let mut store = Store::open(&world.path(), "test").unwrap();
+    let work = store.plan_rollup(schema, &base, |_| true).unwrap();
+    let rolled = rollups::reduce(&work, schema, &mut |_| Ok(())).unwrap();
+    assert_eq!(store.commit_rolled(vec![rolled]).unwrap(), 1);
+    drop(store);
+    let expected = world.hash(&SubmitJob::new(["bars_1m"]));
+    let service = world.serve(few_threads());
+    for (no_rollup, from_states) in [(false, 200_000), (true, 0)] {
+        let asked = SubmitJob { no_rollup, ..SubmitJob::new(["bars_1m"]) };
+        let id = submit(&service, &asked);
+        let done = wait(&service, &id);
+        assert_eq!(done["views"][0]["hash"], *expected, "{done}");
+        assert_eq!(done["rows_from_states"], from_states);
+        assert_eq!(done["rows_read"], 600_000 - from_states);
     }
     service.stop().unwrap();
 }

@@ -9,20 +9,21 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use isotick_kernels::{
-    CpuEngine, EncodedRows, EngineError, EngineKind, MergeError, ResultHasher, Results, Windows,
-    merge,
+    Base, CpuEngine, EncodedRows, EngineError, EngineKind, MergeError, ResultHasher, Results,
+    Windows, merge,
 };
 use isotick_model::results::ResultSchema;
 use isotick_scheduler::{Extent, OnFailure, Piece, PieceInHand, PieceOfView, PlannedScan};
 use isotick_storage::history::Part;
-use isotick_storage::{DataFolder, Frozen, Pinned, Pins, ResultFile, Snapshot};
+use isotick_storage::{DataFolder, Frozen, Pinned, Pins, ResultFile, Snapshot, StatesPart};
 use isotick_wire::Refusal;
 
 use super::pieces::{Pieces, REST};
-use super::plan::{self, Group};
+use super::plan::{self, Group, Reads};
 use super::record::{Engine, Record, ResultOf};
 use super::store::{JobStore, Plan};
-use crate::engines;
+use crate::rollups::Stored;
+use crate::{engines, rollups};
 
 /// A job whose parts are known: what scanning threads and whoever sends results share of it.
 pub struct Running {
@@ -59,6 +60,7 @@ pub struct PlannedJob {
     pub done: Vec<u32>,
     /// What those came to.
     pub rows_read: u64,
+    pub rows_from_states: u64,
     pub rows: RowsByEngine,
 }
 
@@ -66,6 +68,7 @@ pub struct PlannedJob {
 #[derive(Default)]
 pub struct PartDone {
     pub rows_read: u64,
+    pub rows_from_states: u64,
     pub rows: RowsByEngine,
     /// An engine's failure, after which the CPU's went on.
     pub fallback: Option<String>,
@@ -157,11 +160,13 @@ impl Bench {
         };
         let pinned = self.pins.pin(frozen.paths().map(str::to_owned));
         let snapshot = Snapshot::thaw(self.folder.clone(), &frozen);
-        let groups = plan::groups(&snapshot, &scan).map_err(trouble)?;
+        let stored = if record.asked.no_rollup { Stored::Ticks } else { Stored::States };
+        let groups = plan::groups(&snapshot, &scan, stored, &record.id).map_err(trouble)?;
+        let parts = plan::digest(&groups);
         let path = self.store.pieces(&record.id);
         let views = scan.views.len();
         let (pieces, found) = match &noted {
-            Some(noted) if noted.groups as usize != groups.len() => {
+            Some(noted) if noted.parts != parts => {
                 return Err(Trouble::Gone(anyhow!("the parts are others than before")));
             }
             Some(_) => Pieces::open(&path, views).map_err(Trouble::Gone)?,
@@ -197,6 +202,7 @@ impl Bench {
             running: Arc::new(running),
             done: Vec::new(),
             rows_read: 0,
+            rows_from_states: 0,
             rows: Vec::new(),
         };
         let running = job.running.clone();
@@ -207,6 +213,7 @@ impl Bench {
                 job.rows.extend(rows);
             }
             job.rows_read += of.rows_read;
+            job.rows_from_states += of.rows_from_states;
             job.done.push(of.part);
         }
         if times.is_some() && !has_piece {
@@ -222,7 +229,7 @@ impl Bench {
         }
         if noted.is_none() {
             let frozen = running.frozen.clone();
-            let plan = Plan { frozen, groups: tail_part, tail: times };
+            let plan = Plan { frozen, parts, tail: times };
             self.store.put_plan(&record.id, &plan).map_err(Trouble::Failed)?;
         }
         Ok(job)
@@ -275,6 +282,14 @@ impl Bench {
                 }
             }
         }
+        for (who, (running, part)) in asked.iter().enumerate() {
+            if let Reads::States(part, base) = &running.groups[*part as usize].reads {
+                let hand = hands[who].as_mut().expect("it is ended later");
+                if let Err(trouble) = self.states(running, part, base, hand) {
+                    done[who] = Err(trouble);
+                }
+            }
+        }
         let whole = asked.iter().zip(hands).zip(done).map(|(((running, part), hand), done)| {
             let done = done?;
             if running.is_cancelled() {
@@ -285,6 +300,30 @@ impl Bench {
             Ok(PartDone { fallback: done.fallback, ..kept })
         });
         whole.collect()
+    }
+
+    fn states(
+        &self,
+        running: &Running,
+        part: &StatesPart,
+        base: &Base,
+        hand: &mut PieceInHand<'_>,
+    ) -> Result<(), Trouble> {
+        for states in part.read()? {
+            self.gate.pass(|| !running.is_cancelled());
+            if running.is_cancelled() {
+                break;
+            }
+            let states = rollups::saved(states?);
+            let taken = hand.absorb(&states, base);
+            taken.map_err(|error| {
+                Trouble::Hopeless(anyhow!(
+                    "the states in {} are damaged: {error}; scan with --no-rollup",
+                    part.path().display()
+                ))
+            })?;
+        }
+        Ok(())
     }
 
     fn take(
@@ -391,7 +430,8 @@ impl Reading {
     fn of(asked: &[(Arc<Running>, u32)]) -> Vec<Self> {
         let mut readings = Vec::<Self>::new();
         for (who, (running, part)) in asked.iter().enumerate() {
-            for part in &running.groups[*part as usize].parts {
+            let Reads::Ticks(parts) = &running.groups[*part as usize].reads else { continue };
+            for part in parts {
                 match readings.iter_mut().find(|reading| reading.part.is_of_same_rows(part)) {
                     Some(reading) => {
                         reading.part = reading.part.joined(part);
@@ -421,7 +461,11 @@ impl Running {
 
     /// Keeps what a part gave.
     fn keep(&self, part: u32, piece: Piece) -> Result<PartDone, Trouble> {
-        let mut done = PartDone { rows_read: piece.rows_read, ..PartDone::default() };
+        let mut done = PartDone {
+            rows_read: piece.rows_read,
+            rows_from_states: piece.rows_from_states,
+            ..PartDone::default()
+        };
         for of in &piece.views {
             done.rows.extend(&of.rows);
         }
@@ -450,7 +494,7 @@ impl Running {
             let finished = (0..results.blocks()).map(|block| results.block(block)).collect();
             views.push(PieceOfView { finished, open, rows: Vec::new() });
         }
-        self.pieces.add(REST, Piece { views, rows_read: 0 }).map_err(Trouble::Hopeless)?;
+        self.pieces.add(REST, Piece { views, ..Piece::default() }).map_err(Trouble::Hopeless)?;
         *rest = Some(totals.clone());
         Ok(totals)
     }

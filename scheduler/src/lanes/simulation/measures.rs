@@ -30,7 +30,14 @@ impl Workers {
 
     fn submit(&mut self, id: u64, owner: &str, parts: Vec<PartCost>) -> Admission {
         let (owner, priority) = (Arc::from(owner), Priority::default());
-        let spec = JobSpec { owner, priority, held_bytes: 1, parts, parts_finished: Vec::new() };
+        let spec = JobSpec {
+            owner,
+            priority,
+            held_bytes: 1,
+            parts,
+            parts_finished: Vec::new(),
+            closing: None,
+        };
         self.lanes.submit(self.now_ns, JobId(id), spec).expect("there is room")
     }
 
@@ -181,6 +188,7 @@ fn overhead_us(jobs: u64, running: usize, count: u64, sources: u64) -> f64 {
             held_bytes: 1,
             parts: (0..count).map(part).collect(),
             parts_finished: Vec::new(),
+            closing: None,
         };
         lanes.submit(0, JobId(id), spec).expect("there is room");
     }

@@ -178,6 +178,7 @@ impl World {
             held_bytes: random.within(0, self.held_bytes_max),
             parts: (0..count).map(|_| part(random)).collect(),
             parts_finished: finished,
+            closing: None,
         }
     }
 

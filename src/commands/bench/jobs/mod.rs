@@ -22,6 +22,7 @@ use super::live::{What, measure_on};
 use super::processor;
 use crate::cli::{EngineChoice, JobsBenchArgs};
 use crate::market::Market;
+use crate::rollups::Stored;
 use crate::service::now_ns;
 use crate::{engines, scanning};
 
@@ -304,7 +305,7 @@ fn fill(data: &Path, definitions: &Definitions, ticks: usize) -> Result<String> 
     drop(store);
     let snapshot = Snapshot::open(data)?;
     let scan = scanning::whole(definitions.view(SCANNED)?, schema, Truth::Now);
-    let folder = scanning::folder_parts(&snapshot, &scan, true)?;
+    let folder = scanning::folder_parts(&snapshot, &scan, Stored::Ticks, true)?;
     let engines = engines::open(EngineChoice::Cpu, None)?;
     Ok(scanning::run(&scan, folder.parts, None, engines, &mut |_| Ok(()))?.hash.to_string())
 }
