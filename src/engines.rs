@@ -53,11 +53,9 @@ pub fn open(choice: EngineChoice, threads: Option<std::num::NonZeroUsize>) -> Re
                 eprintln!("isotick: {error}; everything runs on the CPU engine");
             }
             let worker = || match costs {
-                Some([Ok(cpu), Ok(on_gpu)]) => Box::new(Placed {
-                    gpu: gpu.clone(),
-                    costs: [cpu, on_gpu],
-                    last: EngineKind::Cpu,
-                }) as Box<dyn Engine>,
+                Some([Ok(cpu), Ok(on_gpu)]) => {
+                    Box::new(Placed::new(gpu.clone(), [cpu, on_gpu])) as Box<dyn Engine>
+                }
                 // An adapter that fails while it is measured is not worth asking again.
                 Some(_) => cpu(),
                 None => Box::new(gpu.clone()),
@@ -106,12 +104,19 @@ impl Engine for Shared {
 
 /// Sends each batch in runs to the engine that is predicted to be faster. Rows in time order stay
 /// on the CPU as groups: bringing them into runs takes it longer than reducing them.
-struct Placed<G> {
+pub struct Placed<G> {
     gpu: G,
     /// Of the CPU and the GPU.
     costs: [Costs; 2],
     /// Which engine reduced the last batch.
     last: EngineKind,
+}
+
+impl<G> Placed<G> {
+    /// With the costs of the CPU and of the GPU.
+    pub fn new(gpu: G, costs: [Costs; 2]) -> Self {
+        Self { gpu, costs, last: EngineKind::Cpu }
+    }
 }
 
 impl<G: Engine> Engine for Placed<G> {
@@ -180,7 +185,7 @@ mod tests {
         let line =
             |dispatch_ns, row_ns| Costs { dispatch_ns, row_ns, window_ns: 0.0, byte_ns: 0.0 };
         let costs = [line(0.0, 2.0), line(1_000.0, 1.0)];
-        let mut placed = Placed { gpu: Other, costs, last: EngineKind::Cpu };
+        let mut placed = Placed::new(Other, costs);
         let mut alone = Windows::new(view.clone(), schema);
         let mut both = Windows::new(view, schema);
         let mut market = Market::new(1);

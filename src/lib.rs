@@ -6,6 +6,7 @@ mod commands;
 mod comparing;
 mod connecting;
 mod definitions;
+mod device;
 mod engines;
 mod files;
 mod held;

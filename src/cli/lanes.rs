@@ -12,6 +12,7 @@ const MEMORY: ByteSize = ByteSize(1 << 30);
 const RUNNING: u32 = 64;
 const JOBS: u32 = 10_000;
 const KEPT: &str = "24h";
+const WAIT: &str = "500us";
 
 /// Bounds of the scans that clients submit.
 #[derive(Clone, Debug, Args)]
@@ -27,6 +28,9 @@ pub struct JobsArgs {
     /// Scans that run at a time; further ones wait in a queue
     #[arg(long, default_value_t = RUNNING, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub scans_running_max: u32,
+    /// How long live work may wait for a scan's work on a GPU that both use
+    #[arg(long, default_value = WAIT, value_name = "DURATION")]
+    pub device_wait: DurationNs,
     /// Jobs that are kept or wait, at most: beyond, the oldest finished ones go first, and what is
     /// submitted when all of them wait is refused
     #[arg(long, default_value_t = JOBS, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -93,6 +97,7 @@ impl Default for JobsArgs {
             scan_memory_max: MEMORY,
             scans_running_max: RUNNING,
             jobs_max: JOBS,
+            device_wait: WAIT.parse().expect("it is a duration"),
             results_kept: KEPT.parse().expect("it is a duration"),
         }
     }

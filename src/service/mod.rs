@@ -31,7 +31,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use isotick_ingest::{Edge, EdgeConfig, Gate, Stages, intake};
-use isotick_kernels::{CpuEngine, Engine};
 use isotick_model::LogPosition;
 use isotick_model::definitions::Definitions;
 use isotick_model::results::WindowRow;
@@ -43,7 +42,7 @@ pub use channel::ViewChannel;
 pub use stats::{IngestSide, Shared, Totals, rejections_json};
 
 use crate::cli::{EngineChoice, JobsArgs, StorageArgs};
-use crate::engines;
+use crate::device::{Devices, Lane, Opened};
 use crate::security::Security;
 use compact::{Compacting, Stopping};
 use flush::Flushing;
@@ -122,7 +121,9 @@ impl Service {
         let certificates = security.certificates()?;
         let said = security.describe(&access, &certificates);
         let gate = Gate::new(access);
-        let (engine, fall_back, described) = live_engine(options.engine)?;
+        let devices = Arc::new(Devices::new(options.jobs.device_wait.to_std()));
+        let Opened { engine, on_failure } = devices.open(options.engine, Lane::Live)?;
+        let described = engine.describe();
 
         let shares = Shares::of(options.memory_bytes_max, definitions.views.len());
         let channels: Vec<_> = definitions
@@ -174,7 +175,7 @@ impl Service {
         let mut living = Live::new(
             std::mem::take(&mut recovered.views),
             engine,
-            fall_back,
+            on_failure == OnFailure::ContinueOnCpu,
             covered,
             jobs.clone(),
             shared.clone(),
@@ -186,6 +187,7 @@ impl Service {
             data: &options.data,
             folder: DataFolder::open_reader(&options.data)?,
             pins: store.pins(),
+            devices,
             shared: shared.clone(),
             args: &options.jobs,
             definitions: text,
@@ -318,12 +320,6 @@ impl Shares {
         let view_bytes = (eighth / views.max(1)).clamp(64 << 10, 16 << 20);
         Self { unread_bytes: 2 * eighth, in_flight_bytes: eighth, view_bytes }
     }
-}
-
-fn live_engine(choice: EngineChoice) -> Result<(Box<dyn Engine>, bool, String)> {
-    let mut engines = engines::open(choice, std::num::NonZeroUsize::new(1))?;
-    let engine = engines.workers.pop().unwrap_or_else(|| Box::new(CpuEngine));
-    Ok((engine, engines.on_failure == OnFailure::ContinueOnCpu, engines.description))
 }
 
 /// Bytes of the log's segments but the last, which is not full.

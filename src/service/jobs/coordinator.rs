@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use isotick_model::definitions::Definitions;
 use isotick_scheduler::lanes::{
-    Dispatch, HeldFit, JobId, JobSpec, Lanes, LanesConfig, PartCost, Priority, Step, Verdict,
+    DeviceStatus, Dispatch, HeldFit, JobId, JobSpec, Lanes, LanesConfig, PartCost, Priority, Step,
+    Verdict,
 };
 use isotick_storage::{DataFolder, Frozen, Snapshot};
 use isotick_wire::Code;
@@ -19,6 +20,7 @@ use super::record::{Id, Record, ResultOf, State};
 use super::store::JobStore;
 use super::work::{Bench, Gate, PartDone, PlannedJob, Running, Trouble};
 use super::{LaneShare, Means, Message, refusal};
+use crate::device::Devices;
 use crate::scanning;
 use crate::service::now_ns;
 use crate::service::stats::Shared;
@@ -107,6 +109,7 @@ pub struct Coordinator {
     /// What each slot does, by the lanes' numbers.
     under_way: Vec<Vec<(JobId, u32)>>,
     gate: Arc<Gate>,
+    devices: Arc<Devices>,
     /// By the lanes' numbers.
     numbers: BTreeMap<JobId, Id>,
     by_id: BTreeMap<Id, JobId>,
@@ -149,6 +152,7 @@ impl Coordinator {
             under_way: vec![Vec::new(); tasks.len()],
             tasks,
             gate,
+            devices: means.devices,
             numbers: BTreeMap::new(),
             by_id: BTreeMap::new(),
             next_number: 0,
@@ -659,8 +663,7 @@ impl Coordinator {
             "queued": status.queued,
             "host_bytes": status.held_bytes + status.reading_bytes,
             "host_bytes_max": status.host_bytes_max,
-            "device_bytes": status.device.dispatch_bytes + status.device.resident_bytes,
-            "device_bytes_max": status.device.bytes_max,
+            "devices": self.devices.status().iter().map(device_json).collect::<Vec<_>>(),
             "dispatches": status.counters.dispatches,
             "shared_reads": status.counters.parts_shared,
             "retries": status.counters.retries,
@@ -691,6 +694,19 @@ impl Coordinator {
         }
         self.tasks.clear();
     }
+}
+
+fn device_json(device: &DeviceStatus) -> Value {
+    json!({
+        "has_live": device.has_live,
+        "has_batch": device.has_batch,
+        "live_waiting": device.live_waiting,
+        "batch_waiting": device.batch_waiting,
+        "dispatch_bytes": device.dispatch_bytes,
+        "live_grants": device.live_grants,
+        "batch_grants": device.batch_grants,
+        "live_behind_batch_ns_max": device.live_behind_batch_ns_max,
+    })
 }
 
 /// Why a job has no result.

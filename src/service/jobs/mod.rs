@@ -43,6 +43,7 @@ use self::store::JobStore;
 use self::work::{Bench, Gate};
 use super::stats::Shared;
 use crate::cli::JobsArgs;
+use crate::device::Devices;
 
 /// What the thread that decides is told.
 pub enum Message {
@@ -78,6 +79,7 @@ pub struct Means<'a> {
     pub data: &'a Path,
     pub folder: DataFolder,
     pub pins: Pins,
+    pub devices: Arc<Devices>,
     pub shared: Arc<Shared>,
     pub args: &'a JobsArgs,
     pub definitions: String,
@@ -92,8 +94,14 @@ impl Jobs {
         let (mut scanning, mut tasks) = (Vec::new(), Vec::new());
         let slots = means.args.threads();
         for slot in 0..slots {
-            let bench =
-                Bench::new(means.folder.clone(), store.clone(), means.pins.clone(), gate.clone());
+            let bench = Bench {
+                folder: means.folder.clone(),
+                store: store.clone(),
+                pins: means.pins.clone(),
+                gate: gate.clone(),
+                devices: means.devices.clone(),
+                engines: Default::default(),
+            };
             let (task, taken) = channel();
             let reports = sender.clone();
             let run = move || coordinator::scan(slot, bench, &taken, &reports);

@@ -2,6 +2,7 @@
 //! pieces of one together.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -9,8 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use isotick_kernels::{
-    Base, CpuEngine, EncodedRows, EngineError, EngineKind, MergeError, ResultHasher, Results,
-    Windows, merge,
+    Base, EncodedRows, EngineError, EngineKind, MergeError, ResultHasher, Results, Windows, merge,
 };
 use isotick_model::results::ResultSchema;
 use isotick_scheduler::{Extent, OnFailure, Piece, PieceInHand, PieceOfView, PlannedScan};
@@ -22,8 +22,8 @@ use super::pieces::{Pieces, REST};
 use super::plan::{self, Group, Reads};
 use super::record::{Engine, Record, ResultOf};
 use super::store::{JobStore, Plan};
-use crate::rollups::Stored;
-use crate::{engines, rollups};
+use crate::device::{Devices, Lane, Opened};
+use crate::rollups::{self, Stored};
 
 /// A job whose parts are known: what scanning threads and whoever sends results share of it.
 pub struct Running {
@@ -138,14 +138,12 @@ pub struct Bench {
     pub store: JobStore,
     pub pins: Pins,
     pub gate: Arc<Gate>,
-    engines: BTreeMap<u8, (Box<dyn isotick_kernels::Engine>, OnFailure)>,
+    pub devices: Arc<Devices>,
+    /// Those that were asked for so far.
+    pub engines: BTreeMap<u8, Opened>,
 }
 
 impl Bench {
-    pub fn new(folder: DataFolder, store: JobStore, pins: Pins, gate: Arc<Gate>) -> Self {
-        Self { folder, store, pins, gate, engines: BTreeMap::new() }
-    }
-
     /// Finds out what a job reads: what was noted before, or what is to be noted now.
     pub fn plan(&mut self, record: &Record, fresh: Option<Frozen>) -> Result<PlannedJob, Trouble> {
         let scan = record.scan().map_err(Trouble::Hopeless)?;
@@ -402,14 +400,11 @@ impl Bench {
         &mut self,
         choice: Engine,
     ) -> Result<(&mut Box<dyn isotick_kernels::Engine>, OnFailure), Trouble> {
-        let known = self.engines.entry(choice as u8);
-        let (engine, on_failure) = match known {
-            std::collections::btree_map::Entry::Occupied(known) => known.into_mut(),
-            std::collections::btree_map::Entry::Vacant(place) => {
-                let opened = engines::open(choice.into(), Some(std::num::NonZeroUsize::MIN));
-                let mut opened = opened.map_err(Trouble::Hopeless)?;
-                let engine = opened.workers.pop().unwrap_or_else(|| Box::new(CpuEngine));
-                place.insert((engine, opened.on_failure))
+        let Opened { engine, on_failure } = match self.engines.entry(choice as u8) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                let opened = self.devices.open(choice.into(), Lane::Scan);
+                place.insert(opened.map_err(Trouble::Hopeless)?)
             }
         };
         Ok((engine, *on_failure))
