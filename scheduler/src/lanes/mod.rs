@@ -216,6 +216,7 @@ impl Lanes {
             if self.planted.has(Bug::Uncorrected) { flight.predicted_ns } else { busy_ns };
         self.owners.correct(flight.payer, flight.predicted_ns, charged_ns);
         self.counters.busy_ns = self.counters.busy_ns.saturating_add(busy_ns);
+        let now_ns = self.now_ns;
         let counts_ended = self.planted.has(Bug::CountedAfterCancel);
         let mut counted = Vec::new();
         for (place, flying) in flight.parts.iter().enumerate() {
@@ -228,7 +229,7 @@ impl Lanes {
                 }
                 let counts = job.phase == Phase::Running && !has_failed;
                 if counts {
-                    job.finish(part);
+                    job.finish(now_ns, part);
                 }
                 let is_over = job.phase == Phase::Ended && job.flights == 0;
                 (counts, counts && job.is_done(), is_over)

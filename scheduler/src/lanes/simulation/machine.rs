@@ -135,7 +135,8 @@ impl Simulation {
         let is_known = self.truth.ids.contains_key(&id);
         let is_used = self.truth.jobs.values().any(|job| job.id == id) && !is_known;
         let left = spec.parts.iter().zip(0..).filter(|(_, n)| !spec.parts_finished.contains(n));
-        let bytes = spec.held_bytes + left.map(|(p, _)| p.host_bytes).max().unwrap_or(0);
+        let left = left.map(|(part, _)| *part).chain(spec.closing);
+        let bytes = spec.held_bytes + left.map(|part| part.host_bytes).max().unwrap_or(0);
         let LanesConfig { host_bytes_max, queue_max, .. } = self.world.config;
         match self.lanes.submit(self.now_ns, id, spec.clone()) {
             Err(why) => {
