@@ -189,6 +189,14 @@ impl Job {
         job
     }
 
+    /// Takes the place of what the job was before.
+    pub(super) fn follow(&mut self, before: &Self) {
+        self.priority = before.priority;
+        self.submitted_ns = before.submitted_ns;
+        self.attained_ns = before.attained_ns;
+        self.flights = before.flights;
+    }
+
     /// Its place among the jobs of its owner, while a part of it is ready.
     pub(super) fn place(&self) -> Option<Place> {
         let is_ready = self.phase == Phase::Running && self.ready > 0;

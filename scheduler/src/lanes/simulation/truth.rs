@@ -145,41 +145,22 @@ impl Truth {
         self.jobs.iter().filter(|(_, job)| job.phase == Phase::Running && job.ready > 0)
     }
 
-    pub(super) fn submitted(&mut self, id: JobId, spec: JobSpec) -> u64 {
-        let mut parts = vec![TruePart::default(); spec.parts.len()];
-        for part in &spec.parts_finished {
-            if let Some(part) = parts.get_mut(*part as usize) {
-                part.counted = 1;
-            }
-        }
-        let mut ready = parts.iter().filter(|part| part.counted == 0).count();
-        if spec.closing.is_some() {
-            parts.push(TruePart::default());
-            ready = ready.max(1);
-        }
+    pub(super) fn submitted(&mut self, id: JobId, spec: JobSpec) {
+        self.next += 1;
         let queued = self.jobs.values().filter(|job| job.phase == Phase::Queued);
         self.is_disturbed |= queued
             .filter(|job| job.spec.owner == spec.owner)
             .any(|job| job.spec.priority < spec.priority);
-        let job = TrueJob {
-            id,
-            phase: Phase::Queued,
-            ready,
-            costs: spec.parts.iter().copied().chain(spec.closing).collect(),
-            parts,
-            held: spec.held_bytes,
-            flights: 0,
-            is_first: false,
-            passes: 0,
-            is_new: true,
-            waiting_since_ns: self.now_ns,
-            was_tight: false,
-            spec,
-        };
-        self.next += 1;
-        self.jobs.insert(self.next, job);
+        self.jobs.insert(self.next, TrueJob::new(id, spec, self.now_ns));
         self.ids.insert(id, self.next);
-        self.next
+    }
+
+    pub(super) fn extended(&mut self, id: JobId, spec: JobSpec) {
+        let now_ns = self.now_ns;
+        let job = self.jobs.get_mut(&self.ids[&id]).expect("it is there");
+        assert_eq!(job.phase, Phase::Finished);
+        *job = TrueJob { flights: job.flights, ..TrueJob::new(id, spec, now_ns) };
+        self.is_disturbed = true;
     }
 
     pub(super) fn admitted(&mut self, world: &World, id: JobId) {
@@ -221,7 +202,10 @@ impl Truth {
         let key = self.ids.remove(&id).expect("it was there");
         self.backing_off.retain(|(_, of, _)| *of != key);
         let job = self.jobs.get_mut(&key).expect("it was there");
-        self.is_disturbed |= job.phase == Phase::Queued;
+        if job.phase == Phase::Queued {
+            self.is_disturbed = true;
+            job.held = 0;
+        }
         if job.flights == 0 {
             self.jobs.remove(&key);
             return Vec::new();
@@ -543,6 +527,35 @@ impl Truth {
 }
 
 impl TrueJob {
+    fn new(id: JobId, spec: JobSpec, now_ns: u64) -> Self {
+        let mut parts = vec![TruePart::default(); spec.parts.len()];
+        for part in &spec.parts_finished {
+            if let Some(part) = parts.get_mut(*part as usize) {
+                part.counted = 1;
+            }
+        }
+        let mut ready = parts.iter().filter(|part| part.counted == 0).count();
+        if spec.closing.is_some() {
+            parts.push(TruePart::default());
+            ready = ready.max(1);
+        }
+        Self {
+            id,
+            phase: Phase::Queued,
+            ready,
+            costs: spec.parts.iter().copied().chain(spec.closing).collect(),
+            parts,
+            held: spec.held_bytes,
+            flights: 0,
+            is_first: false,
+            passes: 0,
+            is_new: true,
+            waiting_since_ns: now_ns,
+            was_tight: false,
+            spec,
+        }
+    }
+
     fn becomes_ready(&mut self, now_ns: u64) {
         if self.ready == 0 {
             self.waiting_since_ns = now_ns;
