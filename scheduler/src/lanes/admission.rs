@@ -105,26 +105,32 @@ impl Lanes {
     pub(super) fn admit(&mut self, newcomer: Option<Serial>) {
         while let Some(serial) = self.next_admitted() {
             let job = &self.jobs[&serial];
-            let (owner, rank_ns) = (job.owner, self.rank_ns(job));
+            let (id, owner, rank_ns) = (job.id, job.owner, self.rank_ns(job));
             self.queue.take(owner, rank_ns, serial);
-            self.memory.start(serial, job.held_bytes, job.largest_part_bytes);
-            self.sources.extend(job.ready_parts().map(|(source, part)| (source, serial, part)));
-            self.running += 1;
-            let of_owner = self.owners.get_mut(owner);
-            (of_owner.queued, of_owner.running) = (of_owner.queued - 1, of_owner.running + 1);
-            let now_ns = self.now_ns;
-            let (id, is_done) = self.change(serial, |job| {
-                job.phase = Phase::Running;
-                job.waiting_since_ns = now_ns;
-                job.passed = 0;
-                (job.id, job.is_done())
-            });
+            self.owners.get_mut(owner).queued -= 1;
             if newcomer != Some(serial) {
                 self.events.push_back(Event::Admitted(id));
             }
-            if is_done {
-                self.finish(serial);
-            }
+            self.begin(serial);
+        }
+    }
+
+    /// A job has memory and a running place.
+    pub(super) fn begin(&mut self, serial: Serial) {
+        let job = &self.jobs[&serial];
+        self.memory.start(serial, job.held_bytes, job.largest_part_bytes);
+        self.sources.extend(job.ready_parts().map(|(source, part)| (source, serial, part)));
+        self.running += 1;
+        self.owners.get_mut(job.owner).running += 1;
+        let now_ns = self.now_ns;
+        let is_done = self.change(serial, |job| {
+            job.phase = Phase::Running;
+            job.waiting_since_ns = now_ns;
+            job.passed = 0;
+            job.is_done()
+        });
+        if is_done {
+            self.finish(serial);
         }
     }
 

@@ -21,6 +21,9 @@ pub enum Refused {
     /// The number is taken by a job that has not ended.
     #[error("job {} is there already", .0.0)]
     Known(JobId),
+    /// Only a job of which all parts are done can be extended.
+    #[error("job {} is not finished", .0.0)]
+    NotFinished(JobId),
     /// Too many wait.
     #[error("{max} jobs wait already: submit it again when some of them have run")]
     QueueFull {
@@ -82,7 +85,8 @@ pub struct Cancelled {
 pub enum Event {
     /// A job has left the queue.
     Admitted(JobId),
-    /// All parts of a job are done. It keeps its memory and its place until [`Lanes::release`](super::Lanes::release).
+    /// All parts of a job are done. It keeps its memory and its place until
+    /// [`Lanes::release`](super::Lanes::release) or [`Lanes::extend`](super::Lanes::extend).
     Finished(JobId),
     /// A step was taken for the live lane.
     Step(StepChange),

@@ -52,7 +52,8 @@ pub struct JobSpec {
     pub parts: Vec<PartCost>,
     /// Parts that were finished earlier and are not run again; numbers past the end mean nothing.
     pub parts_finished: Vec<u32>,
-    /// What follows when all of them are done: a part with the number behind theirs.
+    /// What follows when all of them are done: a part with the number behind theirs. It shares no
+    /// read, and whether it was finished earlier is not asked.
     pub closing: Option<PartCost>,
 }
 
@@ -103,8 +104,10 @@ pub(super) struct Job {
     /// The same, or what it holds where that is more.
     pub held_bytes: u64,
     pub largest_part_bytes: u64,
+    /// The closing one, if any, is the last.
     pub parts: Vec<PartCost>,
     states: Vec<PartState>,
+    has_closing: bool,
     attempts: BTreeMap<u32, u32>,
     /// Parts that back off, and until when.
     pub backing_off: BTreeMap<u32, u64>,
@@ -144,6 +147,7 @@ impl Job {
                 done += 1;
             }
         }
+        let has_closing = spec.closing.is_some();
         let mut parts = spec.parts;
         let mut waiting = 0;
         if let Some(closing) = spec.closing {
@@ -169,6 +173,7 @@ impl Job {
             ready: states.len() as u32 - done - waiting,
             parts,
             states,
+            has_closing,
             attempts: BTreeMap::new(),
             backing_off: BTreeMap::new(),
             returned: BTreeSet::new(),
@@ -182,6 +187,14 @@ impl Job {
         };
         job.move_cursor();
         job
+    }
+
+    /// Takes the place of what the job was before.
+    pub(super) fn follow(&mut self, before: &Self) {
+        self.priority = before.priority;
+        self.submitted_ns = before.submitted_ns;
+        self.attained_ns = before.attained_ns;
+        self.flights = before.flights;
     }
 
     /// Its place among the jobs of its owner, while a part of it is ready.
@@ -216,12 +229,16 @@ impl Job {
     /// Whether other jobs may share its read: what has failed once runs alone, so that it takes
     /// nobody with it.
     pub(super) fn may_share(&self, part: u32) -> bool {
-        !self.attempts.contains_key(&part)
+        (part as usize) < self.parts_with_reads() && !self.attempts.contains_key(&part)
     }
 
-    /// The parts that are ready, with what they read.
+    fn parts_with_reads(&self) -> usize {
+        self.parts.len() - usize::from(self.has_closing)
+    }
+
+    /// The parts that are ready and may share their read, with what they read.
     pub(super) fn ready_parts(&self) -> impl Iterator<Item = (u64, u32)> + '_ {
-        let parts = self.parts.iter().zip(&self.states).zip(0_u32..);
+        let parts = self.parts.iter().zip(&self.states).zip(0_u32..).take(self.parts_with_reads());
         parts.filter(|((_, state), _)| **state == PartState::Ready).map(|((p, _), n)| (p.source, n))
     }
 
@@ -257,7 +274,7 @@ impl Job {
     }
 
     /// A running part is done.
-    pub(super) fn finish(&mut self, part: u32) {
+    pub(super) fn finish(&mut self, now_ns: u64, part: u32) {
         self.states[part as usize] = PartState::Done;
         self.done += 1;
         if self.done as usize + 1 == self.states.len()
@@ -267,6 +284,7 @@ impl Job {
             *last = PartState::Ready;
             self.returned.insert(self.done);
             self.ready += 1;
+            self.waiting_since_ns = now_ns;
         }
         // The parts' sum may have been cut off at the largest number.
         self.remaining_ns = self.remaining_ns.saturating_sub(self.cost(part).predicted_ns);
@@ -278,6 +296,7 @@ impl Job {
         self.ready = 0;
         self.parts = Vec::new();
         self.states = Vec::new();
+        self.has_closing = false;
         self.returned.clear();
         self.attempts.clear();
     }

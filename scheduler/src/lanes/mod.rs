@@ -160,14 +160,54 @@ impl Lanes {
         self.jobs.insert(serial, job);
         self.ids.insert(id, serial);
         self.admit(Some(serial));
-        if self.jobs[&serial].phase == Phase::Running {
-            return Ok(Admission::Running);
-        }
-        if self.queue.len() > queue_max {
+        if self.jobs[&serial].phase == Phase::Queued && self.queue.len() > queue_max {
             self.end(serial);
             return refused(self, Refused::QueueFull { max: queue_max });
         }
-        Ok(Admission::Queued { position: self.position_of(serial) })
+        Ok(self.admission(serial))
+    }
+
+    /// A finished job goes on: for one whose parts are known only when it has begun. The
+    /// specification replaces what the job consists of and what it holds; its owner, its priority
+    /// and what it has had stay. It keeps its running place if it fits; else it is queued where it
+    /// was when it came.
+    ///
+    /// # Errors
+    /// It is not there or not finished; or it can never fit, and then it stays finished.
+    pub fn extend(&mut self, now_ns: u64, id: JobId, spec: JobSpec) -> Result<Admission, Refused> {
+        self.handle_time(now_ns);
+        let serial = self.ids.get(&id).copied().filter(|serial| self.is_finished(*serial));
+        let serial = serial.ok_or(Refused::NotFinished(id))?;
+        let before = &self.jobs[&serial];
+        let mut job = Job::new(id, serial, before.owner, spec, self.now_ns);
+        job.follow(before);
+        let (owner, rank_ns, before_held) = (job.owner, self.rank_ns(&job), before.held_bytes);
+        let (held, largest) = (job.held_bytes, job.largest_part_bytes);
+        let bytes = held.saturating_add(largest);
+        let max = self.config.host_bytes_max;
+        if bytes > max {
+            return Err(Refused::TooLarge { bytes, max });
+        }
+        self.memory.end_parts(serial, before.largest_part_bytes);
+        self.memory.held -= u128::from(before_held);
+        self.running -= 1;
+        self.owners.get_mut(owner).running -= 1;
+        self.jobs.insert(serial, job);
+        if self.memory.admits(held, largest, self.slots.len()) {
+            self.begin(serial);
+        } else {
+            self.queue.push(owner, rank_ns, serial);
+            self.owners.get_mut(owner).queued += 1;
+        }
+        self.admit(Some(serial));
+        Ok(self.admission(serial))
+    }
+
+    fn admission(&self, serial: Serial) -> Admission {
+        match self.jobs[&serial].phase {
+            Phase::Queued => Admission::Queued { position: self.position_of(serial) },
+            _ => Admission::Running,
+        }
     }
 
     /// How many jobs come before a queued one; `None` for jobs that run or are not there.
@@ -216,6 +256,7 @@ impl Lanes {
             if self.planted.has(Bug::Uncorrected) { flight.predicted_ns } else { busy_ns };
         self.owners.correct(flight.payer, flight.predicted_ns, charged_ns);
         self.counters.busy_ns = self.counters.busy_ns.saturating_add(busy_ns);
+        let now_ns = self.now_ns;
         let counts_ended = self.planted.has(Bug::CountedAfterCancel);
         let mut counted = Vec::new();
         for (place, flying) in flight.parts.iter().enumerate() {
@@ -228,7 +269,7 @@ impl Lanes {
                 }
                 let counts = job.phase == Phase::Running && !has_failed;
                 if counts {
-                    job.finish(part);
+                    job.finish(now_ns, part);
                 }
                 let is_over = job.phase == Phase::Ended && job.flights == 0;
                 (counts, counts && job.is_done(), is_over)

@@ -108,7 +108,6 @@ fn what_was_finished_earlier_is_not_run_again() {
     let mut lanes = Lanes::new(config());
     let spec = |finished: &[u32]| JobSpec {
         parts_finished: finished.to_vec(),
-        closing: None,
         ..spec("ann", 5, 0, parts(1, 4))
     };
     submit(&mut lanes, 1, spec(&[0, 2, 2, 9])).unwrap();
@@ -117,6 +116,80 @@ fn what_was_finished_earlier_is_not_run_again() {
     assert_eq!(lanes.job_status(JobId(1)).unwrap().parts_done, 2);
     submit(&mut lanes, 2, spec(&[3, 2, 1, 0])).unwrap();
     assert_eq!(events(&mut lanes), [Event::Finished(JobId(2))]);
+}
+
+#[test]
+fn what_closes_a_job_follows_when_all_else_is_done() {
+    let mut lanes = Lanes::new(config());
+    let closing = |finished: &[u32]| JobSpec {
+        parts_finished: finished.to_vec(),
+        closing: Some(part(10, 7_000_000)),
+        ..spec("ann", 5, 0, parts(7, 2))
+    };
+    submit(&mut lanes, 1, closing(&[])).unwrap();
+    assert_eq!(named(lanes.poll(0)), [(1, 0)]);
+    assert_eq!(named(lanes.poll(0)), [(1, 1)]);
+    lanes.handle_done(0, 1, 10 * MS);
+    assert_eq!(lanes.poll(0), None, "a part is under way");
+    assert_eq!(lanes.handle_failed(0, 0, JobId(1), true), Verdict::Retry { at_ns: 10 });
+    lanes.handle_done(0, 0, 10 * MS);
+    assert_eq!(lanes.poll(0), None, "a part backs off");
+    assert_eq!(named(lanes.poll(10)), [(1, 0)]);
+    lanes.handle_done(10, 0, 10 * MS);
+    assert_eq!(named(lanes.poll(10)), [(1, 2)]);
+    assert_eq!(events(&mut lanes), []);
+    assert_eq!(lanes.handle_done(10, 0, 10 * MS), [(JobId(1), 2)]);
+    assert_eq!(events(&mut lanes), [Event::Finished(JobId(1))]);
+
+    // What it reads is nobody else's, whatever its number.
+    submit(&mut lanes, 2, closing(&[0, 1])).unwrap();
+    submit(&mut lanes, 3, spec("bob", 5, 0, parts(7, 1))).unwrap();
+    assert_eq!(named(lanes.poll(10)), [(3, 0)]);
+    assert_eq!(named(lanes.poll(10)), [(2, 2)]);
+}
+
+#[test]
+fn a_job_goes_on_in_its_place_when_its_parts_are_known() {
+    let mut lanes = Lanes::new(LanesConfig { jobs_running_max: 1, ..config() });
+    for id in 1..=3 {
+        submit(&mut lanes, id, spec("ann", 5, 0, parts(id, 1))).unwrap();
+    }
+    let parts_of_first = || spec("bob", 9, 400, parts(1, 2));
+    let early = lanes.extend(0, JobId(1), parts_of_first());
+    assert_eq!(early, Err(Refused::NotFinished(JobId(1))));
+    assert_eq!(named(lanes.poll(0)), [(1, 0)]);
+    lanes.handle_done(0, 0, 10 * MS);
+    let too_large = lanes.extend(0, JobId(1), spec("ann", 5, 995, parts(1, 2)));
+    assert_eq!(too_large, Err(Refused::TooLarge { bytes: 1_005, max: 1_000 }));
+    assert_eq!(lanes.extend(0, JobId(1), parts_of_first()), Ok(Admission::Running));
+    let status = lanes.job_status(JobId(1)).unwrap();
+    assert_eq!((&*status.owner, status.priority.level()), ("ann", 5), "as it was");
+    assert_eq!((status.held_bytes, status.attained_ns), (400, 10 * MS));
+    assert_eq!(named(lanes.poll(0)), [(1, 0)]);
+    assert_eq!(named(lanes.poll(0)), [(1, 1)]);
+    lanes.handle_done(0, 0, 10 * MS);
+    lanes.handle_done(0, 1, 10 * MS);
+    assert_eq!(events(&mut lanes), [Event::Finished(JobId(1)); 2]);
+    assert!(lanes.release(0, JobId(1)));
+    assert_eq!(events(&mut lanes), [Event::Admitted(JobId(2))]);
+}
+
+#[test]
+fn a_job_that_cannot_go_on_at_once_is_first_in_the_queue() {
+    let mut lanes = Lanes::new(config());
+    submit(&mut lanes, 1, spec("ann", 5, 100, parts(1, 1))).unwrap();
+    submit(&mut lanes, 2, spec("bob", 5, 800, parts(2, 1))).unwrap();
+    submit(&mut lanes, 3, spec("ann", 5, 500, parts(3, 1))).unwrap();
+    assert_eq!(named(lanes.poll(0)), [(1, 0)]);
+    assert_eq!(named(lanes.poll(0)), [(2, 0)]);
+    lanes.handle_done(5, 0, 10 * MS);
+    let extended = lanes.extend(5, JobId(1), spec("ann", 5, 900, parts(1, 2)));
+    assert_eq!(extended, Ok(Admission::Queued { position: 0 }));
+    assert_eq!(lanes.position(JobId(3)), Some(1));
+    lanes.handle_done(5, 1, 10 * MS);
+    assert!(lanes.release(5, JobId(2)));
+    assert_eq!(events(&mut lanes)[2..], [Event::Admitted(JobId(1))]);
+    assert_eq!(named(lanes.poll(5)), [(1, 0)]);
 }
 
 #[test]

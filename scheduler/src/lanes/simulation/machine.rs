@@ -7,8 +7,8 @@ use super::truth::{Phase, Truth};
 use super::world::{Random, World};
 use super::{Bug, Tally, lanes};
 use crate::lanes::{
-    Admission, DeviceAnswer, DeviceRefused, Dispatch, Event, JobId, Lanes, LanesConfig, LiveLoad,
-    Refused, Ticket, Verdict,
+    Admission, DeviceAnswer, DeviceRefused, Dispatch, Event, JobId, JobSpec, Lanes, LanesConfig,
+    LiveLoad, Refused, Ticket, Verdict,
 };
 
 /// What comes to pass by itself.
@@ -23,9 +23,22 @@ enum Happening {
     Live,
     Lose,
     Restore,
-    Ended { slot: usize, flight: u64 },
-    GiveBack { ticket: Ticket },
-    Release { id: JobId },
+    /// A part fails before its dispatch ends.
+    Fail {
+        slot: usize,
+        flight: u64,
+        id: JobId,
+    },
+    Ended {
+        slot: usize,
+        flight: u64,
+    },
+    GiveBack {
+        ticket: Ticket,
+    },
+    Release {
+        id: JobId,
+    },
 }
 
 /// How a dispatch will go.
@@ -134,14 +147,14 @@ impl Simulation {
         let spec = self.world.job(&mut self.random);
         let is_known = self.truth.ids.contains_key(&id);
         let is_used = self.truth.jobs.values().any(|job| job.id == id) && !is_known;
-        let left = spec.parts.iter().zip(0..).filter(|(_, n)| !spec.parts_finished.contains(n));
-        let bytes = spec.held_bytes + left.map(|(p, _)| p.host_bytes).max().unwrap_or(0);
+        let bytes = bytes_of(&spec);
         let LanesConfig { host_bytes_max, queue_max, .. } = self.world.config;
         match self.lanes.submit(self.now_ns, id, spec.clone()) {
             Err(why) => {
                 let queued = self.lanes.status().queued;
                 let is_right = match why {
                     Refused::Known(of) => is_known && of == id,
+                    Refused::NotFinished(_) => false,
                     Refused::TooLarge { .. } => bytes > host_bytes_max,
                     Refused::QueueFull { max } => queued >= max && max == queue_max,
                 };
@@ -220,7 +233,8 @@ impl Simulation {
         let recurring = |happening: &Happening| {
             let of_process = matches!(
                 happening,
-                Happening::Ended { .. }
+                Happening::Fail { .. }
+                    | Happening::Ended { .. }
                     | Happening::GiveBack { .. }
                     | Happening::Release { .. }
                     | Happening::Restore
@@ -343,7 +357,19 @@ impl Simulation {
             let mixed = self.trace ^ self.now_ns ^ (id.0 << 32) ^ u64::from(*part);
             self.trace = Random(mixed).next();
         }
+        let failing = self.world.failing_permille / 4;
+        if !self.is_ending && self.random.happens(failing) {
+            let id = self.random.of(&dispatch.parts).0;
+            let at_ns = self.now_ns + self.random.below(actual_ns);
+            self.at(at_ns, Happening::Fail { slot, flight, id });
+        }
         self.go(slot, flight);
+    }
+
+    fn fail_early(&mut self, slot: usize, flight: u64, id: JobId) {
+        if self.plans[slot].is_some_and(|plan| plan.flight == flight) {
+            self.fail(slot, id);
+        }
     }
 
     fn go(&mut self, slot: usize, flight: u64) {
@@ -439,9 +465,28 @@ impl Simulation {
         }
     }
 
+    /// A job that is finished is released, or goes on.
     fn release(&mut self, id: JobId) {
-        let key = self.truth.ids.get(&id);
-        let is_finished = key.is_some_and(|key| self.truth.jobs[key].phase == Phase::Finished);
+        let job = self.truth.ids.get(&id).map(|key| &self.truth.jobs[key]);
+        let is_finished = job.is_some_and(|job| job.phase == Phase::Finished);
+        if !self.is_ending && self.random.happens(250) {
+            let mut spec = self.world.job(&mut self.random);
+            if let Some(job) = job {
+                (spec.owner, spec.priority) = (job.spec.owner.clone(), job.spec.priority);
+            }
+            let max = self.world.config.host_bytes_max;
+            match self.lanes.extend(self.now_ns, id, spec.clone()) {
+                Ok(admission) => {
+                    assert!(is_finished && bytes_of(&spec) <= max);
+                    self.truth.extended(id, spec);
+                    self.tally.extended += 1;
+                    self.settle_events_of(admission, id);
+                    return;
+                }
+                Err(Refused::NotFinished(_)) => assert!(!is_finished),
+                Err(why) => assert!(bytes_of(&spec) > max, "{why}"),
+            }
+        }
         if is_finished {
             self.truth.ended(id);
         }
@@ -467,6 +512,7 @@ impl Simulation {
             Happening::Live => self.live(),
             Happening::Lose => self.lose(),
             Happening::Restore => self.device.restore(&self.world, &mut self.lanes),
+            Happening::Fail { slot, flight, id } => self.fail_early(slot, flight, id),
             Happening::Ended { slot, flight } => self.ended(slot, flight),
             Happening::GiveBack { ticket } => self.give_back(ticket),
             Happening::Release { id } => self.release(id),
@@ -535,4 +581,11 @@ impl Simulation {
         assert_eq!((status.held_bytes, status.reading_bytes, status.running), (0, 0, 0));
         self.note_truth();
     }
+}
+
+/// What a job takes at least.
+fn bytes_of(spec: &JobSpec) -> u64 {
+    let left = spec.parts.iter().zip(0..).filter(|(_, n)| !spec.parts_finished.contains(n));
+    let left = left.map(|(part, _)| *part).chain(spec.closing);
+    spec.held_bytes + left.map(|part| part.host_bytes).max().unwrap_or(0)
 }

@@ -30,14 +30,8 @@ impl Workers {
 
     fn submit(&mut self, id: u64, owner: &str, parts: Vec<PartCost>) -> Admission {
         let (owner, priority) = (Arc::from(owner), Priority::default());
-        let spec = JobSpec {
-            owner,
-            priority,
-            held_bytes: 1,
-            parts,
-            parts_finished: Vec::new(),
-            closing: None,
-        };
+        let parts_finished = Vec::new();
+        let spec = JobSpec { owner, priority, held_bytes: 1, parts, parts_finished, closing: None };
         self.lanes.submit(self.now_ns, JobId(id), spec).expect("there is room")
     }
 

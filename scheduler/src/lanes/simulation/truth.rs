@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::world::World;
 use crate::lanes::{
-    Dispatch, HeldFit, JobId, JobSpec, JobState, Lanes, LanesConfig, LanesStatus, LiveLoad, Step,
-    StepChange, Verdict,
+    Dispatch, HeldFit, JobId, JobSpec, JobState, Lanes, LanesConfig, LanesStatus, LiveLoad,
+    PartCost, Step, StepChange, Verdict,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub(super) struct TrueJob {
     pub id: JobId,
     pub spec: JobSpec,
     pub phase: Phase,
+    /// The closing one, if any, is the last.
+    costs: Vec<PartCost>,
     parts: Vec<TruePart>,
     ready: usize,
     held: u64,
@@ -143,35 +145,22 @@ impl Truth {
         self.jobs.iter().filter(|(_, job)| job.phase == Phase::Running && job.ready > 0)
     }
 
-    pub(super) fn submitted(&mut self, id: JobId, spec: JobSpec) -> u64 {
-        let mut parts = vec![TruePart::default(); spec.parts.len()];
-        for part in &spec.parts_finished {
-            if let Some(part) = parts.get_mut(*part as usize) {
-                part.counted = 1;
-            }
-        }
+    pub(super) fn submitted(&mut self, id: JobId, spec: JobSpec) {
+        self.next += 1;
         let queued = self.jobs.values().filter(|job| job.phase == Phase::Queued);
         self.is_disturbed |= queued
             .filter(|job| job.spec.owner == spec.owner)
             .any(|job| job.spec.priority < spec.priority);
-        let job = TrueJob {
-            id,
-            phase: Phase::Queued,
-            ready: parts.iter().filter(|part| part.counted == 0).count(),
-            parts,
-            held: spec.held_bytes,
-            flights: 0,
-            is_first: false,
-            passes: 0,
-            is_new: true,
-            waiting_since_ns: self.now_ns,
-            was_tight: false,
-            spec,
-        };
-        self.next += 1;
-        self.jobs.insert(self.next, job);
+        self.jobs.insert(self.next, TrueJob::new(id, spec, self.now_ns));
         self.ids.insert(id, self.next);
-        self.next
+    }
+
+    pub(super) fn extended(&mut self, id: JobId, spec: JobSpec) {
+        let now_ns = self.now_ns;
+        let job = self.jobs.get_mut(&self.ids[&id]).expect("it is there");
+        assert_eq!(job.phase, Phase::Finished);
+        *job = TrueJob { flights: job.flights, ..TrueJob::new(id, spec, now_ns) };
+        self.is_disturbed = true;
     }
 
     pub(super) fn admitted(&mut self, world: &World, id: JobId) {
@@ -213,7 +202,10 @@ impl Truth {
         let key = self.ids.remove(&id).expect("it was there");
         self.backing_off.retain(|(_, of, _)| *of != key);
         let job = self.jobs.get_mut(&key).expect("it was there");
-        self.is_disturbed |= job.phase == Phase::Queued;
+        if job.phase == Phase::Queued {
+            self.is_disturbed = true;
+            job.held = 0;
+        }
         if job.flights == 0 {
             self.jobs.remove(&key);
             return Vec::new();
@@ -244,7 +236,10 @@ impl Truth {
             let key = *self.ids.get(id).unwrap_or_else(|| panic!("{id:?} has ended"));
             let job = self.jobs.get_mut(&key).expect("it is there");
             assert_eq!(job.phase, Phase::Running);
-            let cost = job.spec.parts[*part as usize];
+            let cost = job.costs[*part as usize];
+            if job.is_closing(*part) {
+                assert!(job.may_close() && parts.len() == 1, "{id:?} is closed by itself");
+            }
             assert_eq!(*source.get_or_insert(cost.source), cost.source, "one read");
             assert!(keys.iter().all(|(other, ..)| *other != key), "one part of each job");
             keys.push((key, *id, *part));
@@ -266,9 +261,9 @@ impl Truth {
             );
             self.over_budget += 1;
         }
-        let payer = &self.jobs[&keys[0].0].spec;
-        let owner = name(world, payer);
-        assert_eq!(*predicted_ns, payer.parts[keys[0].2 as usize].predicted_ns);
+        let payer = &self.jobs[&keys[0].0];
+        let owner = name(world, &payer.spec);
+        assert_eq!(*predicted_ns, payer.costs[keys[0].2 as usize].predicted_ns);
         *self.charged.get_mut(owner).expect("it is known") +=
             i128::from(predicted_ns / world.weight(owner));
         self.longest_ns = self.longest_ns.max(*predicted_ns).max(actual_ns);
@@ -334,6 +329,9 @@ impl Truth {
                 part_of.is_flying = false;
                 part_of.counted += 1;
                 due.push((*id, *part));
+                if job.may_close() && !job.is_closing(*part) {
+                    job.becomes_ready(self.now_ns);
+                }
             }
             if job.phase == Phase::Ended && job.flights == 0 {
                 self.jobs.remove(key);
@@ -529,6 +527,35 @@ impl Truth {
 }
 
 impl TrueJob {
+    fn new(id: JobId, spec: JobSpec, now_ns: u64) -> Self {
+        let mut parts = vec![TruePart::default(); spec.parts.len()];
+        for part in &spec.parts_finished {
+            if let Some(part) = parts.get_mut(*part as usize) {
+                part.counted = 1;
+            }
+        }
+        let mut ready = parts.iter().filter(|part| part.counted == 0).count();
+        if spec.closing.is_some() {
+            parts.push(TruePart::default());
+            ready = ready.max(1);
+        }
+        Self {
+            id,
+            phase: Phase::Queued,
+            ready,
+            costs: spec.parts.iter().copied().chain(spec.closing).collect(),
+            parts,
+            held: spec.held_bytes,
+            flights: 0,
+            is_first: false,
+            passes: 0,
+            is_new: true,
+            waiting_since_ns: now_ns,
+            was_tight: false,
+            spec,
+        }
+    }
+
     fn becomes_ready(&mut self, now_ns: u64) {
         if self.ready == 0 {
             self.waiting_since_ns = now_ns;
@@ -536,23 +563,37 @@ impl TrueJob {
         self.ready += 1;
     }
 
+    fn is_closing(&self, part: u32) -> bool {
+        part as usize == self.spec.parts.len()
+    }
+
+    /// Whether all other parts are done, and there is one to follow.
+    fn may_close(&self) -> bool {
+        let others = &self.parts[..self.spec.parts.len()];
+        self.spec.closing.is_some() && others.iter().all(|part| part.counted > 0)
+    }
+
     fn largest_part(&self) -> u64 {
-        let left = self.spec.parts.iter().zip(0_u32..);
-        let left = left.filter(|(_, n)| !self.spec.parts_finished.contains(n));
+        let left = self.costs.iter().zip(0_u32..);
+        let left =
+            left.filter(|(_, n)| self.is_closing(*n) || !self.spec.parts_finished.contains(n));
         left.map(|(part, _)| part.host_bytes).max().unwrap_or(0)
     }
 
     /// Of the part that is its next: what has failed comes first, then the lowest number.
     fn next_bytes(&self) -> u64 {
-        let is_ready = |part: &TruePart| part.counted == 0 && !part.is_flying && !part.backs_off;
-        let ready = self.spec.parts.iter().zip(&self.parts).zip(0..);
-        let ready = ready.filter(|((_, part), _)| is_ready(part));
+        let is_ready = |part: &TruePart, n| {
+            let is_open = !self.is_closing(n) || self.may_close();
+            is_open && part.counted == 0 && !part.is_flying && !part.backs_off
+        };
+        let ready = self.costs.iter().zip(&self.parts).zip(0..);
+        let ready = ready.filter(|((_, part), n)| is_ready(part, *n));
         let next = ready.min_by_key(|((_, part), n)| (part.failures == 0, *n));
         next.map_or(u64::MAX, |((cost, _), _)| cost.host_bytes)
     }
 
     pub(super) fn parts_counted(&self) -> Vec<u32> {
-        let parts = self.parts.iter().zip(0_u32..);
+        let parts = self.parts.iter().zip(0_u32..).take(self.spec.parts.len());
         parts.filter(|(part, _)| part.counted > 0).map(|(_, n)| n).collect()
     }
 }

@@ -172,13 +172,14 @@ impl World {
             0 => (0..random.within(0, count + 1)).map(|_| random.below(count + 2) as u32).collect(),
             _ => Vec::new(),
         };
+        let closing = random.happens(400).then(|| part(random));
         JobSpec {
+            closing,
             owner: Arc::from(owner),
             priority: Priority::new(level).expect("levels are 0 to 9"),
             held_bytes: random.within(0, self.held_bytes_max),
             parts: (0..count).map(|_| part(random)).collect(),
             parts_finished: finished,
-            closing: None,
         }
     }
 
