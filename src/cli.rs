@@ -7,6 +7,7 @@ mod export;
 mod fsck;
 mod history;
 mod ingest;
+mod jobs;
 mod lanes;
 mod live;
 mod log;
@@ -30,9 +31,14 @@ pub use self::deadletters::{
 pub use self::export::{ExportArgs, ExportCodec, ExportFormat};
 pub use self::fsck::FsckArgs;
 pub use self::history::{
-    CompactArgs, ExplainArgs, ImportArgs, InputArgs, PlaceArgs, RollupArgs, ScanArgs, VerifyArgs,
+    CompactArgs, ExplainArgs, ImportArgs, InputArgs, OutputArgs, PlaceArgs, RollupArgs, ScanArgs,
+    VerifyArgs,
 };
 pub use self::ingest::{DEFAULT_MEMORY, IngestArgs};
+pub use self::jobs::{
+    JobArgs, JobFetchArgs, JobListArgs, JobSubmitArgs, JobWatchArgs, JobsCommand, JobsCommandArgs,
+    RemoteArgs,
+};
 pub use self::lanes::{JobsArgs, JobsBenchArgs};
 pub use self::live::{LiveBenchArgs, PacedRate};
 pub use self::log::{LogArgs, LogBenchArgs, LogCheckArgs, LogCommand, LogRepairArgs};
@@ -99,7 +105,9 @@ pub enum Command {
     /// Check the log frame by frame, and repair a damaged one
     Log(LogArgs),
     /// Compute a view over stored history or over foreign files
-    Scan(ScanArgs),
+    Scan(Box<ScanArgs>),
+    /// Have a running service scan its history, and see to the scans that it makes
+    Jobs(JobsCommandArgs),
     /// Show what a scan would do: plan, reading, engine, predicted and measured cost
     Explain(ExplainArgs),
     /// Compare what live published with a scan of history, window by window

@@ -39,7 +39,10 @@ impl Input {
     /// Opens the data folder or the files, and plans their reading.
     pub fn open(views: &[String], args: &InputArgs) -> Result<Self> {
         if args.data.is_none() && args.file.is_empty() {
-            bail!("what to scan? Name a data folder with --data DIR, or files with --file FILE…");
+            bail!(
+                "what to scan? Name a data folder with --data DIR, files with --file FILE…, or a \
+                 running service with --at ADDR"
+            );
         }
         if args.data.is_none() && args.truth != TruthChoice::Now {
             bail!(

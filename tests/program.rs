@@ -13,6 +13,7 @@ mod disk;
 mod export;
 mod formats;
 mod import;
+mod jobs;
 mod lateness;
 mod log;
 mod network;

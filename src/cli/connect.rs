@@ -38,6 +38,6 @@ pub struct ConnectArgs {
     #[arg(long, value_name = "FILE", requires = "key")]
     pub cert: Option<PathBuf>,
     /// The key (PEM) of --cert
-    #[arg(long, value_name = "FILE", requires = "cert")]
+    #[arg(long, visible_alias = "cert-key", value_name = "FILE", requires = "cert")]
     pub key: Option<PathBuf>,
 }

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 use isotick_storage::StoreUrl;
 
-use super::{DefinitionArgs, EngineChoice, FieldArgs, ScanFormat, TimeFormat, TimeNs, TruthChoice};
+use super::{
+    DefinitionArgs, EngineChoice, FieldArgs, RemoteArgs, ScanFormat, TimeFormat, TimeNs,
+    TruthChoice,
+};
 
 /// `isotick import`.
 #[derive(Debug, Args)]
@@ -111,7 +114,12 @@ Times are RFC 3339 (2024-01-02T14:30:00Z), dates (2024-01-02) or integer nanosec
 Several views of one stream are computed from one reading of its ticks: --hash prints a line for
 each, and -o names a file for each with {view} in its name.
 
+With --at a running service scans its own history, up to this moment, as a job: the windows and the
+hash are those of a scan of its folder. Ctrl-C leaves the job running; `isotick jobs --help` says
+what can be done with it.
+
 Examples:
+  isotick scan bars_1m --at 127.0.0.1:7400 --from 2024-01-02 -o bars.parquet
   isotick scan bars_1m --data ./data --from 2024-01-02 --to 2024-01-03 --key AAPL
   isotick scan bars_1m --data ./data --format parquet -o bars.parquet
   isotick scan bars_1m bars_1h --data ./data -o '{view}.parquet'
@@ -124,6 +132,15 @@ pub struct ScanArgs {
     pub input: InputArgs,
     #[command(flatten)]
     pub engine: EngineArgs,
+    #[command(flatten)]
+    pub output: OutputArgs,
+    #[command(flatten)]
+    pub remote: RemoteArgs,
+}
+
+/// Where the windows of a scan go.
+#[derive(Clone, Debug, Args)]
+pub struct OutputArgs {
     /// How to write the windows [default: table, or parquet for `-o FILE.parquet`]
     #[arg(long)]
     pub format: Option<ScanFormat>,

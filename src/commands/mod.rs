@@ -11,6 +11,7 @@ mod export;
 mod fsck;
 mod import;
 mod init;
+mod jobs;
 mod log;
 mod publish;
 mod rollup;
@@ -44,7 +45,8 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Fsck(args) => fsck::run(args),
         Command::Streams(args) => streams::run(args),
         Command::Log(args) => log::run(args),
-        Command::Scan(args) => scan::run(args),
+        Command::Scan(args) => scan::run(*args),
+        Command::Jobs(args) => jobs::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Bench(args) => bench::run(args),

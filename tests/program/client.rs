@@ -15,6 +15,9 @@ use super::{DEFINITIONS, Place, Service};
 #[path = "../../ingest/client/examples/publish.rs"]
 mod publish;
 #[allow(dead_code)]
+#[path = "../../ingest/client/examples/scan.rs"]
+mod scan;
+#[allow(dead_code)]
 #[path = "../../ingest/client/examples/subscribe.rs"]
 mod subscribe;
 
@@ -38,7 +41,13 @@ fn the_examples_publish_and_subscribe() {
     assert_eq!(client.block_on(follow).unwrap(), 29 * 3);
     assert_eq!(windows.len(), 29 * 3);
     assert!(windows.iter().all(|row| row.version == 1));
+    // A scan knows the windows that are still open as well.
+    let mut scanned = Vec::new();
+    let scanning = scan::scan(&address, "bars", |_| (), |row| scanned.push(row));
+    let job = client.block_on(scanning).unwrap();
+    assert_eq!(scanned.len(), 30 * 3);
     service.stop();
+    assert_eq!(job.views[0].hash.as_deref(), Some(place.hash("bars --data data").as_str()));
     place.verified("bars", "data");
     assert_eq!(place.ticks("data"), 30_000);
 }

@@ -3,6 +3,7 @@
 mod status;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Buf, Bytes};
 use isotick_model::results::{ResultSchema, WindowRow};
@@ -96,19 +97,23 @@ impl Jobs {
         Ok(JobWatch { link, next: Some(job) })
     }
 
-    /// Reads a job's windows.
+    /// Reads a job's windows, waiting until there are some.
     ///
     /// # Errors
     ///
     /// As [`show`](Self::show); for a job without a result, and for one whose result is no longer
     /// kept.
     pub async fn fetch(&self, what: FetchResult) -> Result<JobResult, ClientError> {
-        let (link, job) = self.open(JobRequest::Fetch(what)).await?;
+        let role = Role::Jobs(JobRequest::Fetch(what));
+        let mut link = Link::open(&self.address, role, &self.options).await?;
+        // However long the job takes.
+        let message = link.recv.message().await?;
+        let job = job_in(link.recv.control(&message)?, &link.recv)?;
         Ok(JobResult { link, job, view: None, received: BTreeMap::new() })
     }
 
-    /// Waits until a job is done. `progress` hears of every step; a lost connection is tried again
-    /// as `reconnect` says.
+    /// Waits until a job is done. `progress` hears of every step; a connection that is lost after
+    /// the first is tried again as `reconnect` says.
     ///
     /// # Errors
     ///
@@ -119,44 +124,67 @@ impl Jobs {
         reconnect: Reconnect,
         mut progress: impl FnMut(&JobStatus),
     ) -> Result<JobStatus, ClientError> {
-        let mut backoff = Backoff::new(reconnect);
+        let (mut backoff, began) = (Backoff::new(reconnect), AtomicBool::new(false));
+        let mut step = |job: &JobStatus| {
+            began.store(true, Ordering::Relaxed);
+            progress(job);
+        };
         loop {
-            match self.follow(id, &mut backoff, &mut progress).await {
+            match self.follow(id, &mut backoff, &mut step).await {
                 Ok(job) => return job.succeeded(),
+                Err(error) if !began.load(Ordering::Relaxed) => return Err(error),
                 Err(error) => backoff.wait(error).await?,
             }
         }
     }
 
-    /// Has a scan made, waits until it is done, and reads its windows. While it waits a lost
-    /// connection is tried again as `reconnect` says: the job goes on meanwhile.
+    /// Has a scan made and waits until it is done. A connection that is lost after the submission
+    /// is tried again as `reconnect` says: the job goes on meanwhile.
     ///
     /// # Errors
     ///
-    /// As [`submit`](Self::submit), [`wait`](Self::wait) and [`fetch`](Self::fetch).
-    pub async fn scan(
+    /// As [`submit`](Self::submit) and [`wait`](Self::wait).
+    pub async fn run(
         &self,
         what: &SubmitJob,
-        format: Format,
         reconnect: Reconnect,
         mut progress: impl FnMut(&JobStatus),
-    ) -> Result<JobResult, ClientError> {
-        let mut backoff = Backoff::new(reconnect);
+    ) -> Result<JobStatus, ClientError> {
+        let (mut backoff, began) = (Backoff::new(reconnect), AtomicBool::new(false));
+        let mut step = |job: &JobStatus| {
+            began.store(true, Ordering::Relaxed);
+            progress(job);
+        };
         loop {
-            match self.scan_once(what, format, &mut backoff, &mut progress).await {
-                Err(error) => backoff.wait(error).await?,
+            match self.run_once(what, &mut backoff, &mut step).await {
+                Err(error) if began.load(Ordering::Relaxed) => backoff.wait(error).await?,
                 done => return done,
             }
         }
     }
 
-    async fn scan_once(
+    /// Has a scan made, waits until it is done as [`run`](Self::run) does, and reads its windows.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run) and [`fetch`](Self::fetch).
+    pub async fn scan(
         &self,
         what: &SubmitJob,
         format: Format,
+        reconnect: Reconnect,
+        progress: impl FnMut(&JobStatus),
+    ) -> Result<JobResult, ClientError> {
+        let job = self.run(what, reconnect, progress).await?;
+        self.fetch(FetchResult { id: job.id, partial: false, format }).await
+    }
+
+    async fn run_once(
+        &self,
+        what: &SubmitJob,
         backoff: &mut Backoff,
         progress: &mut impl FnMut(&JobStatus),
-    ) -> Result<JobResult, ClientError> {
+    ) -> Result<JobStatus, ClientError> {
         let (link, mut job) = self.open(JobRequest::Submit(what.clone())).await?;
         drop(link);
         backoff.progress();
@@ -164,8 +192,7 @@ impl Jobs {
         if !job.state.is_over() {
             job = self.follow(&job.id, backoff, progress).await?;
         }
-        let id = job.succeeded()?.id;
-        self.fetch(FetchResult { id, partial: false, format }).await
+        job.succeeded()
     }
 
     /// One connection's watching, to the end of the job.

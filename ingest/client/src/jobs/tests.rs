@@ -178,3 +178,14 @@ fn a_job_is_read_leniently() {
     assert!(JobStatus::parse_list(r#"{"jobs":[{"id":"a"}]}"#).is_err());
     assert_eq!(JobStatus::parse_list(r#"{"jobs":[]}"#).unwrap(), []);
 }
+
+#[tokio::test]
+async fn a_wrong_address_is_told_at_once() {
+    let options = Options { timeout: Duration::from_millis(100), ..Options::default() };
+    let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let jobs = Jobs::at(free.to_string(), &options);
+    let error = jobs.run(&SubmitJob::new(["bars"]), soon(), |_| ()).await.unwrap_err();
+    assert!(matches!(error, ClientError::Unreachable { .. }), "{error}");
+    let error = jobs.wait(&JobId::new("a").unwrap(), soon(), |_| ()).await.unwrap_err();
+    assert!(matches!(error, ClientError::Unreachable { .. }), "{error}");
+}
