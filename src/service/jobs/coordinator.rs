@@ -16,6 +16,7 @@ use isotick_wire::Code;
 use serde_json::{Value, json};
 
 use super::job::{Job, Phase, Progress};
+use super::plan::Group;
 use super::record::{Id, Record, ResultOf, State};
 use super::store::JobStore;
 use super::work::{Bench, Gate, PartDone, PlannedJob, Running, Trouble};
@@ -178,7 +179,7 @@ impl Coordinator {
             }
             self.jobs.insert(id.clone(), Job::new(record, None));
             if !self.jobs[&id].is_over() {
-                self.enter(&id, Phase::Plan);
+                self.enter(&id);
             }
         }
         self.show();
@@ -285,48 +286,39 @@ impl Coordinator {
         }
     }
 
-    /// Hands a phase of a job to the lanes.
-    pub(super) fn enter(&mut self, id: &Id, phase: Phase) {
-        let Some(job) = self.jobs.get_mut(id) else { return };
-        job.phase = phase;
+    /// Hands a job to the lanes: first what it reads is looked up.
+    pub(super) fn enter(&mut self, id: &Id) {
         let number = JobId(self.next_number);
         self.next_number += 1;
-        let views = job.record.asked.views.len();
-        // Read by nobody else.
-        let alone = |predicted_ns| PartCost {
-            predicted_ns,
-            host_bytes: READ_BYTES,
-            source: u64::MAX - number.0,
-        };
-        let (parts, parts_finished, closing) = match (phase, &job.running) {
-            (Phase::Parts, Some(running)) => {
-                let row_ns = self.row_ns * views as f64;
-                let part = |group: &super::plan::Group| PartCost {
-                    predicted_ns: (group.rows as f64 * row_ns) as u64,
-                    host_bytes: group.bytes + READ_BYTES,
-                    source: group.source,
-                };
-                let parts = running.groups.iter().map(part).collect();
-                (parts, job.parts_finished.clone(), Some(alone(FINISH_NS)))
-            }
-            _ => (vec![alone(PLAN_NS)], Vec::new(), None),
-        };
-        let spec = JobSpec {
-            owner: job.record.owners[0].as_str().into(),
-            priority: Priority::new(job.record.priority).unwrap_or_default(),
-            held_bytes: job.running.as_ref().map_or(0, |running| held_bytes(running)),
-            parts,
-            parts_finished,
-            closing,
-        };
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        job.phase = Phase::Plan;
+        let spec = spec_of(job, vec![alone(number, PLAN_NS)], None);
         let now = self.now_ns();
         self.numbers.insert(number, id.clone());
         self.by_id.insert(id.clone(), number);
         if let Err(refused) = self.lanes.submit(now, number, spec) {
             self.forget_number(id);
-            self.fail(id, format!("{refused}"));
+            self.fail(id, refused.to_string());
         }
         self.drain_events();
+    }
+
+    /// A job goes on with its parts, in the place that it has.
+    fn go_on(&mut self, id: &Id) {
+        let (Some(&number), now) = (self.by_id.get(id), self.now_ns()) else { return };
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        job.phase = Phase::Parts;
+        let row_ns = self.row_ns * job.record.asked.views.len() as f64;
+        let part = |group: &Group| PartCost {
+            predicted_ns: (group.rows as f64 * row_ns) as u64,
+            host_bytes: group.bytes + READ_BYTES,
+            source: group.source,
+        };
+        let groups = job.running.iter().flat_map(|running| &running.groups);
+        let spec = spec_of(job, groups.map(part).collect(), Some(alone(number, FINISH_NS)));
+        if let Err(refused) = self.lanes.extend(now, number, spec) {
+            self.fail(id, refused.to_string());
+        }
     }
 
     fn forget_number(&mut self, id: &Id) {
@@ -453,11 +445,10 @@ impl Coordinator {
     }
 
     fn planned(&mut self, id: &Id, planned: PlannedJob) {
-        self.withdraw(id);
         let Some(job) = self.jobs.get_mut(id) else { return };
         let PlannedJob { running, done, rows_read, rows_from_states, rows } = planned;
         let groups = &running.groups;
-        let sum = |of: fn(&super::plan::Group) -> u64| {
+        let sum = |of: fn(&Group) -> u64| {
             let total = groups.iter().map(of).sum();
             let done = done.iter().filter_map(|part| groups.get(*part as usize)).map(of).sum();
             Progress { done, total }
@@ -483,7 +474,7 @@ impl Coordinator {
             }
         }
         self.keep(id);
-        self.enter(id, Phase::Parts);
+        self.go_on(id);
     }
 
     fn finished(&mut self, id: &Id, results: Vec<ResultOf>) {
@@ -528,7 +519,7 @@ impl Coordinator {
         match self.freeze(&asked, None) {
             Ok(frozen) => {
                 self.jobs.get_mut(id).expect("it is there").fresh = Some(frozen);
-                self.enter(id, Phase::Plan);
+                self.enter(id);
             }
             Err(error) => self.fail(id, format!("{error:#}")),
         }
@@ -720,6 +711,25 @@ pub(super) fn why_none(record: &Record) -> isotick_wire::Refusal {
             let error = record.error.as_deref().unwrap_or("it has no result");
             refusal(Code::JobFailed, format!("job {} failed: {error}", record.id))
         }
+    }
+}
+
+/// A dispatch that no other job can share.
+fn alone(number: JobId, predicted_ns: u64) -> PartCost {
+    PartCost { predicted_ns, host_bytes: READ_BYTES, source: u64::MAX - number.0 }
+}
+
+fn spec_of(job: &Job, parts: Vec<PartCost>, closing: Option<PartCost>) -> JobSpec {
+    JobSpec {
+        owner: job.record.owners[0].as_str().into(),
+        priority: Priority::new(job.record.priority).unwrap_or_default(),
+        held_bytes: job.running.as_ref().map_or(0, |running| held_bytes(running)),
+        parts_finished: match closing {
+            Some(_) => job.parts_finished.clone(),
+            None => Vec::new(),
+        },
+        parts,
+        closing,
     }
 }
 

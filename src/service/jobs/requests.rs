@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::coordinator::{Coordinator, why_none};
 use super::fetch::{self, Fetch};
-use super::job::{Job, Phase, Watcher};
+use super::job::{Job, Watcher};
 use super::record::{Asked, AskedView, Engine, Id, Record, State, Truth, id_of};
 use super::{Request, refusal};
 use crate::service::now_ns;
@@ -145,7 +145,7 @@ impl Coordinator {
         };
         self.store.put(&record).map_err(unavailable)?;
         self.jobs.insert(id.clone(), Job::new(record, Some(frozen)));
-        self.enter(&id, Phase::Plan);
+        self.enter(&id);
         Ok(self.json(&id, false))
     }
 
@@ -263,7 +263,7 @@ impl Coordinator {
         self.keep(id);
         match was_cancelled {
             true => self.begin_anew(id),
-            false => self.enter(id, Phase::Plan),
+            false => self.enter(id),
         }
         Ok(())
     }
