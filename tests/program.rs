@@ -14,6 +14,7 @@ mod export;
 mod formats;
 mod import;
 mod jobs;
+mod lanes;
 mod lateness;
 mod log;
 mod network;
@@ -35,7 +36,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// No command of these tests needs longer, on a busy machine either.
-const WITHIN: Duration = Duration::from_secs(45);
+pub const WITHIN: Duration = Duration::from_secs(45);
 /// 2024-01-02T14:30:00Z, where generated ticks begin.
 pub const START_NS: i64 = 1_704_205_800_000_000_000;
 pub const SECOND_NS: i64 = 1_000_000_000;
