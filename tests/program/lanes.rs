@@ -21,11 +21,14 @@ window     = { tumbling = "1s" }
 aggregates = ["ohlc(price)", "volume = sum(size)", "vwap = vwap(price, size)", "trades = count()"]
 "#;
 
-/// A folder with an archive of so many ticks, and the hash of its view.
-fn place(archived: usize) -> (Place, String) {
+/// A folder with an archive of so many ticks in so many files, and the hash of its view.
+fn place(archived: usize, files: usize) -> (Place, String) {
     let place = Place::new(&format!("{DEFINITIONS}{ARCHIVE}"));
-    place.write("archive.csv", csv(&ticks(11, archived, 200)));
-    place.ok("import archive.csv --stream archive --data data");
+    for (number, ticks) in ticks(11, archived, 200).chunks(archived / files).enumerate() {
+        let name = format!("archive-{number}.csv");
+        place.write(&name, csv(ticks));
+        place.ok(&format!("import {name} --stream archive --data data"));
+    }
     let hash = place.hash("archived --data data");
     (place, hash)
 }
@@ -54,12 +57,13 @@ fn hash(job: &JobStatus) -> Option<&str> {
 #[test]
 fn ten_jobs_and_a_live_stream_outlive_kills() {
     const LIVE: usize = 24_000;
-    const ARCHIVED: u64 = 1_500_000;
-    let (place, expected) = place(ARCHIVED as usize);
+    const ARCHIVED: u64 = 3_000_000;
+    let (place, expected) = place(ARCHIVED as usize, 30);
     place.write("live.csv", csv(&ticks(12, LIVE, 80)));
     let live = place.hash("bars --file live.csv");
     let client = runtime();
-    let more = "--scan-threads 1";
+    // Files that are merged meanwhile would be read by one job and not by another.
+    let more = "--scan-threads 1 --compact-share 0";
     let mut service = place.serve_with("data", &format!("--listen 127.0.0.1:0 {more}"));
     let publisher = place.publish("live.csv", &service, "--rate 12000/s --order file");
     wait_for_ticks(&place, &service, 0);
@@ -106,7 +110,7 @@ fn ten_jobs_and_a_live_stream_outlive_kills() {
 
 #[test]
 fn a_thousand_jobs_at_once_all_get_done() {
-    let (place, expected) = place(30_000);
+    let (place, expected) = place(30_000, 1);
     let service = place.serve_with("data", "--listen 127.0.0.1:0 --scans-running-max 8");
     let all = runtime().block_on(async {
         let jobs = jobs(&service);
@@ -150,7 +154,7 @@ fn a_thousand_jobs_at_once_all_get_done() {
 
 #[test]
 fn a_client_that_vanishes_costs_nothing() {
-    let (place, expected) = place(1_500_000);
+    let (place, expected) = place(1_500_000, 1);
     let service = place.serve("data");
     let at = &service.address;
     let client = runtime();
@@ -176,7 +180,7 @@ fn a_client_that_vanishes_costs_nothing() {
 
 #[test]
 fn jobs_are_their_owners_alone() {
-    let (place, expected) = place(10_000);
+    let (place, expected) = place(10_000, 1);
     for (name, rights) in [("ann", "--scan"), ("bob", "--scan"), ("root", "--admin")] {
         let token = place.ok(&format!("access add {name} {rights} --data data")).out;
         place.write(name, token.trim());

@@ -1,6 +1,7 @@
 //! The thread that decides what is scanned next, and keeps the jobs' records.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
@@ -28,6 +29,8 @@ use crate::service::stats::Shared;
 
 /// How often the live path's load is looked at while there are jobs.
 const LOOK: Duration = Duration::from_millis(10);
+/// How often it is looked for results that need not be kept any more.
+const SWEEP: Duration = Duration::from_secs(1);
 /// How often watchers are told, at most.
 const TELL: Duration = Duration::from_millis(200);
 /// How often a job may begin anew because what it read is gone.
@@ -70,15 +73,27 @@ pub fn scan(slot: usize, mut bench: Bench, tasks: &Receiver<Task>, reports: &Sen
     while let Ok(task) = tasks.recv() {
         let started = Instant::now();
         let done = match task {
-            Task::Plan { record, fresh } => Done::Planned(bench.plan(&record, fresh)),
-            Task::Parts(parts) => Done::Parts(bench.parts(&parts)),
-            Task::Finish { record, running } => Done::Finished(bench.finish(&record, &running)),
+            Task::Plan { record, fresh } => {
+                Done::Planned(unbroken(|| bench.plan(&record, fresh)).unwrap_or_else(Err))
+            }
+            Task::Parts(parts) => Done::Parts(
+                unbroken(|| bench.parts(&parts))
+                    .unwrap_or_else(|_| parts.iter().map(|_| Err(Trouble::broken())).collect()),
+            ),
+            Task::Finish { record, running } => {
+                Done::Finished(unbroken(|| bench.finish(&record, &running)).unwrap_or_else(Err))
+            }
         };
         let report = Report { slot, busy: started.elapsed(), done };
         if reports.send(Message::Report(report)).is_err() {
             return;
         }
     }
+}
+
+/// A panic is a bug: it costs the job that met it, not the service.
+fn unbroken<T>(run: impl FnOnce() -> T) -> Result<T, Trouble> {
+    std::panic::catch_unwind(AssertUnwindSafe(run)).map_err(|_| Trouble::broken())
 }
 
 /// Runs only when no other thread wants the core: the live path is then woken as fast as on an
@@ -122,6 +137,7 @@ pub struct Coordinator {
     started: Instant,
     told: Instant,
     shown: Instant,
+    swept: Instant,
 }
 
 impl Coordinator {
@@ -163,6 +179,7 @@ impl Coordinator {
             started: now,
             told: now,
             shown: now,
+            swept: now,
         };
         coordinator.take_up()?;
         Ok(coordinator)
@@ -225,8 +242,7 @@ impl Coordinator {
 
     /// How long nothing needs to be done when nothing happens.
     fn patience(&self) -> Duration {
-        let is_busy = self.jobs.values().any(|job| !job.is_over());
-        let least = if is_busy { LOOK } else { Duration::from_secs(1) };
+        let least = if self.by_id.is_empty() { SWEEP } else { LOOK };
         let until = self.lanes.poll_timeout().map(|at| at.saturating_sub(self.now_ns()));
         until.map_or(least, |ns| least.min(Duration::from_nanos(ns)))
     }
@@ -239,6 +255,10 @@ impl Coordinator {
             self.gate.set(change.to >= Step::BatchPaused);
             self.share().set_step(change.to);
         }
+        if self.swept.elapsed() < SWEEP {
+            return;
+        }
+        self.swept = Instant::now();
         let now_ns = now_ns();
         let over = |job: &Job| job.record.kept_until_ns.is_some_and(|until| until <= now_ns);
         let gone: Vec<Id> =

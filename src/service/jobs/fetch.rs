@@ -120,6 +120,7 @@ impl Fetch {
 impl Running {
     /// Says how the job ended to those who send what it gives.
     pub fn end(&self, how: Result<String, isotick_wire::Refusal>) {
+        self.pieces.close();
         if how.is_err() {
             self.cancelled.store(true, Ordering::Relaxed);
         }

@@ -160,6 +160,6 @@ impl Job {
     }
 }
 
-fn kernels_hash_of(record: &Record) -> Option<String> {
+fn kernels_hash_of(record: &Record) -> Option<&'static str> {
     (record.state == State::Done).then(kernels_hash)
 }

@@ -25,7 +25,7 @@ mod work;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -210,19 +210,22 @@ fn provenance(
         ("isotick.manifest_version", frozen.version.to_string()),
         ("isotick.log_end", frozen.end.to_string()),
         ("isotick.engines", serde_json::json!(record.engines).to_string()),
-        ("isotick.kernels", kernels_hash()),
+        ("isotick.kernels", kernels_hash().to_owned()),
         ("isotick.result_hash", hash.to_owned()),
     ]
 }
 
 /// Which kernels compute: a hash over this version's name and the source of every shader.
-pub fn kernels_hash() -> String {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(env!("CARGO_PKG_VERSION").as_bytes());
-    for permutation in isotick_shaders::ALL.iter().flat_map(|shader| shader.permutations) {
-        hasher.update(permutation.source.as_bytes());
-    }
-    hasher.finalize().to_hex().to_string()
+pub fn kernels_hash() -> &'static str {
+    static HASH: OnceLock<String> = OnceLock::new();
+    HASH.get_or_init(|| {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(env!("CARGO_PKG_VERSION").as_bytes());
+        for permutation in isotick_shaders::ALL.iter().flat_map(|shader| shader.permutations) {
+            hasher.update(permutation.source.as_bytes());
+        }
+        hasher.finalize().to_hex().to_string()
+    })
 }
 
 fn refusal(code: Code, text: impl Into<String>) -> Refusal {

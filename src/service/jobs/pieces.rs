@@ -35,6 +35,8 @@ pub struct Pieces {
 
 #[derive(Default)]
 struct Held {
+    /// Nothing is added any more.
+    is_closed: bool,
     end: u64,
     /// Per view: the finished windows of each piece.
     runs: Vec<Vec<Vec<Block>>>,
@@ -60,11 +62,13 @@ pub struct Found {
 impl Pieces {
     /// An empty file for a scan of so many views.
     pub fn create(path: &Path, views: usize) -> Result<Self> {
+        // Another file than an earlier one of this name, which may still be read.
+        let _ = std::fs::remove_file(path);
         let mut options = OpenOptions::new();
-        options.create(true).truncate(true).read(true).write(true);
+        options.create_new(true).read(true).write(true);
         let file =
             options.open(path).with_context(|| format!("cannot create {}", path.display()))?;
-        let state = Held { end: 0, runs: vec![Vec::new(); views] };
+        let state = Held { runs: vec![Vec::new(); views], ..Held::default() };
         Ok(Self { file: Arc::new(file), state: Mutex::new(state) })
     }
 
@@ -72,7 +76,8 @@ impl Pieces {
     pub fn open(path: &Path, views: usize) -> Result<(Self, Vec<Found>)> {
         let open = || OpenOptions::new().read(true).write(true).open(path);
         let file = open().with_context(|| format!("cannot open {}", path.display()))?;
-        let (mut held, mut found) = (Held { end: 0, runs: vec![Vec::new(); views] }, Vec::new());
+        let (mut held, mut found) =
+            (Held { runs: vec![Vec::new(); views], ..Held::default() }, Vec::new());
         let mut reader = BufReader::with_capacity(1 << 20, &file);
         while let Some((payload, bytes)) = next_frame(&mut reader)? {
             let piece = stored::Piece::decode(&*payload).context("a piece cannot be read")?;
@@ -99,6 +104,7 @@ impl Pieces {
         frame.extend(crc32fast::hash(&encoded.payload).to_le_bytes());
         frame.extend(&encoded.payload);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        ensure!(!state.is_closed, "the job has ended");
         self.file.write_all_at(&frame, state.end).context("cannot write a piece")?;
         let at = state.end + HEADER_BYTES as u64;
         for (all, blocks) in state.runs.iter_mut().zip(encoded.runs) {
@@ -108,6 +114,11 @@ impl Pieces {
         }
         state.end += frame.len() as u64;
         Ok(piece.views.into_iter().map(|of| of.open).collect())
+    }
+
+    /// Takes no more pieces: from here on the file can be opened anew.
+    pub fn close(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).is_closed = true;
     }
 
     /// The finished windows of a view as sorted runs, those of some pieces in the order added.

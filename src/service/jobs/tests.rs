@@ -362,7 +362,8 @@ fn stored_states_stand_for_ticks_unless_ticks_are_asked_for() {
     let work = store.plan_rollup(schema, &base, |_| true).unwrap();
     let rolled = rollups::reduce(&work, schema, &mut |_| Ok(())).unwrap();
     assert_eq!(store.commit_rolled(vec![rolled]).unwrap(), 1);
-    drop(store);
+    // Both hold the folder.
+    drop((work, store));
     let expected = world.hash(&SubmitJob::new(["bars_1m"]));
     let service = world.serve(few_threads());
     for (no_rollup, from_states) in [(false, 200_000), (true, 0)] {

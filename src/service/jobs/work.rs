@@ -87,6 +87,15 @@ pub enum Trouble {
     Cancelled,
 }
 
+impl Trouble {
+    /// A bug met what was done.
+    pub fn broken() -> Self {
+        Self::Hopeless(anyhow!(
+            "the scan met a bug of the service, whose own output tells where: please report it"
+        ))
+    }
+}
+
 impl From<isotick_storage::Error> for Trouble {
     fn from(error: isotick_storage::Error) -> Self {
         match error.is_missing() {
