@@ -16,6 +16,8 @@ pub(crate) enum Bug {
     BatchBeforeLive,
     /// What was predicted is charged, whatever it took.
     Uncorrected,
+    /// What an owner missed because it did not fit is owed to it without a limit.
+    OwedWithoutLimit,
     /// Parts start whatever the jobs hold.
     HeldIgnored,
 }

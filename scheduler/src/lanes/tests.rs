@@ -224,6 +224,22 @@ fn what_does_not_fit_is_refused_or_waits_for_its_turn() {
 }
 
 #[test]
+fn small_jobs_that_pass_a_large_one_of_their_owner_do_not_spend_its_turns() {
+    let mut lanes = Lanes::new(LanesConfig { queue_max: 100, passes_max: 9, ..config() });
+    let mut submit =
+        |id, owner, held| submit(&mut lanes, id, spec(owner, 5, held, parts(id, 1))).unwrap();
+    submit(1, "eve", 500);
+    assert_eq!(submit(2, "ann", 900), Admission::Queued { position: 0 });
+    assert_eq!(submit(3, "bob", 900), Admission::Queued { position: 1 });
+    for id in 4..=6 {
+        assert_eq!(submit(id, "ann", 10), Admission::Running);
+    }
+    assert_eq!(submit(7, "bob", 900), Admission::Queued { position: 2 });
+    assert_eq!(lanes.position(JobId(2)), Some(0));
+    assert_eq!(lanes.position(JobId(3)), Some(1));
+}
+
+#[test]
 fn a_quarter_of_the_places_is_for_owners_who_have_none() {
     let mut lanes = Lanes::new(LanesConfig { jobs_running_max: 4, ..config() });
     let mut submit = |id, owner| submit(&mut lanes, id, spec(owner, 5, 0, parts(id, 1)));

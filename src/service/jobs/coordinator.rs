@@ -252,9 +252,11 @@ impl Coordinator {
         let load = self.share().load(self.records_max);
         if let Some(change) = self.lanes.handle_live(self.now_ns(), load) {
             tracing::debug!(from = ?change.from, to = ?change.to, "live load");
-            self.gate.set(change.to >= Step::BatchPaused);
-            self.share().set_step(change.to);
         }
+        // Any call to the lanes may have taken a step back whose time had come.
+        let step = self.lanes.step();
+        self.gate.set(step >= Step::BatchPaused);
+        self.share().set_step(step);
         if self.swept.elapsed() < SWEEP {
             return;
         }
