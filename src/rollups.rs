@@ -117,7 +117,7 @@ const WORD_NS: f64 = 3.0;
 pub struct Chooser {
     plans: Vec<(Arc<View>, Plan)>,
     schema: Arc<StreamSchema>,
-    /// What a tick takes.
+    /// What a tick takes; infinity where states are read whatever they take.
     tick_ns: f64,
     /// What is known of bases by their names, which are their contents' hashes; `None` for one that
     /// does not stand for every view of the scan.
@@ -148,6 +148,12 @@ impl Chooser {
             tick_ns: TICK_NS + COLUMN_NS * columns as f64,
             known: RefCell::default(),
         })
+    }
+
+    /// Reads states wherever they stand for ticks, also where that takes longer.
+    #[must_use]
+    pub fn at_any_cost(self) -> Self {
+        Self { tick_ns: f64::INFINITY, ..self }
     }
 
     /// The states to be read in place of a file's ticks, if they are predicted to take less time.

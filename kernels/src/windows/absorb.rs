@@ -1,6 +1,8 @@
 //! States that were saved elsewhere, combined into windows: of the same view, or of one whose
 //! windows nest in these.
 
+use std::ops::Range;
+
 use isotick_model::Key;
 
 use super::{SavedWindows, Truth, Unfit, WindowId, Windows};
@@ -54,7 +56,7 @@ impl Windows {
     /// the range. Afterwards these are as if they had been updated with those ticks. Gives how
     /// many ticks the states hold in all, wanted or not.
     ///
-    /// Cost: one look-up for each state.
+    /// Cost: one look-up for each run of states of one window.
     ///
     /// # Errors
     ///
@@ -85,6 +87,8 @@ impl Windows {
         let terms = self.plan.terms().iter();
         let terms: Vec<_> = terms.map(|&(term, _)| (offset(term), term.words())).collect();
         let mut words = Vec::with_capacity(self.plan.words());
+        // Those of one window follow each other.
+        let mut current: Option<(u32, Range<i64>, u32)> = None;
         let windows = states.key.iter().zip(&states.start).zip(states.words.chunks_exact(stride));
         for ((&key, &start), state) in windows {
             let Some(key) = keys[key as usize] else { continue };
@@ -100,9 +104,19 @@ impl Windows {
                 words.extend_from_slice(&state[from..from + len]);
             }
             states::recode_publishers(&self.plan, &mut words, &publishers);
-            let window = self.view.window.start_of(start).expect("the window is representable");
-            self.combine(WindowId { start: window, key }, &words);
             self.passed += state[0];
+            match &current {
+                Some((of, within, slot)) if *of == key && within.contains(&start) => {
+                    let into = self.states.get_mut(*slot);
+                    states::combine(&self.plan, into, &words, &self.publishers);
+                }
+                _ => {
+                    let window = self.view.window;
+                    let first = window.start_of(start).expect("the window is representable");
+                    let (slot, _) = self.combine(WindowId { start: first, key }, &words);
+                    current = Some((key, first..window.end_of(first), slot));
+                }
+            }
         }
         Ok(held)
     }

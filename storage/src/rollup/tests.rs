@@ -308,7 +308,7 @@ fn states_that_are_hardly_fewer_than_ticks_are_not_stored() {
     assert!(known.len() == 4 && known.iter().all(|of| of.1.is_none()));
     assert_eq!(roll_up(&mut store, &schema, &fine), 0, "they are not looked at again");
     let work = store.plan_rollup(&schema, &base(3), |_| true).unwrap();
-    let nothing = work.write(std::iter::empty()).unwrap();
+    let nothing = work.write([Ok(StoredStates::default())].into_iter()).unwrap();
     assert!(nothing.states().is_none());
     store.commit_rolled(vec![nothing]).unwrap();
 }

@@ -20,6 +20,7 @@ pub struct RollupWork {
     base: RollupBase,
     file: HistoryFile,
     id: String,
+    ticks_per_state: u64,
 }
 
 /// The states of a file, in place, which no manifest names yet. Dropping it removes them.
@@ -37,6 +38,12 @@ pub struct Rolled {
 }
 
 impl RollupWork {
+    /// Stores states from another number of ticks for each on than [`TICKS_PER_STATE_MIN`].
+    #[must_use]
+    pub fn from_ticks_per_state(self, ticks_per_state: u64) -> Self {
+        Self { ticks_per_state, ..self }
+    }
+
     /// The stream.
     pub fn stream(&self) -> &str {
         &self.schema.name
@@ -81,10 +88,11 @@ impl RollupWork {
         let states = states.map(|batch| {
             let batch = batch?;
             count += batch.len() as u64;
-            is_worth = count.saturating_mul(TICKS_PER_STATE_MIN) <= self.file.file.rows;
+            is_worth = count.saturating_mul(self.ticks_per_state) <= self.file.file.rows;
             if is_worth { Ok(batch) } else { Err(Error::Stopped) }
         });
-        let mut states = states.peekable();
+        let has_some = |batch: &Result<StoredStates>| !batch.as_ref().is_ok_and(|of| of.is_empty());
+        let mut states = states.filter(has_some).peekable();
         if states.peek().is_none() {
             // No tick passes: there is no file, and reading it would cost as good as nothing.
             return Ok(self.pass());
@@ -167,7 +175,9 @@ impl Store {
         let mut files = manifest.without_rollup(&schema.name, base);
         let file = files.find(|file| wanted(file))?.clone();
         let (folder, schema) = (self.folder().clone(), schema.clone());
-        Some(RollupWork { folder, schema, base: base.clone(), file, id: self.rollup_id() })
+        let (base, id) = (base.clone(), self.rollup_id());
+        let ticks_per_state = TICKS_PER_STATE_MIN;
+        Some(RollupWork { folder, schema, base, file, id, ticks_per_state })
     }
 
     /// Makes states count whose files of ticks still do: one commit. Those of files that are gone
