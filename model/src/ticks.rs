@@ -1,8 +1,8 @@
 //! Ticks in columns: what moves between the edge, the log, history and the engines.
 
-use std::collections::HashMap;
+mod concat;
+
 use std::fmt;
-use std::hash::Hash;
 use std::ops::Range;
 
 use arrow_buffer::{NullBuffer, ScalarBuffer};
@@ -132,90 +132,7 @@ impl Ticks {
     }
 }
 
-impl Ticks {
-    /// Batches of one stream, one after another.
-    ///
-    /// # Panics
-    ///
-    /// When they have other columns than the first one.
-    pub fn concat(batches: &[Self]) -> Self {
-        let rows = batches.iter().map(Self::len).sum();
-        let columns = batches.first().map_or(0, |batch| batch.values.len());
-        let (mut keys, mut publishers) = (Interner::default(), Interner::default());
-        let (mut key, mut publisher) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
-        for batch in batches {
-            let codes: Vec<u32> = batch.keys.iter().map(|key| keys.code(key)).collect();
-            key.extend(batch.key.iter().map(|&code| codes[code as usize]));
-            let codes: Vec<u32> =
-                batch.publishers.iter().map(|name| publishers.code(name)).collect();
-            match batch.publisher.is_empty() {
-                true => publisher.extend(std::iter::repeat_n(codes.first().copied(), batch.len())),
-                false => {
-                    publisher.extend(batch.publisher.iter().map(|&code| Some(codes[code as usize])))
-                }
-            }
-        }
-        let publisher = match publishers.values.len() {
-            0 | 1 => Vec::new(),
-            _ => publisher.into_iter().map(|code| code.expect("a row has a publisher")).collect(),
-        };
-        let is_late = batches.iter().any(|batch| batch.seen.is_some());
-        let seen = batches.iter().flat_map(|batch| (0..batch.len()).map(|row| batch.seen_of(row)));
-        Self {
-            ts_event: batches.iter().flat_map(|batch| batch.ts_event.iter().copied()).collect(),
-            sequence: batches.iter().flat_map(|batch| batch.sequence.iter().copied()).collect(),
-            publishers: publishers.values,
-            publisher: publisher.into(),
-            keys: keys.values,
-            key: key.into(),
-            values: (0..columns)
-                .map(|column| {
-                    ValueColumn::concat(batches.iter().map(|batch| &batch.values[column]))
-                })
-                .collect(),
-            seen: is_late.then(|| seen.collect()),
-        }
-    }
-}
-
-/// Values by codes in the order of first sight.
-struct Interner<T> {
-    values: Vec<T>,
-    codes: HashMap<T, u32>,
-}
-
-impl<T> Default for Interner<T> {
-    fn default() -> Self {
-        Self { values: Vec::new(), codes: HashMap::new() }
-    }
-}
-
-impl<T: Clone + Eq + Hash> Interner<T> {
-    fn code(&mut self, value: &T) -> u32 {
-        if let Some(&code) = self.codes.get(value) {
-            return code;
-        }
-        let code = u32::try_from(self.values.len()).expect("a batch has fewer than 2^32 keys");
-        self.values.push(value.clone());
-        self.codes.insert(value.clone(), code);
-        code
-    }
-}
-
 impl ValueColumn {
-    /// Columns one after another; absent where all of them are.
-    fn concat<'a>(columns: impl Iterator<Item = &'a Self> + Clone) -> Self {
-        let has_nulls = columns.clone().any(|column| column.nulls.is_some());
-        let valid = columns.clone().flat_map(|column| {
-            let nulls = column.nulls.as_ref();
-            (0..column.values.len()).map(move |row| nulls.is_none_or(|nulls| nulls.is_valid(row)))
-        });
-        Self {
-            nulls: has_nulls.then(|| valid.collect()),
-            values: columns.flat_map(|column| column.values.iter().copied()).collect(),
-        }
-    }
-
     /// Adjacent rows; an absent column stays absent.
     fn slice(&self, rows: Range<usize>) -> Self {
         if self.values.is_empty() {

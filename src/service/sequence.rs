@@ -669,3 +669,81 @@ fn arrow_decoder(schema: StreamSchema, publisher: PublisherId) -> ArrowDecoder {
         read.map(|batches| batches.into_iter().map(frame).collect()).map_err(|e| e.to_string())
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use isotick_model::Key;
+
+    use super::*;
+
+    fn frame(session: u64, sequences: std::ops::Range<u64>, rejected: Option<u64>) -> Input {
+        let ticks = Ticks {
+            ts_event: sequences.clone().map(|row| row as i64).collect(),
+            publishers: vec![PublisherId::new("p").unwrap()],
+            publisher: Vec::new().into(),
+            keys: vec![Key::from_components([format!("K{}", sequences.start % 3)])],
+            key: sequences.clone().map(|_| 0).collect(),
+            values: Vec::new(),
+            seen: None,
+            sequence: sequences.clone().collect(),
+        };
+        let reason = isotick_model::RejectReason::NullTime;
+        let rejected = rejected.map(|sequence| Rejected { sequence, reason });
+        let now = Instant::now();
+        let ts_recv_ns = sequences.end as i64;
+        Input::Frame {
+            session: SessionId(session),
+            ticks,
+            rejected: rejected.into_iter().collect(),
+            stamps: Stamps { ts_recv_ns, received: now, queued: now },
+            permit: Permit::unbounded(),
+        }
+    }
+
+    /// Per input its session, and of frames their rows in order, those rejected, and when received.
+    fn shown(inputs: &[Input]) -> Vec<(u64, Vec<(u64, String)>, usize, i64)> {
+        let one = |input: &Input| match input {
+            Input::Frame { session, ticks, rejected, stamps, .. } => {
+                let row = |row: usize| (ticks.sequence[row], ticks.key_of(row).to_string());
+                let rows = (0..ticks.len()).map(row).collect();
+                (session.0, rows, rejected.len(), stamps.ts_recv_ns)
+            }
+            Input::Left { session } => (session.0, Vec::new(), 0, -1),
+            other => panic!("{other:?}"),
+        };
+        inputs.iter().map(one).collect()
+    }
+
+    #[test]
+    fn frames_of_one_session_that_follow_each_other_become_one() {
+        let left = || Input::Left { session: SessionId(1) };
+        let mut inputs = vec![
+            frame(1, 0..3, None),
+            frame(1, 3..5, Some(5)),
+            frame(1, 6..7, None),
+            frame(2, 0..2, None),
+            frame(1, 7..9, None),
+            left(),
+            frame(2, 2..3, None),
+            frame(2, 3..4, None),
+        ];
+        let before = shown(&inputs);
+        join_frames(&mut inputs);
+        let after = shown(&inputs);
+        let lens: Vec<_> = after.iter().map(|input| (input.0, input.1.len(), input.2)).collect();
+        assert_eq!(lens, [(1, 6, 1), (2, 2, 0), (1, 2, 0), (1, 0, 0), (2, 2, 0)]);
+        let rows = |shown: &[(u64, Vec<(u64, String)>, usize, i64)], session| {
+            let of = shown.iter().filter(|input| input.0 == session);
+            of.flat_map(|input| input.1.clone()).collect::<Vec<_>>()
+        };
+        for session in [1, 2] {
+            assert_eq!(rows(&after, session), rows(&before, session));
+        }
+        assert_eq!(after[0].3, 7, "received when the last of them was");
+
+        let large = JOINED_ROWS_MAX as u64;
+        let mut inputs = vec![frame(1, 0..large, None), frame(1, large..large + 1, None)];
+        join_frames(&mut inputs);
+        assert_eq!(inputs.len(), 2, "not without bounds");
+    }
+}
