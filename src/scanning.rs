@@ -219,6 +219,8 @@ pub struct StatesRead {
     pub files: Vec<String>,
     /// Ticks of those files, all of which stay unread.
     pub rows: u64,
+    /// Stored bytes of what is read of them.
+    pub bytes: u64,
 }
 
 /// Plans the reading of a folder. With `tail`, what only the log holds is in as well.
@@ -321,11 +323,12 @@ impl FolderParts {
         let place = self.states.iter().position(|of| of.base == *base);
         let place = place.unwrap_or_else(|| {
             let base = base.clone();
-            self.states.push(StatesRead { base, states: 0, files: Vec::new(), rows: 0 });
+            self.states.push(StatesRead { base, states: 0, files: Vec::new(), rows: 0, bytes: 0 });
             self.states.len() - 1
         });
         let of = &mut self.states[place];
         of.states += part.rows() as u64;
+        of.bytes += part.bytes();
         if of.files.last().map(String::as_str) != Some(part.stands_for()) {
             of.files.push(part.stands_for().to_owned());
             of.rows += rows;

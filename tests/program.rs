@@ -20,6 +20,7 @@ mod log;
 mod network;
 mod refusals;
 mod retention;
+mod rollup;
 mod round;
 mod several;
 mod store;

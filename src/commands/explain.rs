@@ -34,6 +34,10 @@ pub fn run(args: ExplainArgs) -> Result<ExitCode> {
         EngineChoice::Gpu => Some(placing::costs(&mut engines::any_gpu()?)?),
     };
     let (files, parts) = (input.files, input.parts.len());
+    // What follows is of the ticks that are read.
+    let spared = input.states.iter().fold((0, 0), |sum, of| (sum.0 + of.rows, sum.1 + of.bytes));
+    input.rows = input.rows.map(|rows| rows - spared.0);
+    input.bytes = input.bytes.map(|bytes| bytes - spared.1);
     let sampled = sample(&mut input, engines.workers.pop())?;
     // A text file does not say how many rows it has; read to its end, it has.
     let all = sampled.map(|(_, rows)| rows).filter(|_| parts == 1 && input.states.is_empty());
@@ -175,6 +179,7 @@ fn states(states: &[StatesRead]) -> Vec<Value> {
             "window": time::format_duration(of.base.width_ns),
             "filter": of.base.filter,
             "states": of.states,
+            "bytes": of.bytes,
             "files": of.files,
             "ticks_spared": of.rows,
         })
@@ -278,9 +283,10 @@ fn print(report: &Value, gpu: Option<&Costs>, cpu: &Costs) {
     for of in reads["states"].as_array().into_iter().flatten() {
         let files = of["files"].as_array().map_or(0, Vec::len);
         println!(
-            "            {} stored states of {}, in place of {} ticks in {files} files",
+            "            {} stored states of {}, {} bytes, in place of {} ticks in {files} files",
             of["states"],
             text(&of["of"]),
+            of["bytes"],
             of["ticks_spared"]
         );
     }

@@ -38,6 +38,8 @@ pub fn run(args: FsckArgs) -> Result<ExitCode> {
             "ticks": report.ticks,
             "record_files": report.record_files,
             "windows": report.windows,
+            "rollup_files": report.rollup_files,
+            "states": report.states,
             "checkpoints": report.checkpoints,
             "log_records": records,
             "log_torn_bytes": torn.map(|cut| cut.bytes),
@@ -48,11 +50,13 @@ pub fn run(args: FsckArgs) -> Result<ExitCode> {
         println!("{object}");
     } else {
         println!(
-            "manifest {}: {} ticks in {} files, {} recorded windows in {} files, {} checkpoints, \
-             {records} log records",
+            "manifest {}: {} ticks in {} files, {} states of them in {} files, {} recorded windows \
+             in {} files, {} checkpoints, {records} log records",
             report.version,
             report.ticks,
             report.history_files,
+            report.states,
+            report.rollup_files,
             report.windows,
             report.record_files,
             report.checkpoints

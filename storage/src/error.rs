@@ -135,6 +135,18 @@ pub enum Error {
         /// What is wrong, naming the column where it is one column.
         what: String,
     },
+    /// A file of stored states is truncated or damaged; the ticks that they stand for are not.
+    #[error(
+        "{} is damaged: {what}; `isotick scan --no-rollup` reads the ticks in its place, `isotick \
+         rollup --drop` removes it",
+        .path.display()
+    )]
+    StatesDamaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, naming the column where it is one column.
+        what: String,
+    },
     /// The Parquet library refused.
     #[error("cannot {action} {}: {source}", .path.display())]
     Parquet {

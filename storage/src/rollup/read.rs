@@ -68,7 +68,21 @@ struct Open {
 
 /// Plans the reading of files: parts hold the states whose windows have times in the range, and
 /// perhaps some others, but for some whose keys are not selected.
+///
+/// # Errors
+///
+/// [`Error::StatesDamaged`], [`Error::Io`], [`Error::Parquet`], each naming the file.
 pub(crate) fn plan(
+    folder: &DataFolder,
+    schema: &StreamSchema,
+    wanted: &[Wanted<'_>],
+    range: &RangeInclusive<i64>,
+    keys: &KeySelection,
+) -> Result<Vec<StatesPart>> {
+    planned(folder, schema, wanted, range, keys).map_err(of_states)
+}
+
+fn planned(
     folder: &DataFolder,
     schema: &StreamSchema,
     wanted: &[Wanted<'_>],
@@ -122,6 +136,14 @@ pub(crate) fn plan(
         }
     }
     Ok(parts)
+}
+
+/// What is wrong with a file of states, whose ticks are elsewhere.
+fn of_states(error: Error) -> Error {
+    match error {
+        Error::Damaged { path, what } => Error::StatesDamaged { path, what },
+        other => other,
+    }
 }
 
 /// Texts by dictionary.
@@ -197,8 +219,12 @@ impl StatesPart {
     ///
     /// # Errors
     ///
-    /// [`Error::Damaged`], [`Error::Io`], [`Error::Parquet`], each naming the file.
+    /// [`Error::StatesDamaged`], [`Error::Io`], [`Error::Parquet`], each naming the file.
     pub fn read(&self) -> Result<StatesReader> {
+        self.reader().map_err(of_states)
+    }
+
+    fn reader(&self) -> Result<StatesReader> {
         let Open { stored, keys, .. } = &*self.file;
         let chosen = Chosen::of(stored, self.row_group, self.rows, *keys, &self.keys)?;
         let rows = chosen.as_ref().map_or(self.rows, |chosen| chosen.rows);
@@ -254,8 +280,8 @@ impl Iterator for StatesReader {
 
     fn next(&mut self) -> Option<Self::Item> {
         Some(match self.batches.as_mut()?.next()? {
-            Ok(batch) => self.states(&batch),
-            Err(error) => Err(self.file.stored.damaged(&error.to_string())),
+            Ok(batch) => self.states(&batch).map_err(of_states),
+            Err(error) => Err(of_states(self.file.stored.damaged(&error.to_string()))),
         })
     }
 }
@@ -338,7 +364,7 @@ fn interned(dictionary: &ArrayRef, publishers: &mut Vec<PublisherId>) -> Option<
 ///
 /// # Errors
 ///
-/// As [`StatesPart::read`]; [`Error::Damaged`] for whatever else is wrong.
+/// As [`StatesPart::read`]; [`Error::StatesDamaged`] for whatever else is wrong.
 pub(crate) fn check(
     folder: &DataFolder,
     schema: &StreamSchema,
@@ -346,14 +372,14 @@ pub(crate) fn check(
     states: &StatesFile,
     base: &RollupBase,
 ) -> Result<()> {
-    parquet_file::check(folder.objects(), &states.file)?;
+    parquet_file::check(folder.objects(), &states.file).map_err(of_states)?;
     let words: Vec<usize> = (0..base.words()).collect();
     let wanted = Wanted { of, states, id: "", base, words: &words };
     let all = KeySelection::default();
     let parts = plan(folder, schema, &[wanted], &(i64::MIN..=i64::MAX), &all)?;
     let window = Tumbling { width_ns: base.width_ns, origin_ns: base.origin_ns };
     let path = folder.objects().path_of(&states.file.path);
-    let wrong = |what: &str| Error::Damaged { path: path.clone(), what: what.to_owned() };
+    let wrong = |what: &str| Error::StatesDamaged { path: path.clone(), what: what.to_owned() };
     let (mut rows, mut ticks, mut last) = (0, 0_u64, None);
     for part in parts {
         for batch in part.read()? {
