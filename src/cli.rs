@@ -86,6 +86,8 @@ pub enum Command {
     DeadLetters(DeadLettersArgs),
     /// Ask a running service for rates, watermarks and every counter
     Status(StatusArgs),
+    /// Watch a running service: lanes, queues, memory, lag, latency, rates, jobs
+    Top(TopArgs),
     /// Publish files to a running service, from where it stands
     Publish(PublishArgs),
     /// Follow a view's windows as they are published
@@ -207,6 +209,27 @@ pub struct StatusArgs {
     /// Print one JSON object instead of a table
     #[arg(long)]
     pub json: bool,
+}
+
+/// `isotick top`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Refreshed every second from what `isotick status --json` prints; q ends it. Where standard output
+is no terminal, one frame is printed as text.
+
+  lag    how far a stream's watermark is behind the clock: ticks of older times are late
+  step   what the service does to keep up: none; batch_paused, scans wait; larger_batches, live
+         ticks are taken in larger groups; backpressure, publishers wait
+
+Examples:
+  isotick top --at 127.0.0.1:7400
+  isotick top --once | grep p99")]
+pub struct TopArgs {
+    #[command(flatten)]
+    pub service: ServiceArgs,
+    /// Print one frame as text and end
+    #[arg(long)]
+    pub once: bool,
 }
 
 /// `isotick publish`.

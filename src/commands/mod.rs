@@ -13,6 +13,7 @@ mod import;
 mod init;
 mod jobs;
 mod log;
+mod numbers;
 mod publish;
 mod rollup;
 mod scan;
@@ -20,6 +21,7 @@ mod serve;
 mod status;
 mod streams;
 mod tail;
+mod top;
 mod verify;
 
 use std::process::ExitCode;
@@ -36,6 +38,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Access(args) => access::run(args),
         Command::DeadLetters(args) => deadletters::run(args),
         Command::Status(args) => status::run(args),
+        Command::Top(args) => top::run(args),
         Command::Publish(args) => publish::run(args),
         Command::Tail(args) => tail::run(args),
         Command::Import(args) => import::run(args),

@@ -161,3 +161,29 @@ fn interrupting_a_scan_leaves_its_job() {
     }
     panic!("no scan was interrupted in its middle");
 }
+
+#[test]
+fn top_prints_a_frame_where_there_is_no_terminal() {
+    let (place, service) = served();
+    let at = &service.address;
+    let id = place.ok(&format!("jobs submit bars --at {at}")).out.trim().to_owned();
+    place.ok(&format!("jobs watch {id} --at {at}"));
+    let told = |words: &str| place.ok(&format!("top --at {at} {words}")).out;
+    // The service tells of its jobs now and then.
+    let started = std::time::Instant::now();
+    let frame = loop {
+        let frame = told("--once");
+        if frame.contains("1 done") || started.elapsed() > super::WITHIN {
+            break frame;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    for shown in [at.as_str(), "trades", "20,000", "kernel", "p99", "slots", "1 done", &id, "100 %"]
+    {
+        assert!(frame.contains(shown), "no `{shown}`:\n{frame}");
+    }
+    assert!(!frame.contains('\u{1b}'), "no escape sequences in a pipe");
+    assert!(told("").contains("trades"), "a pipe is no terminal");
+    service.stop();
+    place.refuse("top --once --at 127.0.0.1:1", &["no answer"]);
+}

@@ -111,12 +111,7 @@ impl Link {
         options: &Options,
     ) -> Result<Self, ClientError> {
         let trust = Trust::new(address, options)?;
-        let hello = Control::Hello(Hello { role, token: options.token.clone() });
-        let mut bytes = Vec::new();
-        hello.put(&mut bytes)?;
-        if bytes.len() > HEADER_BYTES + REQUEST_BYTES_MAX {
-            return Err(ClientError::RequestTooLarge { bytes: bytes.len() - HEADER_BYTES });
-        }
+        let bytes = hello(role, options)?;
         let mut last = None;
         for address in resolve(address).await? {
             match Self::open_at(address, &trust, options.timeout).await {
@@ -130,6 +125,24 @@ impl Link {
             }
         }
         Err(last.unwrap_or(ClientError::Address { address: address.into(), source: None }))
+    }
+
+    /// Says hello on a new stream of the same connection, in place of the one before.
+    pub(crate) async fn ask_again(
+        &mut self,
+        role: &Role,
+        options: &Options,
+    ) -> Result<(), ClientError> {
+        let bytes = hello(role.clone(), options)?;
+        let address = self.peer.address;
+        let opened = tokio::time::timeout(options.timeout, self.connection.open_bi()).await;
+        let opened = opened.map_err(|_| ClientError::Unreachable { address })?;
+        let (send, recv) = opened.map_err(|error| connection_error(address, error))?;
+        self.send = send;
+        self.recv = Inbox { recv, assembler: Assembler::default(), address };
+        // When the service closes the stream at once, it says why on it.
+        let _ = self.send.write_all(&bytes).await;
+        Ok(())
     }
 
     async fn open_at(
@@ -153,6 +166,17 @@ impl Link {
             connection.open_bi().await.map_err(|error| connection_error(address, error))?;
         let recv = Inbox { recv, assembler: Assembler::default(), address };
         Ok(Self { endpoint, connection, send, recv, peer })
+    }
+}
+
+/// The first message of a stream.
+fn hello(role: Role, options: &Options) -> Result<Vec<u8>, ClientError> {
+    let hello = Control::Hello(Hello { role, token: options.token.clone() });
+    let mut bytes = Vec::new();
+    hello.put(&mut bytes)?;
+    match bytes.len() - HEADER_BYTES {
+        bytes if bytes > REQUEST_BYTES_MAX => Err(ClientError::RequestTooLarge { bytes }),
+        _ => Ok(bytes),
     }
 }
 

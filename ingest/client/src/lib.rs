@@ -25,6 +25,6 @@ pub use isotick_wire::{
 pub use jobs::{JobResult, JobState, JobStatus, JobWatch, Jobs, ResultItem};
 pub use publisher::{Level, Publisher};
 pub use reconnect::Reconnect;
-pub use subscriber::{ResumingSubscriber, Subscriber, definitions, status};
+pub use subscriber::{ResumingSubscriber, StatusMonitor, Subscriber, definitions, status};
 pub use tls::{Authorities, Identity};
 pub use writer::{TickWriter, WriterOptions};

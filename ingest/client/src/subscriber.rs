@@ -213,6 +213,48 @@ pub async fn status(address: &str, options: &Options) -> Result<String, ClientEr
     }
 }
 
+/// The service's counters again and again, on one connection.
+pub struct StatusMonitor {
+    link: Link,
+    role: Role,
+    options: Options,
+    /// Nothing was answered on the connection's first stream yet.
+    is_fresh: bool,
+}
+
+impl StatusMonitor {
+    /// Connects to `HOST:PORT`.
+    ///
+    /// # Errors
+    ///
+    /// The service is not reachable, or is another one than expected.
+    pub async fn connect(address: &str, options: &Options) -> Result<Self, ClientError> {
+        let link = Link::open(address, Role::Status, options).await?;
+        Ok(Self { link, role: Role::Status, options: options.clone(), is_fresh: true })
+    }
+
+    /// The counters now, one JSON object. The service closes a connection on which nothing is
+    /// asked for 10 s.
+    ///
+    /// # Errors
+    ///
+    /// The connection broke, or the service cannot answer or refuses; connect again.
+    pub async fn next(&mut self) -> Result<String, ClientError> {
+        if !std::mem::take(&mut self.is_fresh) {
+            self.link.ask_again(&self.role, &self.options).await?;
+        }
+        match self.link.recv.answer(self.options.timeout).await? {
+            Control::StatusReply(json) => Ok(json),
+            _ => Err(self.link.recv.unexpected()),
+        }
+    }
+
+    /// Who answered; its notice is for the user.
+    pub fn peer(&self) -> &Peer {
+        &self.link.peer
+    }
+}
+
 /// The service's definitions, TOML.
 ///
 /// # Errors

@@ -2,7 +2,7 @@
 
 mod follow;
 mod result;
-mod show;
+pub mod show;
 
 use std::process::ExitCode;
 use std::time::Instant;

@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 
-use isotick_client::jobs::{JobView, Progress};
+use isotick_client::jobs::JobView;
 use isotick_client::{JobState, JobStatus};
+
+use crate::commands::numbers::{aligned, grouped, magnitude, seconds, share};
 
 /// Where a job stands, in a few words.
 pub fn standing(job: &JobStatus) -> String {
@@ -64,7 +66,11 @@ pub fn table(jobs: &[JobStatus]) -> String {
             state,
             owners(job),
             views.join(" "),
-            share(job.rows),
+            match job.state {
+                // Of jobs before a restart the service knows no more.
+                JobState::Done => "100 %".into(),
+                _ => share(job.rows.done, job.rows.total),
+            },
             rate.map_or_else(String::new, |rate| format!("{}/s", magnitude(rate))),
             job.remaining_seconds.filter(|_| running).map_or_else(String::new, seconds),
             job.submitted.as_deref().map_or_else(String::new, to_the_second),
@@ -73,26 +79,6 @@ pub fn table(jobs: &[JobStatus]) -> String {
     let lines: Vec<_> =
         std::iter::once(header.map(str::to_owned)).chain(jobs.iter().map(cells)).collect();
     aligned(&lines, &[4, 5, 6])
-}
-
-/// Cells as lines of aligned columns, those numbered to the right.
-pub fn aligned<const N: usize>(lines: &[[String; N]], right: &[usize]) -> String {
-    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max();
-    let widths: Vec<_> = (0..N).map(|column| width(column).unwrap_or(0)).collect();
-    let mut text = String::new();
-    for cells in lines {
-        let mut line = String::new();
-        for (column, cell) in cells.iter().enumerate() {
-            let width = widths[column];
-            let _ = match right.contains(&column) {
-                true => write!(line, "{cell:>width$}  "),
-                false => write!(line, "{cell:<width$}  "),
-            };
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
 }
 
 /// Everything about a job.
@@ -150,56 +136,6 @@ fn owners(job: &JobStatus) -> String {
     match job.owners.is_empty() {
         true => job.owner.clone().unwrap_or_default(),
         false => job.owners.join(" "),
-    }
-}
-
-/// How much is done, in hundredths.
-pub fn share(progress: Progress) -> String {
-    match progress.total {
-        0 => String::new(),
-        total => {
-            let percent = u128::from(progress.done.min(total)) * 100 / u128::from(total);
-            format!("{percent} %")
-        }
-    }
-}
-
-/// A count with its digits in groups.
-pub fn grouped(count: u64) -> String {
-    let digits = count.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// A number in few digits: 950, 1.2 k, 34 M.
-pub fn magnitude(number: f64) -> String {
-    let (mut number, mut unit) = (number, "");
-    for next in [" k", " M", " G", " T"] {
-        if number < 999.5 {
-            break;
-        }
-        number /= 1_000.0;
-        unit = next;
-    }
-    match number < 9.95 && !unit.is_empty() {
-        true => format!("{number:.1}{unit}"),
-        false => format!("{number:.0}{unit}"),
-    }
-}
-
-/// A span of time in few digits.
-pub fn seconds(span: f64) -> String {
-    match span {
-        span if span < 0.9995 => format!("{:.0} ms", span * 1e3),
-        span if span < 99.5 => format!("{span:.1} s"),
-        span if span < 5_970.0 => format!("{:.0} min", span / 60.0),
-        span => format!("{:.1} h", span / 3_600.0),
     }
 }
 

@@ -28,14 +28,16 @@ fn a_line_says_how_far_a_job_is() {
 
 #[test]
 fn a_table_is_aligned() {
+    let old = job(r#"{"id":"d","state":"done","owner":"me","rows":{"done":0,"total":0}}"#);
     let queued = job(r#"{"id":"c","state":"queued","position":7,"owner":"somebody"}"#);
-    let text = table(&[running(), queued]);
+    let text = table(&[running(), queued, old]);
     assert_eq!(
         text,
         "\
-id    state       owner     views            rows     rate   left  submitted
-ab12  running     q r       bars_1m bars_1h  25 %  2.5 M/s  1.8 s  2024-01-02T03:04:05Z
+id    state       owner     views             rows     rate   left  submitted
+ab12  running     q r       bars_1m bars_1h   25 %  2.5 M/s  1.8 s  2024-01-02T03:04:05Z
 c     queued (7)  somebody
+d     done        me                         100 %
 "
     );
 }
@@ -60,17 +62,4 @@ fn everything_that_is_known_is_shown_and_nothing_else() {
     for absent in ["keys", "finished", "attempts", "null"] {
         assert!(!text.contains(absent), "{absent}: {text}");
     }
-}
-
-#[test]
-fn numbers_are_short() {
-    assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
-    let magnitudes = [0.0, 999.0, 999.6, 9_940.0, 12_345.0, 999_600.0, 5.2e13].map(magnitude);
-    assert_eq!(magnitudes, ["0", "999", "1.0 k", "9.9 k", "12 k", "1.0 M", "52 T"]);
-    assert_eq!(
-        [0.0, 0.25, 1.0, 99.0, 120.0, 7_200.0].map(seconds),
-        ["0 ms", "250 ms", "1.0 s", "99.0 s", "2 min", "2.0 h"]
-    );
-    let progress = |done, total| share(Progress { done, total });
-    assert_eq!([progress(0, 0), progress(1, 3), progress(9, 3)], ["", "33 %", "100 %"]);
 }
