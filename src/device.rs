@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 use isotick_kernels::{CpuEngine, Engine, EngineError, EngineKind, Partials, Plan, Run, Runs};
 use isotick_scheduler::lanes::{DeviceAnswer, DeviceRefused, DeviceStatus, Ticket};
-use isotick_scheduler::{Costs, Lanes, LanesConfig, OnFailure};
+use isotick_scheduler::{Costs, DeviceLane, OnFailure};
 
 use crate::cli::EngineChoice;
 use crate::engines::{self, Placed};
@@ -94,7 +94,7 @@ impl Devices {
     pub fn status(&self) -> Vec<DeviceStatus> {
         let hardware = self.hardware.get().and_then(Option::as_ref);
         let any = self.any.get().and_then(|any| any.as_ref().ok());
-        hardware.into_iter().chain(any).map(|device| device.state().lanes.status().device).collect()
+        hardware.into_iter().chain(any).map(|device| device.state().lane.status()).collect()
     }
 }
 
@@ -105,7 +105,6 @@ struct Shared {
     /// Of a dispatch, and of the same on the CPU.
     costs: Costs,
     cpu_costs: Costs,
-    wait_max: Duration,
     state: Mutex<State>,
     /// Someone else has the device now.
     passed: Condvar,
@@ -113,7 +112,7 @@ struct Shared {
 }
 
 struct State {
-    lanes: Lanes,
+    lane: DeviceLane,
     holder: Option<Ticket>,
 }
 
@@ -121,19 +120,15 @@ impl Shared {
     /// Measured here, and not kept: it takes some milliseconds.
     fn new(mut engine: Box<dyn Engine>, wait_max: Duration) -> Result<Self, EngineError> {
         let costs = placing::costs(&mut *engine)?;
-        let config = LanesConfig {
-            // What a dispatch takes is bounded by its rows; the engine keeps to the adapter's limits.
-            device_bytes_max: u64::MAX,
-            device_wait_ns_max: u64::try_from(wait_max.as_nanos()).unwrap_or(u64::MAX),
-            ..LanesConfig::default()
-        };
+        let wait_ns_max = u64::try_from(wait_max.as_nanos()).unwrap_or(u64::MAX);
+        // What a dispatch takes is bounded by its rows; the engine keeps to the adapter's limits.
+        let lane = DeviceLane::new(u64::MAX, wait_ns_max);
         Ok(Self {
             description: engine.describe(),
             engine: Mutex::new(engine),
             costs,
             cpu_costs: placing::costs(&mut CpuEngine)?,
-            wait_max,
-            state: Mutex::new(State { lanes: Lanes::new(config), holder: None }),
+            state: Mutex::new(State { lane, holder: None }),
             passed: Condvar::new(),
             started: Instant::now(),
         })
@@ -147,16 +142,23 @@ impl Shared {
         u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// Waits for the device. A scan is told when it must be cut first.
-    fn acquire(&self, lane: Lane, predicted_ns: u64, bytes: u64) -> Result<Ticket, DeviceRefused> {
+    /// Waits for the device. A scan is told when it must be cut first, if it can be.
+    fn acquire(
+        &self,
+        lane: Lane,
+        can_be_cut: bool,
+        predicted_ns: u64,
+        bytes: u64,
+    ) -> Result<Ticket, DeviceRefused> {
         let mut state = self.state();
         let now_ns = self.now_ns();
         let answer = match lane {
             Lane::Live => {
                 let deadline_ns = now_ns.saturating_add(predicted_ns);
-                state.lanes.request_device_live(now_ns, deadline_ns, predicted_ns, bytes)
+                state.lane.request_live(now_ns, deadline_ns, predicted_ns, bytes)
             }
-            Lane::Scan => state.lanes.request_device_batch(now_ns, predicted_ns, bytes),
+            Lane::Scan if can_be_cut => state.lane.request_batch(now_ns, predicted_ns, bytes),
+            Lane::Scan => state.lane.request_undivided(now_ns, predicted_ns, bytes),
         };
         match answer {
             DeviceAnswer::Refused(why) => Err(why),
@@ -175,7 +177,7 @@ impl Shared {
     fn release(&self, ticket: Ticket) {
         let mut state = self.state();
         let now_ns = self.now_ns();
-        state.holder = state.lanes.release_device(now_ns, ticket);
+        state.holder = state.lane.release(now_ns, ticket);
         if state.holder.is_some() {
             self.passed.notify_all();
         }
@@ -207,9 +209,11 @@ impl Engine for OnDevice {
         let rows = runs.ticks.len();
         let predicted_ns = self.device.costs.predict_ns(&placing::work(plan, runs)) as u64;
         let bytes = (rows * placing::bytes_per_row(plan)) as u64;
-        match self.device.acquire(self.lane, predicted_ns, bytes) {
+        // One run is not cut: its partial is one.
+        let can_be_cut = runs.runs.len() > 1;
+        match self.device.acquire(self.lane, can_be_cut, predicted_ns, bytes) {
             Ok(ticket) => self.device.reduce(ticket, plan, runs),
-            Err(DeviceRefused::TooLong { dispatches, .. }) if runs.runs.len() > 1 => {
+            Err(DeviceRefused::TooLong { dispatches, .. }) => {
                 let pieces = usize::try_from(dispatches).unwrap_or(usize::MAX);
                 let rows_max = rows.div_ceil(pieces.max(2));
                 let mut all = Partials { words: Vec::new(), stride: plan.words() };
@@ -217,13 +221,6 @@ impl Engine for OnDevice {
                     all.words.extend(self.reduce(plan, &piece(runs, place))?.words);
                 }
                 Ok(all)
-            }
-            // One run is not cut: its partial is one.
-            Err(DeviceRefused::TooLong { .. }) => {
-                let most = u64::try_from(self.device.wait_max.as_nanos()).unwrap_or(u64::MAX);
-                let asked = self.device.acquire(Lane::Scan, predicted_ns.min(most / 64), bytes);
-                let ticket = asked.map_err(|why| refused(&why))?;
-                self.device.reduce(ticket, plan, runs)
             }
             Err(why) => Err(refused(&why)),
         }
@@ -330,7 +327,7 @@ mod tests {
         });
         let largest = largest.load(Ordering::SeqCst);
         assert!(largest < 20_000, "{largest} rows went in one dispatch");
-        let status = shared.state().lanes.status().device;
+        let status = shared.state().lane.status();
         assert_eq!(status.live_grants, 3);
         assert!(status.batch_grants > 6, "{status:?}");
     }

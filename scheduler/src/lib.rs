@@ -7,7 +7,7 @@ pub mod piece;
 pub mod placement;
 pub mod scan;
 
-pub use lanes::{Lanes, LanesConfig};
+pub use lanes::{DeviceLane, Lanes, LanesConfig};
 pub use live::{LiveCounters, LiveView, Published, Reason, SavedView, is_closed};
 pub use part::{Extent, Part, Read, StatesSink, TickSink};
 pub use piece::{Piece, PieceInHand, PieceOfView, PlannedScan};

@@ -12,15 +12,11 @@ pub struct LanesConfig {
     pub slots: usize,
     /// Host bytes that jobs and the reads under way may take together.
     pub host_bytes_max: u64,
-    /// Device bytes that a dispatch and what stays on the device may take together.
-    pub device_bytes_max: u64,
     /// Jobs that run at a time, at least one. A quarter of them, rounded down, is kept for owners
     /// that have no job running.
     pub jobs_running_max: usize,
     /// Jobs that wait for their turn; further ones are refused.
     pub queue_max: usize,
-    /// The longest predicted batch dispatch on the device: what live work may have to wait for.
-    pub device_wait_ns_max: u64,
     /// How often a part is tried, at least once.
     pub attempts_max: u32,
     /// Wait after the first failure of a part; it doubles with each further one.
@@ -49,10 +45,8 @@ impl Default for LanesConfig {
         Self {
             slots: 1,
             host_bytes_max: 1 << 30,
-            device_bytes_max: 1 << 30,
             jobs_running_max: 16,
             queue_max: 4_096,
-            device_wait_ns_max: 500_000,
             attempts_max: 4,
             backoff_ns: 100_000_000,
             backoff_ns_max: 10_000_000_000,

@@ -30,8 +30,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use self::admission::Queue;
 pub use self::answers::{Admission, Cancelled, Dispatch, Event, HeldFit, Refused, Verdict};
 pub use self::config::LanesConfig;
-use self::device::Device;
-pub use self::device::{DeviceAnswer, DeviceRefused, DeviceStatus, Ticket};
+pub use self::device::{DeviceAnswer, DeviceLane, DeviceRefused, DeviceStatus, Ticket};
 use self::job::{Job, Phase, Serial};
 pub use self::job::{JobId, JobSpec, PartCost, Priority};
 use self::memory::Memory;
@@ -79,7 +78,6 @@ pub struct Lanes {
     slots: Vec<Option<Flight>>,
     free: BTreeSet<usize>,
     overload: Overload,
-    device: Device,
     events: VecDeque<Event>,
     counters: Counters,
     planted: Planted,
@@ -103,7 +101,6 @@ impl Lanes {
             slots: (0..slots).map(|_| None).collect(),
             free: (0..slots).collect(),
             overload: Overload::new(config.overload),
-            device: Device::new(config.device_bytes_max, config.device_wait_ns_max),
             events: VecDeque::new(),
             counters: Counters::default(),
             planted: Planted::default(),

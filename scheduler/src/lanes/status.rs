@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::device::DeviceStatus;
 use super::job::{Job, JobId, Phase, Priority, Serial};
 use super::overload::Step;
 use super::{Flight, Lanes};
@@ -32,8 +31,6 @@ pub struct Counters {
     pub over_budget: u64,
     /// Steps for the live lane, up and down.
     pub steps: u64,
-    /// Batch requests that the device refused.
-    pub device_refused: u64,
 }
 
 /// An owner.
@@ -114,8 +111,6 @@ pub struct LanesStatus {
     pub running: usize,
     /// Jobs that wait.
     pub queued: usize,
-    /// The device.
-    pub device: DeviceStatus,
     /// By name.
     pub owners: Vec<OwnerStatus>,
     /// In the order of their submission.
@@ -146,7 +141,6 @@ impl Lanes {
             reading_bytes: self.memory.reading,
             running: self.running,
             queued: self.queue.len(),
-            device: self.device.status(),
             owners: owners.collect(),
             jobs: self.jobs.values().map(|job| self.status_of(job)).collect(),
             counters: self.counters,

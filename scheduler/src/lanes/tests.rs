@@ -11,10 +11,8 @@ fn config() -> LanesConfig {
     LanesConfig {
         slots: 2,
         host_bytes_max: 1_000,
-        device_bytes_max: 1_000,
         jobs_running_max: 8,
         queue_max: 4,
-        device_wait_ns_max: 100,
         attempts_max: 3,
         backoff_ns: 10,
         backoff_ns_max: 15,
@@ -472,66 +470,72 @@ fn waiting(answer: DeviceAnswer) -> Option<(Ticket, u64)> {
 
 #[test]
 fn the_device_goes_to_live_work_by_deadline_and_then_to_scans() {
-    let mut lanes = Lanes::new(config());
-    let batch = granted(lanes.request_device_batch(0, 100, 10)).unwrap();
-    let (next_batch, at) = waiting(lanes.request_device_batch(0, 50, 10)).unwrap();
+    let mut device = DeviceLane::new(1_000, 100);
+    let batch = granted(device.request_batch(0, 100, 10)).unwrap();
+    let (next_batch, at) = waiting(device.request_batch(0, 50, 10)).unwrap();
     assert_eq!(at, 100);
-    let (late, at) = waiting(lanes.request_device_live(10, 900, 30, 10)).unwrap();
+    let (late, at) = waiting(device.request_live(10, 900, 30, 10)).unwrap();
     assert_eq!(at, 100);
-    let (early, at) = waiting(lanes.request_device_live(20, 500, 40, 10)).unwrap();
+    let (early, at) = waiting(device.request_live(20, 500, 40, 10)).unwrap();
     assert_eq!(at, 100);
-    let (later, at) = waiting(lanes.request_device_live(20, 901, 40, 10)).unwrap();
+    let (later, at) = waiting(device.request_live(20, 901, 40, 10)).unwrap();
     assert_eq!(at, 170);
-    assert_eq!(lanes.release_device(90, later), None, "it does not want to wait");
-    assert_eq!(lanes.release_device(100, batch), Some(early));
-    assert_eq!(lanes.release_device(100, batch), None, "that was given back before");
-    assert_eq!(lanes.release_device(140, early), Some(late));
-    assert_eq!(lanes.release_device(170, late), Some(next_batch));
-    assert_eq!(lanes.release_device(180, next_batch), None);
-    let status = lanes.status().device;
+    assert_eq!(device.release(90, later), None, "it does not want to wait");
+    assert_eq!(device.release(100, batch), Some(early));
+    assert_eq!(device.release(100, batch), None, "that was given back before");
+    assert_eq!(device.release(140, early), Some(late));
+    assert_eq!(device.release(170, late), Some(next_batch));
+    assert_eq!(device.release(180, next_batch), None);
+    let status = device.status();
     assert_eq!((status.live_grants, status.batch_grants), (2, 2));
     assert_eq!(status.live_behind_batch_ns_max, 90);
 }
 
 #[test]
 fn what_live_work_cannot_wait_for_is_cut_or_done_elsewhere() {
-    let mut lanes = Lanes::new(config());
+    let mut device = DeviceLane::new(1_000, 100);
     let too_long = DeviceRefused::TooLong { predicted_ns: 250, max_ns: 100, dispatches: 3 };
-    assert_eq!(lanes.request_device_batch(0, 250, 1), DeviceAnswer::Refused(too_long));
-    assert!(lanes.set_device_resident(900));
+    assert_eq!(device.request_batch(0, 250, 1), DeviceAnswer::Refused(too_long));
+    assert!(device.set_resident(900));
     let too_large = DeviceRefused::TooLarge { bytes: 101, free: 100 };
-    assert_eq!(lanes.request_device_batch(0, 10, 101), DeviceAnswer::Refused(too_large));
-    let ticket = granted(lanes.request_device_batch(0, 50, 100)).unwrap();
-    assert!(!lanes.set_device_resident(901), "a request was taken");
+    assert_eq!(device.request_batch(0, 10, 101), DeviceAnswer::Refused(too_large));
+    let ticket = granted(device.request_batch(0, 50, 100)).unwrap();
+    assert!(!device.set_resident(901), "a request was taken");
     // It takes four times as long as it was predicted to.
-    lanes.release_device(200, ticket);
-    assert_eq!(lanes.status().device.correction_permille, 4_000);
+    device.release(200, ticket);
+    assert_eq!(device.status().correction_permille, 4_000);
     let too_long = DeviceRefused::TooLong { predicted_ns: 200, max_ns: 100, dispatches: 2 };
-    assert_eq!(lanes.request_device_batch(200, 50, 1), DeviceAnswer::Refused(too_long));
-    let ticket = granted(lanes.request_device_batch(200, 25, 1)).unwrap();
-    lanes.release_device(225, ticket);
-    assert_eq!(lanes.status().device.correction_permille, 3_625);
+    assert_eq!(device.request_batch(200, 50, 1), DeviceAnswer::Refused(too_long));
+    let ticket = granted(device.request_batch(200, 25, 1)).unwrap();
+    device.release(225, ticket);
+    assert_eq!(device.status().correction_permille, 3_625);
     // A second later half of it is forgotten.
-    assert!(granted(lanes.request_device_batch(1_000_000_000, 43, 1)).is_some());
+    let ticket = granted(device.request_batch(1_000_000_000, 43, 1)).unwrap();
+    device.release(1_000_000_043, ticket);
+    // What cannot be cut has all the time that it takes.
+    let ticket = granted(device.request_undivided(1_000_000_043, 5_000, 1)).unwrap();
+    device.release(1_000_005_043, ticket);
+    let status = device.status();
+    assert_eq!((status.batch_refused, status.batch_grants, status.undivided_grants), (3, 4, 1));
 }
 
 #[test]
 fn a_lost_device_voids_what_was_asked_of_it() {
-    let mut lanes = Lanes::new(config());
-    let batch = granted(lanes.request_device_batch(0, 100, 10)).unwrap();
-    let (waits, _) = waiting(lanes.request_device_batch(0, 100, 10)).unwrap();
-    let (live, _) = waiting(lanes.request_device_live(0, 0, 100, 10)).unwrap();
-    assert_eq!(lanes.lose_device(), [batch, live, waits]);
-    assert_eq!(lanes.lose_device(), []);
+    let mut device = DeviceLane::new(1_000, 100);
+    let batch = granted(device.request_batch(0, 100, 10)).unwrap();
+    let (waits, _) = waiting(device.request_batch(0, 100, 10)).unwrap();
+    let (live, _) = waiting(device.request_live(0, 0, 100, 10)).unwrap();
+    assert_eq!(device.lose(), [batch, live, waits]);
+    assert_eq!(device.lose(), []);
     let absent = DeviceAnswer::Refused(DeviceRefused::Absent);
-    assert_eq!(lanes.request_device_live(0, 0, 1, 1), absent);
-    assert_eq!(lanes.request_device_batch(0, 1, 1), absent);
-    lanes.restore_device();
-    let ticket = granted(lanes.request_device_batch(0, 100, 10)).unwrap();
-    assert_eq!(lanes.release_device(1, batch), None);
-    assert!(lanes.status().device.has_batch);
-    assert_eq!(lanes.release_device(1, ticket), None);
-    assert!(!lanes.status().device.has_batch);
+    assert_eq!(device.request_live(0, 0, 1, 1), absent);
+    assert_eq!(device.request_batch(0, 1, 1), absent);
+    device.restore();
+    let ticket = granted(device.request_batch(0, 100, 10)).unwrap();
+    assert_eq!(device.release(1, batch), None);
+    assert!(device.status().has_batch);
+    assert_eq!(device.release(1, ticket), None);
+    assert!(!device.status().has_batch);
 }
 
 #[test]

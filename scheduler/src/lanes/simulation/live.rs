@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::world::{Random, World};
-use crate::lanes::{DeviceAnswer, Lanes, Ticket};
+use crate::lanes::{DeviceAnswer, DeviceLane, Ticket};
 
 /// Who asked for the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +14,7 @@ pub(super) enum Asker {
     /// A dispatch, by its number.
     Batch {
         flight: u64,
+        is_undivided: bool,
     },
 }
 
@@ -31,6 +32,7 @@ struct Request {
 
 #[derive(Debug)]
 pub(super) struct TrueDevice {
+    pub lane: DeviceLane,
     requests: BTreeMap<Ticket, Request>,
     /// And since when.
     holder: Option<(Ticket, u64)>,
@@ -41,12 +43,13 @@ pub(super) struct TrueDevice {
 }
 
 impl TrueDevice {
-    pub(super) fn new(world: &World) -> Self {
+    pub(super) fn new(world: &World, lane: DeviceLane) -> Self {
         Self {
+            lane,
             requests: BTreeMap::new(),
             holder: None,
             resident: 0,
-            is_present: world.config.device_bytes_max > 0,
+            is_present: world.device_bytes_max > 0,
             promises_kept: 0,
             live_waits: 0,
         }
@@ -73,12 +76,12 @@ impl TrueDevice {
             Asker::Live { deadline_ns } => {
                 assert_eq!(live.first(), Some(&(deadline_ns, ticket)), "deadlines come first");
             }
-            Asker::Batch { .. } => {
+            Asker::Batch { is_undivided, .. } => {
                 assert!(live.is_empty(), "live work waits: {live:?}");
-                assert!(request.predicted_ns <= world.config.device_wait_ns_max);
+                assert!(is_undivided || request.predicted_ns <= world.device_wait_ns_max);
             }
         }
-        assert!(request.bytes + self.resident <= world.config.device_bytes_max);
+        assert!(request.bytes + self.resident <= world.device_bytes_max);
         self.holder = Some((ticket, now_ns));
         now_ns + request.actual_ns
     }
@@ -96,7 +99,7 @@ impl TrueDevice {
             DeviceAnswer::Granted(ticket) | DeviceAnswer::Wait { ticket, .. } => ticket,
             DeviceAnswer::Refused(_) => {
                 let is_live = matches!(asker, Asker::Live { .. });
-                let fits = bytes + self.resident <= world.config.device_bytes_max;
+                let fits = bytes + self.resident <= world.device_bytes_max;
                 assert!(!(is_live && fits && self.is_present), "refused: {answer:?}");
                 return None;
             }
@@ -140,7 +143,6 @@ impl TrueDevice {
     pub(super) fn release(
         &mut self,
         world: &World,
-        lanes: &mut Lanes,
         now_ns: u64,
         ticket: Ticket,
     ) -> Option<(Ticket, u64)> {
@@ -151,7 +153,7 @@ impl TrueDevice {
             self.holder = None;
             self.check_ended(world, now_ns, since_ns, &request);
         }
-        let next = lanes.release_device(now_ns, ticket)?;
+        let next = self.lane.release(now_ns, ticket)?;
         Some((next, self.granted(world, now_ns, next)))
     }
 
@@ -165,7 +167,7 @@ impl TrueDevice {
             Asker::Batch { .. } => {
                 let ran_ns = now_ns - since_ns;
                 let late_ns = ran_ns.saturating_sub(request.predicted_ns);
-                let max_ns = world.config.device_wait_ns_max + late_ns;
+                let max_ns = world.device_wait_ns_max.max(request.predicted_ns) + late_ns;
                 for (_, ticket) in self.waiting_live() {
                     let live = self.requests.get_mut(&ticket).expect("it waits");
                     // At most: it may have come later.
@@ -184,7 +186,10 @@ impl TrueDevice {
     }
 
     pub(super) fn ticket_of(&self, flight: u64) -> Option<Ticket> {
-        let asked = |request: &Request| request.asker == Asker::Batch { flight };
+        let asked = |request: &Request| match request.asker {
+            Asker::Batch { flight: of, .. } => of == flight,
+            Asker::Live { .. } => false,
+        };
         self.requests.iter().find(|(_, request)| asked(request)).map(|(ticket, _)| *ticket)
     }
 
@@ -193,33 +198,33 @@ impl TrueDevice {
     }
 
     /// Returns the dispatches that lose it.
-    pub(super) fn lose(&mut self, lanes: &mut Lanes) -> Vec<u64> {
-        let mut void = lanes.lose_device();
+    pub(super) fn lose(&mut self) -> Vec<u64> {
+        let mut void = self.lane.lose();
         void.sort_unstable();
         let requests = std::mem::take(&mut self.requests);
         assert!(void.iter().eq(requests.keys()), "all requests are void: {void:?}");
         (self.holder, self.resident, self.is_present) = (None, 0, false);
         let flights = requests.values().filter_map(|request| match request.asker {
-            Asker::Batch { flight } => Some(flight),
+            Asker::Batch { flight, .. } => Some(flight),
             Asker::Live { .. } => None,
         });
         flights.collect()
     }
 
-    pub(super) fn restore(&mut self, world: &World, lanes: &mut Lanes) {
-        lanes.restore_device();
-        self.is_present = world.config.device_bytes_max > 0;
+    pub(super) fn restore(&mut self, world: &World) {
+        self.lane.restore();
+        self.is_present = world.device_bytes_max > 0;
     }
 
-    pub(super) fn keep(&mut self, lanes: &mut Lanes, random: &mut Random) {
+    pub(super) fn keep(&mut self, random: &mut Random) {
         let bytes = random.below(1_100);
-        if lanes.set_device_resident(bytes) {
+        if self.lane.set_resident(bytes) {
             self.resident = bytes;
         }
     }
 
-    pub(super) fn check(&self, lanes: &Lanes) {
-        let status = lanes.status().device;
+    pub(super) fn check(&self) {
+        let status = self.lane.status();
         let live = self.waiting_live().len();
         let batch = self.requests.len() - live - usize::from(self.holder.is_some());
         assert_eq!((status.live_waiting, status.batch_waiting), (live, batch));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::live::{Asker, TrueDevice};
 use super::truth::{Phase, Truth};
 use super::world::{Random, World};
-use super::{Bug, Tally, lanes};
+use super::{Bug, Tally, device, lanes};
 use crate::lanes::{
     Admission, DeviceAnswer, DeviceRefused, Dispatch, Event, JobId, JobSpec, Lanes, LanesConfig,
     LiveLoad, Refused, Ticket, Verdict,
@@ -78,7 +78,7 @@ impl Simulation {
         let mut simulation = Self {
             lanes: lanes(&world, bug),
             truth: Truth::new(&world, 0),
-            device: TrueDevice::new(&world),
+            device: TrueDevice::new(&world, device(&world, bug)),
             plans: vec![None; world.config.slots],
             happenings: BTreeMap::new(),
             next: 0,
@@ -139,6 +139,8 @@ impl Simulation {
         for _ in 0..count {
             let id = JobId(self.random.below(60));
             self.submit_as(id);
+            self.truth.handle_time(self.now_ns);
+            self.truth.check_status(&self.world, &self.lanes, &self.lanes.status());
         }
     }
 
@@ -228,7 +230,7 @@ impl Simulation {
         self.tally.restarts += 1;
         self.note_truth();
         self.lanes = lanes(&self.world, self.bug);
-        self.device = TrueDevice::new(&self.world);
+        self.device = TrueDevice::new(&self.world, device(&self.world, self.bug));
         self.plans.fill(None);
         let recurring = |happening: &Happening| {
             let of_process = matches!(
@@ -283,7 +285,7 @@ impl Simulation {
         let deadline_ns = self.now_ns + predicted_ns + self.random.within(0, slack_ns);
         let actual_ns = self.world.actual_ns(&mut self.random, "live", predicted_ns);
         let bytes = self.random.within(0, 400);
-        let answer = self.lanes.request_device_live(self.now_ns, deadline_ns, predicted_ns, bytes);
+        let answer = self.device.lane.request_live(self.now_ns, deadline_ns, predicted_ns, bytes);
         let asked = (Asker::Live { deadline_ns }, predicted_ns, actual_ns, bytes);
         self.answered(asked, answer);
         if self.random.happens(300)
@@ -292,11 +294,11 @@ impl Simulation {
             self.give_back(ticket);
         }
         if self.random.happens(100) {
-            self.device.keep(&mut self.lanes, &mut self.random);
+            self.device.keep(&mut self.random);
         }
         // A ticket that means nothing.
         if self.random.happens(100) {
-            assert_eq!(self.lanes.release_device(self.now_ns, Ticket(u64::MAX)), None);
+            assert_eq!(self.device.lane.release(self.now_ns, Ticket(u64::MAX)), None);
         }
     }
 
@@ -314,9 +316,9 @@ impl Simulation {
     fn give_back(&mut self, ticket: Ticket) {
         // It may have been lost or given up before.
         let Some(asker) = self.device.asker(ticket) else { return };
-        let next = self.device.release(&self.world, &mut self.lanes, self.now_ns, ticket);
+        let next = self.device.release(&self.world, self.now_ns, ticket);
         self.granted(next);
-        if let Asker::Batch { flight } = asker {
+        if let Asker::Batch { flight, .. } = asker {
             let is_of = |plan: &Option<Plan>| plan.is_some_and(|plan| plan.flight == flight);
             if let Some(slot) = self.plans.iter().position(is_of) {
                 self.go(slot, flight);
@@ -325,7 +327,7 @@ impl Simulation {
     }
 
     fn lose(&mut self) {
-        let flights = self.device.lose(&mut self.lanes);
+        let flights = self.device.lose();
         self.tally.losses += 1;
         self.tally.lost_flying += flights.len() as u64;
         for slot in 0..self.plans.len() {
@@ -381,8 +383,13 @@ impl Simulation {
         let predicted_ns = plan.piece_ns;
         let actual_ns = self.world.actual_ns(&mut self.random, "device", predicted_ns);
         let bytes = self.random.within(0, 1_100);
-        let answer = self.lanes.request_device_batch(self.now_ns, predicted_ns, bytes);
-        self.answered((Asker::Batch { flight }, predicted_ns, actual_ns, bytes), answer);
+        let is_undivided = self.random.happens(50);
+        let answer = match is_undivided {
+            true => self.device.lane.request_undivided(self.now_ns, predicted_ns, bytes),
+            false => self.device.lane.request_batch(self.now_ns, predicted_ns, bytes),
+        };
+        let asker = Asker::Batch { flight, is_undivided };
+        self.answered((asker, predicted_ns, actual_ns, bytes), answer);
         let (pieces, piece_ns) = match answer {
             DeviceAnswer::Refused(DeviceRefused::TooLong { dispatches, .. })
                 if plan.piece_ns > dispatches =>
@@ -511,7 +518,7 @@ impl Simulation {
             Happening::Report => self.report(),
             Happening::Live => self.live(),
             Happening::Lose => self.lose(),
-            Happening::Restore => self.device.restore(&self.world, &mut self.lanes),
+            Happening::Restore => self.device.restore(&self.world),
             Happening::Fail { slot, flight, id } => self.fail_early(slot, flight, id),
             Happening::Ended { slot, flight } => self.ended(slot, flight),
             Happening::GiveBack { ticket } => self.give_back(ticket),
@@ -553,13 +560,15 @@ impl Simulation {
         if self.random.happens(20) {
             self.babble();
         }
+        // What fails without a wait is ready at once.
+        self.truth.handle_time(at_ns);
         while let Some(dispatch) = self.lanes.poll(self.now_ns) {
             self.handle_events();
             self.started(&dispatch);
         }
         self.handle_events();
         self.truth.check(&self.world, &self.lanes);
-        self.device.check(&self.lanes);
+        self.device.check();
         true
     }
 

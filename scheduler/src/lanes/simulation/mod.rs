@@ -10,7 +10,7 @@ mod world;
 use self::machine::Simulation;
 use self::world::World;
 use super::planted::Bug as CoreBug;
-use super::{Lanes, LanesConfig, OverloadConfig};
+use super::{DeviceLane, Lanes, LanesConfig, OverloadConfig};
 
 /// A bug to be found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,9 +100,16 @@ fn lanes(world: &World, bug: Option<Bug>) -> Lanes {
     let mut lanes = Lanes::new(config);
     if let Some(Bug::Core(bug)) = bug {
         lanes.planted.bug = Some(bug);
-        lanes.device.planted.bug = Some(bug);
     }
     lanes
+}
+
+fn device(world: &World, bug: Option<Bug>) -> DeviceLane {
+    let mut device = DeviceLane::new(world.device_bytes_max, world.device_wait_ns_max);
+    if let Some(Bug::Core(bug)) = bug {
+        device.planted.bug = Some(bug);
+    }
+    device
 }
 
 /// Runs a seed. Panics where something does not hold.
@@ -135,8 +142,8 @@ fn everything_holds_on_any_of_many_seeds() {
 #[test]
 fn what_an_owner_missed_for_want_of_memory_is_not_owed_to_it_for_ever() {
     // It had all workers to itself until it had caught up.
-    run(1_133, None);
-    assert!(fails(1_133, Some(Bug::Core(CoreBug::OwedWithoutLimit))));
+    run(2_643, None);
+    assert!(fails(2_643, Some(Bug::Core(CoreBug::OwedWithoutLimit))));
 }
 
 #[test]

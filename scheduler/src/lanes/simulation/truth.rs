@@ -476,7 +476,8 @@ impl Truth {
         }
     }
 
-    fn check_status(&mut self, world: &World, lanes: &Lanes, status: &LanesStatus) {
+    /// What must hold at any time.
+    pub(super) fn check_status(&mut self, world: &World, lanes: &Lanes, status: &LanesStatus) {
         assert_eq!((status.held_bytes, status.reading_bytes), (self.held(), self.reading()));
         assert_eq!(status.slots_busy, self.flights.iter().flatten().count());
         assert_eq!(status.step, self.step);

@@ -53,6 +53,8 @@ enum Misprediction {
 #[derive(Debug)]
 pub(super) struct World {
     pub config: LanesConfig,
+    pub device_bytes_max: u64,
+    pub device_wait_ns_max: u64,
     owners: u64,
     misprediction: Misprediction,
     part_ns_max: u64,
@@ -104,10 +106,8 @@ impl World {
         let config = LanesConfig {
             slots: slots as usize,
             host_bytes_max: 1_000,
-            device_bytes_max: random.of(&[0, 1_000, 1_000]),
             jobs_running_max: random.of(if is_saturated { &[5, 12] } else { &[1, 2, 5, 12] }),
             queue_max: random.of(&[2, 10, 40]),
-            device_wait_ns_max: random.of(&[200, 1_000]),
             attempts_max: random.within(1, 4) as u32,
             backoff_ns: random.within(0, 5_000),
             backoff_ns_max: random.within(5_000, 30_000),
@@ -135,6 +135,8 @@ impl World {
         let lose_gap_ns = gap(300, 10);
         Self {
             config,
+            device_bytes_max: random.of(&[0, 1_000, 1_000]),
+            device_wait_ns_max: random.of(&[200, 1_000]),
             owners: random.within(1, 4),
             misprediction,
             part_ns_max,
