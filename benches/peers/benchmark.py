@@ -11,7 +11,7 @@ import bootstrap
 import floats
 import generate
 import stores
-from contest import BEST, IN_PLACE, Contest, progress
+from contest import BEST, IN_PLACE, STORED_STATES, Contest, progress
 from engines import FLOOR, INTERLEAVED, ISOTICK, LAYOUTS, OWN, PEERS, Data
 from engines.isotick import Isotick
 from measure import Failed, Runner
@@ -19,7 +19,7 @@ from queries import ALL, RESERVED, Query
 from report import RangeMemory, Report
 
 PROBE_ROWS = 1_000
-MODES = {"in-place": IN_PLACE, "best": BEST}
+MODES = {"in-place": IN_PLACE, "best": BEST, "states": STORED_STATES}
 
 
 class BadRequest(Exception):
@@ -51,6 +51,8 @@ def run(args: argparse.Namespace) -> Report:
     queries: list[Query] = [ALL[name] for name in chosen(args.queries, list(ALL), "query")]
     engines = chosen(args.engines, [ISOTICK, *PEERS, FLOOR], "engine")
     modes = [MODES[name] for name in chosen(args.modes, list(MODES), "mode")]
+    if STORED_STATES in modes and ISOTICK not in engines:
+        raise BadRequest("states are those of isotick: name it among the --engines")
     binary = args.isotick.resolve() if args.isotick is not None else bootstrap.binary()
     folder = generated(args.rows, args.seed)
     probe = generated(PROBE_ROWS, 1) / "ticks.parquet"
@@ -60,8 +62,8 @@ def run(args: argparse.Namespace) -> Report:
     contest = Contest(data, runner, isotick, probe, bootstrap.WORK / "answers")
 
     loads: dict[str, stores.Loaded | str] = {}
-    if BEST in modes:
-        for engine in engines:
+    if BEST in modes or STORED_STATES in modes:
+        for engine in engines if BEST in modes else [ISOTICK]:
             if OWN in LAYOUTS[engine]:
                 try:
                     loads[engine] = stores.load(engine, data, runner, isotick, contest.base())
@@ -71,6 +73,7 @@ def run(args: argparse.Namespace) -> Report:
 
     contest.idle(name for name in engines if name in PEERS)
     contest.enter(queries, engines, modes)
+    contest.roll_up()
     contest.trial()
     contest.rounds(args.repeat, cold=not args.no_cold)
     peers = [name for name in engines if name != FLOOR]

@@ -13,14 +13,16 @@ import pyarrow.parquet as pq
 
 import check
 import reference
-from engines import FLOOR, INTERLEAVED, ISOTICK, LAYOUTS, OWN, PEERS, SORTED, Data
+from engines import FLOOR, INTERLEAVED, ISOTICK, LAYOUTS, OWN, PEERS, SORTED, STATES, Data
 from engines.isotick import Definition, Isotick
 from measure import Failed, Runner, Usage, drop_cache
 from queries import Query
 
 #: The same interleaved file for everyone, and everyone at its best layout.
 IN_PLACE, BEST = "in place", "best layout"
-MODES = {IN_PLACE: (INTERLEAVED,), BEST: (SORTED, OWN)}
+#: Isotick alone, from states that were kept before: no scan of ticks, and never compared with one.
+STORED_STATES = "from stored states"
+MODES = {IN_PLACE: (INTERLEAVED,), BEST: (SORTED, OWN), STORED_STATES: (STATES,)}
 #: Peers slower than the fastest one by this factor take part in two rounds only.
 SLOW = 5.0
 SLOW_ROUNDS = 2
@@ -142,6 +144,26 @@ class Contest:
                         if layout in LAYOUTS[engine]:
                             self.contestants.append(Contestant(query, mode, engine, layout, ""))
 
+    def roll_up(self) -> None:
+        """Keeps the states of every query whose view has some; the others are not asked of states."""
+        for one in [one for one in self.contestants if one.layout == STATES]:
+            definition = self.definitions[one.query.name]
+            try:
+                usage = self.runner.run(self.isotick.roll_up(one.query, definition, self.data))
+                rollups = usage.json_line(usage.stdout)["rollups"]
+            except Failed as error:
+                self.findings.append(f"{one.query.name}: no states are kept: {error}")
+                rollups = []
+            if not any(made["kept"]["states"] for made in rollups):
+                self.contestants.remove(one)
+            for made in rollups:
+                kept = made["kept"]
+                self.findings.append(
+                    f"{one.query.name}: {kept['states']} states of {kept['ticks']} ticks are kept, "
+                    f"{kept['bytes'] / 1e6:.1f} MB beside {kept['bytes_of_ticks'] / 1e6:.1f} MB of ticks; "
+                    f"made in {made['seconds']:.2f} s"
+                )
+
     def _view_form(self, query: Query) -> str:
         missing = [name for name in query.outputs if name not in self.definitions[query.name].outputs]
         return f"view, vwap for {', '.join(missing)}" if missing else "view"
@@ -160,6 +182,8 @@ class Contest:
             )
             usage = self.runner.run(argv)
             stats = usage.json_line(usage.stderr)
+            if one.layout == STATES and not stats.get("states_read"):
+                raise Failed("it read ticks, not states")
             query_s = stats.get("query_seconds", usage.wall_s)
             return _sample(cold, query_s, usage, usage.cpu_s, stats["seconds"], stats["hash"])
         spec = {"action": "query", "engine": one.engine, "layout": one.layout, "query": one.query.name}

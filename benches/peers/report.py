@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from contest import BEST, IN_PLACE, SLOW, SLOW_ROUNDS, Contest, Contestant
+from contest import BEST, IN_PLACE, SLOW, SLOW_ROUNDS, STORED_STATES, Contest, Contestant
 from engines import FLOOR, ISOTICK, PEERS
 from floats import Wobble
 from queries import ALL
@@ -144,7 +144,7 @@ def _contests(report: Report) -> list[str]:
         parts.append(f"### {query.upper()}: {ALL[query].title}")
         if query in contest.skipped:
             parts.append(f"isotick skipped: {contest.skipped[query]}")
-        for mode in (IN_PLACE, BEST):
+        for mode in (IN_PLACE, BEST, STORED_STATES):
             finalists = contest.finalists(query, mode)
             if not finalists:
                 continue
@@ -152,7 +152,7 @@ def _contests(report: Report) -> list[str]:
             finalists.sort(key=seconds_of)
             parts += [f"{mode}:", table(HEADER, [_row(one, own) for one in finalists])]
         others = [one for one in contest.contestants if one.query.name == query]
-        shown = {id(one) for mode in (IN_PLACE, BEST) for one in contest.finalists(query, mode)}
+        shown = {id(one) for mode in (IN_PLACE, BEST, STORED_STATES) for one in contest.finalists(query, mode)}
         slower = [
             f"{one.engine} {one.layout} ({one.form}) {seconds_of(one) or one.trial_s:.3f} s"
             for one in others

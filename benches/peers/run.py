@@ -36,7 +36,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--queries", type=names, default=None, help="such as q1,q4 [default: all]")
     parser.add_argument("--engines", type=names, default=None, help="such as isotick,duckdb [default: all]")
     parser.add_argument(
-        "--modes", type=names, default=["in-place", "best"], help="in-place, best [default: both]"
+        "--modes",
+        type=names,
+        default=["in-place", "best"],
+        help="in-place, best, and states: isotick from states kept before [default: in-place,best]",
     )
     parser.add_argument(
         "--threads", type=int, default=2, help="threads and cores of every engine [default: 2]"

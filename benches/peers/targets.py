@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from contest import BEST, IN_PLACE, Contest, Contestant
+from contest import BEST, IN_PLACE, STORED_STATES, Contest, Contestant
 from engines import FLOOR, INTERLEAVED, ISOTICK, PEERS
 
 #: Ratios to the fastest peer by mode and query: at least, and the aim where there is a greater one.
@@ -57,7 +57,8 @@ def verdicts(contest: Contest) -> list[Verdict]:
     found = []
     for query, mode in dict.fromkeys((one.query.name, one.mode) for one in contest.contestants):
         finalists = contest.finalists(query, mode)
-        if not finalists:
+        # What was reduced before is no scan of ticks: nothing is asked of it here.
+        if not finalists or mode == STORED_STATES:
             continue
         own, peer = isotick_of(finalists), fastest_peer(finalists)
         if own is None:

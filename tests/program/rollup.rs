@@ -206,7 +206,9 @@ fn damaged_states_are_named_and_can_be_made_anew() {
         }
         std::fs::remove_file(&path).expect("writable");
         place.refuse("scan bars --data data --hash", &[&name]);
+        std::fs::write(&path, content).expect("writable");
     }
+    assert!(stats(&place, "bars")["states_read"].as_u64() > Some(0), "they are whole again");
     place.ok("rollup --data data --drop");
     assert_eq!(place.hash("bars --data data"), hash);
     place.ok("rollup bars --data data");

@@ -154,6 +154,18 @@ fn imported_and_compacted_a_bucket_gives_the_same_with_few_requests() {
     assert!(requests.len() <= 6, "{requests:?}");
     let again = stored.ok("compact --data data");
     assert!(again.out.contains("compact already"), "{again}");
+
+    // States live beside the history.
+    stored.ok("rollup bars --data data");
+    assert!(!stored.names().iter().any(|name| name.starts_with("rollup=")));
+    proxy.requests();
+    let scan = stored.ok("scan bars --data data --hash --stats");
+    let requests = proxy.requests();
+    assert!(requests.len() <= 3, "{requests:?}");
+    assert!(scan.out.trim() == hash && scan.err.contains("\"rows_read\":0"), "{scan}");
+    assert!(requests.iter().any(|request| request.contains("rollup")), "{requests:?}");
+    stored.ok("rollup --data data --drop");
+    assert_eq!(stored.hash("bars --data data"), hash);
 }
 
 #[test]

@@ -21,6 +21,8 @@ ISOTICK = "isotick"
 INTERLEAVED = "interleaved"
 SORTED = "sorted"
 OWN = "own"
+#: Its own store with the exact states of views beside the ticks.
+STATES = "states"
 
 
 @dataclass(frozen=True)
@@ -75,5 +77,5 @@ LAYOUTS = {
     "datafusion": (INTERLEAVED, SORTED),
     "chdb": (INTERLEAVED, SORTED, OWN),
     FLOOR: (INTERLEAVED, SORTED),
-    ISOTICK: (INTERLEAVED, OWN),
+    ISOTICK: (INTERLEAVED, OWN, STATES),
 }

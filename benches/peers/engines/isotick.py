@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from engines import INTERLEAVED, Data
+from engines import INTERLEAVED, OWN, STATES, Data
 from queries import Bars, Quantiles, Query
 
 STREAM = "ticks"
@@ -145,6 +145,9 @@ class Isotick:
         source = ["--data", str(data.store("isotick"))]
         if layout == INTERLEAVED:
             source = ["--file", str(data.interleaved)]
+        if layout == OWN and self.knows("rollup"):
+            # The ticks alone, whatever else the folder holds.
+            source.append("--no-rollup")
         argv = [str(self.binary), "scan", query.name, *source, "--config", str(config)]
         argv += ["--engine", "cpu", "--threads", str(threads), "--stats", "--hash"]
         for key in definition.keys:
@@ -154,6 +157,12 @@ class Isotick:
         if answer is not None:
             argv += ["--format", "parquet", "-o", str(answer)]
         return argv
+
+    def roll_up(self, query: Query, definition: Definition, data: Data) -> list[str]:
+        """The command line that keeps a query's states beside the ticks of the data folder."""
+        config = self.write_config(query, definition, STATES)
+        store = str(data.store("isotick"))
+        return [str(self.binary), "rollup", query.name, "--data", store, "--config", str(config), "--json"]
 
     def load(self, data: Data) -> list[list[str]]:
         """The command lines that bring the ticks into a data folder and compact it."""
