@@ -112,9 +112,9 @@ fn print(status: &Value) {
             time("max_ns"),
         );
     }
-    for part in ["log", "edge", "deadletters"] {
-        let counts: Vec<_> =
-            entries(&status[part]).map(|(name, count)| format!("{name} {count}")).collect();
+    for part in ["log", "edge", "deadletters", "lanes", "jobs"] {
+        let counts = entries(&status[part]).filter(|(_, count)| !count.is_array());
+        let counts: Vec<_> = counts.map(|(name, count)| format!("{name} {count}")).collect();
         println!("{part}: {}", counts.join(", "));
     }
 }

@@ -20,7 +20,7 @@ use crate::cli::TopArgs;
 /// Between two looks at the service.
 const EVERY: Duration = Duration::from_secs(1);
 /// Where nothing is known of the terminal.
-const WIDTH: usize = 120;
+const WIDTH: usize = 132;
 
 pub fn run(args: TopArgs) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

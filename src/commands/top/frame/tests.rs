@@ -5,7 +5,7 @@ use super::*;
 /// 2024-01-02T00:00:00Z.
 const NOW_NS: i64 = 1_704_153_600_000_000_000;
 const HEADING: Heading<'_> = Heading { address: "127.0.0.1:7400", lost: None };
-const ALL: Size = Size { width: 120, height: 1_000 };
+const ALL: Size = Size { width: 132, height: 1_000 };
 
 fn status() -> Value {
     let job = |id: &str, state: &str, done: u64| {
@@ -117,8 +117,8 @@ fn trouble_is_told_first() {
     let model = Model::of(&status, NOW_NS);
     let lost = Heading { lost: Some("the connection was lost"), ..HEADING };
     let lines = frame(&lost, Some(&model), ALL);
-    assert_eq!(lines[1], Line::of(Style::Bad, "the connection was lost; trying again").cut(120));
-    assert_eq!(lines[2], Line::of(Style::Bad, "failure: the disk is full").cut(120));
+    assert_eq!(lines[1], Line::of(Style::Bad, "the connection was lost; trying again").cut(132));
+    assert_eq!(lines[2], Line::of(Style::Bad, "failure: the disk is full").cut(132));
 }
 
 #[test]
