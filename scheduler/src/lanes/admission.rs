@@ -141,22 +141,22 @@ impl Lanes {
             return None;
         }
         let is_kept = self.running + self.config.places_kept() >= jobs_running_max;
-        let mut front = None;
+        let mut passed = Vec::new();
         for serial in self.queue.in_order().take(QUEUED_TRIED) {
             let job = &self.jobs[&serial];
-            let is_overdue = front.is_none() && job.passed >= self.config.passes_max;
+            let is_overdue = job.passed >= self.config.passes_max;
             let has_place = !is_kept || is_overdue || self.owners.get(job.owner).running == 0;
             let slots = self.slots.len();
             if has_place && self.memory.admits(job.held_bytes, job.largest_part_bytes, slots) {
-                if let Some(front) = front {
-                    self.jobs.get_mut(&front).expect("queued jobs are there").passed += 1;
+                for serial in passed {
+                    self.jobs.get_mut(&serial).expect("queued jobs are there").passed += 1;
                 }
                 return Some(serial);
             }
             if is_overdue {
                 return None;
             }
-            front.get_or_insert(serial);
+            passed.push(serial);
         }
         None
     }

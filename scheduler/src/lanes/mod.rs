@@ -256,6 +256,7 @@ impl Lanes {
         let now_ns = self.now_ns;
         let counts_ended = self.planted.has(Bug::CountedAfterCancel);
         let mut counted = Vec::new();
+        let mut has_freed = false;
         for (place, flying) in flight.parts.iter().enumerate() {
             let Flying { serial, job: id, part, has_failed } = *flying;
             let is_payer = place == 0;
@@ -280,9 +281,12 @@ impl Lanes {
             }
             if is_over {
                 self.forget(serial);
+                has_freed = true;
             }
         }
-        self.admit(None);
+        if has_freed {
+            self.admit(None);
+        }
         counted
     }
 

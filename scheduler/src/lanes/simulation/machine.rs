@@ -139,6 +139,7 @@ impl Simulation {
         for _ in 0..count {
             let id = JobId(self.random.below(60));
             self.submit_as(id);
+            self.handle_events();
             self.truth.handle_time(self.now_ns);
             self.truth.check_status(&self.world, &self.lanes, &self.lanes.status());
         }

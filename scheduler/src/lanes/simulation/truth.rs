@@ -38,11 +38,8 @@ pub(super) struct TrueJob {
     held: u64,
     flights: usize,
     /// In the queue, at the last check.
-    is_first: bool,
-    /// Since it is first.
+    position: Option<usize>,
     passes: u32,
-    /// Since the last check.
-    is_new: bool,
     waiting_since_ns: u64,
     was_tight: bool,
 }
@@ -179,14 +176,21 @@ impl Truth {
         let running = [Phase::Running, Phase::Finished];
         let running = self.jobs.values().filter(|job| running.contains(&job.phase)).count();
         assert!(running <= world.config.jobs_running_max, "{running} jobs run");
-        // It has passed whoever is first, unless the order is another now, or it came before.
+        // It has passed who stood before it, unless the order is another now.
         let JobSpec { owner, priority, .. } = &self.jobs[&key].spec;
-        let (owner, priority, is_new) = (owner.clone(), *priority, self.jobs[&key].is_new);
-        let first = self.jobs.values_mut().filter(|job| job.phase == Phase::Queued);
-        for first in first.filter(|job| job.is_first) {
-            let is_after = first.spec.owner == owner && first.spec.priority >= priority;
-            first.passes += u32::from(!self.is_disturbed && (is_after || !is_new));
+        let (owner, priority, position) = (owner.clone(), *priority, self.jobs[&key].position);
+        let mut is_disturbed = self.is_disturbed;
+        let queued = self.jobs.values_mut().filter(|job| job.phase == Phase::Queued);
+        for other in queued.filter(|_| !self.is_disturbed) {
+            let Some(before) = other.position else { continue };
+            let is_after = other.spec.owner == owner && other.spec.priority >= priority;
+            let has_passed = position.map_or(is_after, |position| before < position);
+            other.passes += u32::from(has_passed);
+            self.passes += u64::from(has_passed);
+            // Further ones of its owner move up.
+            is_disturbed |= has_passed && other.spec.owner == owner;
         }
+        self.is_disturbed = is_disturbed;
     }
 
     pub(super) fn finished(&mut self, id: JobId) {
@@ -509,18 +513,15 @@ impl Truth {
                 differs => panic!("{:?}: {differs:?}", job.id),
             }
         }
-        let first = before.iter().find(|(_, position)| *position == 0).map(|(job, _)| job.id);
         positions.sort_unstable();
         assert!(positions.iter().copied().eq(0..positions.len()), "{positions:?}");
         assert!(positions.len() == status.queued);
         self.is_disturbed = false;
-        for job in self.jobs.values_mut().filter(|job| job.phase == Phase::Queued) {
-            job.is_new = false;
-            job.is_first = Some(job.id) == first;
-            if !job.is_first {
-                job.passes = 0;
-            }
-            self.passes += u64::from(job.passes);
+        for (job, said) in self.jobs.values_mut().zip(&status.jobs) {
+            job.position = match said.state {
+                JobState::Queued { position } => Some(position),
+                _ => None,
+            };
             let max = world.config.passes_max;
             assert!(job.passes <= max, "{:?} was passed {} times of {max}", job.id, job.passes);
         }
@@ -548,9 +549,8 @@ impl TrueJob {
             parts,
             held: spec.held_bytes,
             flights: 0,
-            is_first: false,
+            position: None,
             passes: 0,
-            is_new: true,
             waiting_since_ns: now_ns,
             was_tight: false,
             spec,
