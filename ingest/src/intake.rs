@@ -192,6 +192,12 @@ impl Permit {
         Self { budget: intake.budget, bytes: FRAME_BYTES_MIN }
     }
 
+    /// Another one of the same budget, for the same tests.
+    pub fn unbounded_beside(&self) -> Self {
+        self.budget.charge(FRAME_BYTES_MIN);
+        Self { budget: self.budget.clone(), bytes: FRAME_BYTES_MIN }
+    }
+
     /// One permit for the rows of both.
     ///
     /// # Panics

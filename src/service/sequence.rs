@@ -677,6 +677,7 @@ mod tests {
     use super::*;
 
     fn frame(session: u64, sequences: std::ops::Range<u64>, rejected: Option<u64>) -> Input {
+        static ALL: std::sync::OnceLock<Permit> = std::sync::OnceLock::new();
         let ticks = Ticks {
             ts_event: sequences.clone().map(|row| row as i64).collect(),
             publishers: vec![PublisherId::new("p").unwrap()],
@@ -696,7 +697,7 @@ mod tests {
             ticks,
             rejected: rejected.into_iter().collect(),
             stamps: Stamps { ts_recv_ns, received: now, queued: now },
-            permit: Permit::unbounded(),
+            permit: ALL.get_or_init(Permit::unbounded).unbounded_beside(),
         }
     }
 
