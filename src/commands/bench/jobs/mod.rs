@@ -32,8 +32,10 @@ const STEP: Duration = Duration::from_micros(500);
 const COMMIT_ROWS: usize = 1 << 20;
 /// Those who scan.
 const OWNERS: [&str; 2] = ["desk-a", "desk-b"];
-/// The view that is scanned, and the one that is followed.
+/// The view whose scans are small, and all that a large one computes from one reading.
 const SCANNED: &str = "archive_1m";
+const ALL_SCANNED: [&str; 4] = [SCANNED, "archive_1s", "archive_5m", "archive_1h"];
+/// The one that is followed.
 const FOLLOWED: &str = "bars";
 
 pub fn run(args: &JobsBenchArgs) -> Result<ExitCode> {
@@ -334,6 +336,14 @@ fn definitions(args: &JobsBenchArgs) -> String {
                    0, max = 1000000 }, side = { scale = 0, optional = true } }";
     let bars = "[\"ohlc(price)\", \"volume = sum(size)\", \"notional = notional(price, size)\", \
                 \"vwap = vwap(price, size)\", \"trades = count()\"]";
+    let archived = ALL_SCANNED.map(|name| {
+        let width = name.trim_start_matches("archive_");
+        format!(
+            "[view.{name}]\nstream = \"archive\"\nwindow = {{ tumbling = \"{width}\" }}\n\
+             aggregates = {bars}\n\n"
+        )
+    });
+    let archived = archived.concat();
     format!(
         r#"[stream.trades]
 time = "ts"
@@ -351,11 +361,7 @@ window = {{ tumbling = "{}" }}
 aggregates = {bars}
 lateness = {{ allowed = "50ms", policy = "drop" }}
 
-[view.{SCANNED}]
-stream = "archive"
-window = {{ tumbling = "1m" }}
-aggregates = {bars}
-"#,
+{archived}"#,
         time::format_duration(args.width.0)
     )
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use isotick_client::{Jobs, Options, Reconnect, SubmitJob};
 
-use super::SCANNED;
+use super::{ALL_SCANNED, SCANNED};
 use crate::market::{GAP_NS_MEAN, START_NS};
 
 /// No two submissions are the same: each begins a little earlier before the first tick.
@@ -26,21 +26,22 @@ impl Client {
         Self { address: address.to_owned(), options: options.clone() }
     }
 
-    /// A scan of all history: its hash, and how long it took until it was done.
+    /// A scan of all history by several views: the hash of the first, and how long it took until it
+    /// was done.
     pub fn whole(&self) -> Result<(String, Duration)> {
         let begins = 86_400_000_000_000 + BEGINS.fetch_add(1, Ordering::Relaxed);
-        self.run(START_NS - begins, None)
+        self.run(&ALL_SCANNED, START_NS - begins, None)
     }
 
-    /// A scan of a twentieth of it.
+    /// A scan of a twentieth of it, by one view.
     pub fn small(&self, ticks: usize) -> Result<Duration> {
         let begins = BEGINS.fetch_add(1, Ordering::Relaxed);
         let length = (ticks as u64 * GAP_NS_MEAN / 20).cast_signed();
         let from = START_NS + 60_000_000_000 + begins;
-        Ok(self.run(from, Some(from + length))?.1)
+        Ok(self.run(&[SCANNED], from, Some(from + length))?.1)
     }
 
-    fn run(&self, from: i64, to: Option<i64>) -> Result<(String, Duration)> {
+    fn run(&self, views: &[&str], from: i64, to: Option<i64>) -> Result<(String, Duration)> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let started = Instant::now();
@@ -49,7 +50,7 @@ impl Client {
                 from_ns: Some(from),
                 to_ns: to,
                 no_rollup: true,
-                ..SubmitJob::new([SCANNED])
+                ..SubmitJob::new(views.iter().copied())
             };
             let job = jobs.submit(&what).await?;
             let job = jobs.wait(&job.id, Reconnect::default(), |_| {}).await?;
