@@ -31,7 +31,7 @@ pub use cpu::CpuEngine;
 pub use engine::{Engine, EngineError, EngineKind};
 pub use grid::Grid;
 pub use hash::{EncodedRows, ResultHash, ResultHasher, result_hash};
-pub use merge::{MergeError, Run as SortedRun, merge};
+pub use merge::{Merge, MergeError, Run as SortedRun};
 pub use partial::Partials;
 pub use partition::{Form, Partitioned, Partitioner, Truth};
 pub use plan::{Plan, Term, ValuesOf};

@@ -44,86 +44,85 @@ struct Cursor<B> {
     blocks: B,
 }
 
-/// Hands the rows of all runs over in canonical order, in blocks. `columns` are the values of a
-/// row. Memory: a block of each run whose rows are due.
-///
-/// # Errors
-/// [`MergeError`]; what was handed over before is then of no use.
-pub fn merge<E, B>(
+/// The rows of all runs in canonical order, block by block. Memory: a block of each run whose rows
+/// are due.
+pub struct Merge<B> {
+    heap: BinaryHeap<Cursor<B>>,
+    out: EncodedRows,
     columns: usize,
-    runs: impl IntoIterator<Item = Run<B>>,
-    mut take: impl FnMut(EncodedRows) -> Result<(), E>,
-) -> Result<(), MergeError<E>>
-where
-    B: Iterator<Item = Result<EncodedRows, E>>,
-{
-    let cursor = |run: Run<B>| Cursor {
-        next: run.first,
-        block: EncodedRows::new(columns),
-        at: 0,
-        blocks: run.blocks,
-    };
-    let mut heap: BinaryHeap<Cursor<B>> = runs.into_iter().map(cursor).collect();
-    let mut out = EncodedRows::new(columns);
-    while let Some(mut cursor) = heap.pop() {
-        // The head of the others: this one's rows before it follow each other.
-        let until = heap.peek().map(|other| other.next.clone());
-        if until.as_ref() == Some(&cursor.next) {
-            return Err(MergeError::Twice(cursor.next.0, cursor.next.1));
-        }
-        loop {
-            let goes_on = cursor.advance(until.as_ref(), &mut out)?;
-            if out.bytes().len() >= BLOCK_BYTES {
-                let full = std::mem::replace(&mut out, EncodedRows::new(columns));
-                take(full).map_err(MergeError::Caller)?;
-            }
-            match goes_on {
-                Goes::Ended => break,
-                Goes::Behind => {
-                    heap.push(cursor);
-                    break;
-                }
-                Goes::On => {}
-            }
-        }
-    }
-    if !out.is_empty() {
-        take(out).map_err(MergeError::Caller)?;
-    }
-    Ok(())
 }
 
+impl<E, B: Iterator<Item = Result<EncodedRows, E>>> Merge<B> {
+    /// Of runs whose rows have so many values each.
+    pub fn new(columns: usize, runs: impl IntoIterator<Item = Run<B>>) -> Self {
+        let cursor = |run: Run<B>| Cursor {
+            next: run.first,
+            block: EncodedRows::new(columns),
+            at: 0,
+            blocks: run.blocks,
+        };
+        let heap = runs.into_iter().map(cursor).collect();
+        Self { heap, out: EncodedRows::new(columns), columns }
+    }
+
+    /// The next rows; `None` when there are no more.
+    ///
+    /// # Errors
+    /// [`MergeError`]; what came before is then of no use.
+    pub fn next_block(&mut self) -> Result<Option<EncodedRows>, MergeError<E>> {
+        while let Some(mut cursor) = self.heap.pop() {
+            // The head of the others: this one's rows before it follow each other.
+            let until = self.heap.peek().map(|other| other.next.clone());
+            if until.as_ref() == Some(&cursor.next) {
+                return Err(MergeError::Twice(cursor.next.0, cursor.next.1));
+            }
+            if cursor.advance(until.as_ref(), &mut self.out)? == Goes::On {
+                self.heap.push(cursor);
+            }
+            if self.out.bytes().len() >= BLOCK_BYTES {
+                return Ok(Some(self.take()));
+            }
+        }
+        Ok((!self.out.is_empty()).then(|| self.take()))
+    }
+
+    fn take(&mut self) -> EncodedRows {
+        std::mem::replace(&mut self.out, EncodedRows::new(self.columns))
+    }
+}
+
+#[derive(PartialEq, Eq)]
 enum Goes {
-    /// The run has more rows that are due.
+    /// The run has more rows, perhaps.
     On,
-    /// Its next row comes behind that of another.
-    Behind,
     Ended,
 }
 
 impl<E, B: Iterator<Item = Result<EncodedRows, E>>> Cursor<B> {
+    /// Takes the next block in hand; false when there is none.
+    fn load(&mut self) -> Result<bool, MergeError<E>> {
+        loop {
+            let Some(block) = self.blocks.next() else { return Ok(false) };
+            self.block = block.map_err(MergeError::Caller)?;
+            self.at = 0;
+            if let Some((key, start)) = self.block.first() {
+                if (key, start) < (&self.next.0, self.next.1) {
+                    return Err(MergeError::Disordered);
+                }
+                self.next = (key.clone(), start);
+                return Ok(true);
+            }
+        }
+    }
+
     /// Moves rows of the block in hand that come before `until`.
     fn advance(
         &mut self,
         until: Option<&(Key, i64)>,
         out: &mut EncodedRows,
     ) -> Result<Goes, MergeError<E>> {
-        if self.at == self.block.bytes().len() {
-            loop {
-                let Some(block) = self.blocks.next() else {
-                    return Ok(Goes::Ended);
-                };
-                self.block = block.map_err(MergeError::Caller)?;
-                self.at = 0;
-                if !self.block.is_empty() {
-                    break;
-                }
-            }
-            let (key, start) = self.block.first().ok_or(MergeError::Disordered)?;
-            if (key, start) < (&self.next.0, self.next.1) {
-                return Err(MergeError::Disordered);
-            }
-            self.next = (key.clone(), start);
+        if self.block.is_empty() && !self.load()? {
+            return Ok(Goes::Ended);
         }
         let (first, mut rows, mut last) = (self.at, 0, None);
         let is_before = |key: &[u8], start: i64| {
@@ -148,13 +147,12 @@ impl<E, B: Iterator<Item = Result<EncodedRows, E>>> Cursor<B> {
             out.extend(&self.block, first..self.at, rows, last.clone());
             self.next = last;
         }
-        Ok(match behind {
-            Some(next) => {
-                self.next = next;
-                Goes::Behind
-            }
-            None => Goes::On,
-        })
+        if let Some(next) = behind {
+            self.next = next;
+        } else if !self.load()? {
+            return Ok(Goes::Ended);
+        }
+        Ok(Goes::On)
     }
 }
 
@@ -207,11 +205,10 @@ mod tests {
             });
             Some(Run { first: (first.key.clone(), first.window_start), blocks })
         });
-        let mut all = Vec::new();
-        merge(3, runs, |block| {
+        let (mut merge, mut all) = (Merge::new(3, runs), Vec::new());
+        while let Some(block) = merge.next_block()? {
             all.extend(block.rows());
-            Ok(())
-        })?;
+        }
         Ok(all)
     }
 

@@ -9,6 +9,7 @@ use isotick_model::ByteSize;
 use super::{DurationNs, Rate};
 
 const MEMORY: ByteSize = ByteSize(1 << 30);
+const RESULTS: ByteSize = ByteSize(16 << 30);
 const RUNNING: u32 = 64;
 const JOBS: u32 = 10_000;
 const KEPT: &str = "24h";
@@ -35,6 +36,9 @@ pub struct JobsArgs {
     /// submitted when all of them wait is refused
     #[arg(long, default_value_t = JOBS, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub jobs_max: u32,
+    /// What kept results may take on disk together: the oldest go first
+    #[arg(long, default_value_t = RESULTS, value_name = "SIZE")]
+    pub results_max: ByteSize,
     /// How long results are kept
     #[arg(long, default_value = KEPT, value_name = "DURATION")]
     pub results_kept: DurationNs,
@@ -96,6 +100,7 @@ impl Default for JobsArgs {
             scan_threads: None,
             scan_memory_max: MEMORY,
             scans_running_max: RUNNING,
+            results_max: RESULTS,
             jobs_max: JOBS,
             device_wait: WAIT.parse().expect("it is a duration"),
             results_kept: KEPT.parse().expect("it is a duration"),

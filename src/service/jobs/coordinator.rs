@@ -64,7 +64,8 @@ pub struct Report {
 enum Done {
     Planned(Result<PlannedJob, Trouble>),
     Parts(Vec<Result<PartDone, Trouble>>),
-    Finished(Result<Vec<ResultOf>, Trouble>),
+    /// `None` when there is more of it to do.
+    Finished(Result<Option<Vec<ResultOf>>, Trouble>),
 }
 
 /// A scanning thread: task after task, at the lowest priority that there is.
@@ -121,6 +122,7 @@ pub struct Coordinator {
     pub(super) definitions_text: String,
     pub(super) kept: Duration,
     pub(super) jobs_max: usize,
+    pub(super) results_max: u64,
     tasks: Vec<Sender<Task>>,
     /// What each slot does, by the lanes' numbers.
     under_way: Vec<Vec<(JobId, u32)>>,
@@ -166,6 +168,7 @@ impl Coordinator {
             definitions_text: means.definitions,
             kept: args.results_kept.to_std(),
             jobs_max: args.jobs_max as usize,
+            results_max: args.results_max.0,
             under_way: vec![Vec::new(); tasks.len()],
             tasks,
             gate,
@@ -283,7 +286,9 @@ impl Coordinator {
             let record = || Box::new(job.record.clone());
             let task = match (job.phase, &job.running) {
                 (Phase::Plan, _) => Task::Plan { record: record(), fresh: job.fresh.clone() },
-                (_, Some(running)) if parts[0].1 as usize == running.groups.len() => {
+                (phase, Some(running))
+                    if phase == Phase::Closing || parts[0].1 as usize == running.groups.len() =>
+                {
                     Task::Finish { record: record(), running: running.clone() }
                 }
                 _ => {
@@ -343,6 +348,17 @@ impl Coordinator {
         }
     }
 
+    /// Bringing pieces together takes several turns, so that others get theirs between.
+    fn go_on_closing(&mut self, id: &Id) {
+        let (Some(&number), now) = (self.by_id.get(id), self.now_ns()) else { return };
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        job.phase = Phase::Closing;
+        let spec = spec_of(job, Vec::new(), Some(alone(number, FINISH_NS)));
+        if let Err(refused) = self.lanes.extend(now, number, spec) {
+            self.fail(id, refused.to_string());
+        }
+    }
+
     fn forget_number(&mut self, id: &Id) {
         if let Some(number) = self.by_id.remove(id) {
             self.numbers.remove(&number);
@@ -374,7 +390,8 @@ impl Coordinator {
                 let again = self.settle(now, slot, number, busy_ns, result.as_ref().err());
                 match (id, result) {
                     (None, _) => {}
-                    (Some(id), Ok(results)) => self.finished(&id, results),
+                    (Some(id), Ok(Some(results))) => self.finished(&id, results),
+                    (Some(id), Ok(None)) => self.go_on_closing(&id),
                     (Some(id), Err(trouble)) => self.troubled(&id, trouble, again),
                 }
             }
@@ -502,8 +519,10 @@ impl Coordinator {
     fn finished(&mut self, id: &Id, results: Vec<ResultOf>) {
         self.withdraw(id);
         let Some(job) = self.jobs.get_mut(id) else { return };
+        job.record.result_bytes = self.store.result_bytes(id, results.len());
         job.record.results = results;
         self.end(id, State::Done, None);
+        self.trim();
     }
 
     fn troubled(&mut self, id: &Id, trouble: Trouble, again: bool) {
@@ -746,9 +765,9 @@ fn spec_of(job: &Job, parts: Vec<PartCost>, closing: Option<PartCost>) -> JobSpe
         owner: job.record.owners[0].as_str().into(),
         priority: Priority::new(job.record.priority).unwrap_or_default(),
         held_bytes: job.running.as_ref().map_or(0, |running| held_bytes(running)),
-        parts_finished: match closing {
-            Some(_) => job.parts_finished.clone(),
-            None => Vec::new(),
+        parts_finished: match job.phase {
+            Phase::Parts => job.parts_finished.clone(),
+            _ => Vec::new(),
         },
         parts,
         closing,

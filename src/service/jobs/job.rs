@@ -19,6 +19,8 @@ pub enum Phase {
     Plan,
     /// Its parts, and what closes them.
     Parts,
+    /// More of what closes them.
+    Closing,
     /// Nothing: it is over.
     Over,
 }

@@ -148,6 +148,9 @@ pub struct Record {
     pub kept_until_ns: Option<i64>,
     #[serde(default)]
     pub results: Vec<ResultOf>,
+    /// What the result takes on disk.
+    #[serde(default)]
+    pub result_bytes: u64,
     /// Rows in windows, by the engine that reduced them.
     #[serde(default)]
     pub engines: BTreeMap<String, u64>,

@@ -133,6 +133,7 @@ impl Coordinator {
             finished_ns: None,
             kept_until_ns: None,
             results: Vec::new(),
+            result_bytes: 0,
             engines: Default::default(),
             rows_read: 0,
             rows_from_states: 0,
@@ -220,6 +221,24 @@ impl Coordinator {
             self.forget(&id);
         }
         Ok(())
+    }
+
+    /// Throws the oldest results away where all of them take too much; the newest stays.
+    pub(super) fn trim(&mut self) {
+        let bytes =
+            |jobs: &Self| -> u64 { jobs.jobs.values().map(|job| job.record.result_bytes).sum() };
+        while bytes(self) > self.results_max {
+            let mut done: Vec<(Option<i64>, &Id)> = self
+                .jobs
+                .iter()
+                .filter(|(_, job)| job.record.result_bytes > 0)
+                .map(|(id, job)| (job.record.finished_ns, id))
+                .collect();
+            done.sort_unstable();
+            let [(_, oldest), _, ..] = &done[..] else { return };
+            let oldest = (*oldest).clone();
+            self.forget(&oldest);
+        }
     }
 
     /// Throws a job away that is over.

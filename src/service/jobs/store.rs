@@ -105,6 +105,12 @@ impl JobStore {
         self.folder(id).join(format!("result-{view}.parquet"))
     }
 
+    /// What the results of so many views take on disk.
+    pub fn result_bytes(&self, id: &Id, views: usize) -> u64 {
+        let bytes = |view| fs::metadata(self.result(id, view)).map_or(0, |file| file.len());
+        (0..views).map(bytes).sum()
+    }
+
     /// Throws away what a job has of its way; its record and its results stay.
     pub fn clear(&self, id: &Id) {
         for name in [PLAN, PIECES] {

@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use isotick_kernels::{
-    Base, EncodedRows, EngineError, EngineKind, MergeError, ResultHasher, Results, Windows, merge,
+    Base, EncodedRows, EngineError, EngineKind, Merge, MergeError, ResultHasher, Results,
+    SortedRun, Windows,
 };
 use isotick_model::results::ResultSchema;
 use isotick_scheduler::{Extent, OnFailure, Piece, PieceInHand, PieceOfView, PlannedScan};
@@ -35,6 +35,7 @@ pub struct Running {
     /// What became of them, once they are a piece.
     rest: Mutex<Option<Vec<Totals>>>,
     pub pieces: Arc<Pieces>,
+    finishing: Mutex<Option<Finishing>>,
     engine: Engine,
     /// Nobody wants it any more.
     pub cancelled: AtomicBool,
@@ -43,6 +44,27 @@ pub struct Running {
     /// What it reads stays.
     _pinned: Pinned,
 }
+
+/// A job whose pieces are being brought together.
+struct Finishing {
+    totals: Vec<Totals>,
+    schemas: Vec<ResultSchema>,
+    done: Vec<ResultOf>,
+    /// The view that comes next, once it was begun.
+    view: Option<FinishingView>,
+}
+
+struct FinishingView {
+    merge: Merge<Blocks>,
+    hasher: ResultHasher,
+    file: ResultFile,
+    windows: u64,
+}
+
+type Blocks = Box<dyn Iterator<Item = Result<EncodedRows>> + Send>;
+
+/// How long pieces are brought together before others get their turn.
+const FINISH_FOR: Duration = Duration::from_millis(20);
 
 #[derive(Clone, Copy, Default)]
 struct Totals {
@@ -200,6 +222,7 @@ impl Bench {
             open,
             rest: Mutex::default(),
             pieces: Arc::new(pieces),
+            finishing: Mutex::default(),
             engine: record.asked.engine,
             cancelled: AtomicBool::new(false),
             over: OnceLock::new(),
@@ -345,64 +368,100 @@ impl Bench {
         Ok(failed.map(|error| error.to_string()))
     }
 
-    /// Brings the pieces of a job together as one file per view.
-    pub fn finish(&mut self, record: &Record, running: &Running) -> Result<Vec<ResultOf>, Trouble> {
-        let totals = running.close()?;
-        let schemas = record.schemas().map_err(Trouble::Hopeless)?;
-        let mut results = Vec::new();
-        for (view, (schema, totals)) in schemas.iter().zip(totals).enumerate() {
-            let path = self.store.result(&record.id, view);
-            let new = path.with_extension("new");
-            let written = self.write(record, running, view, schema, &new);
-            let (windows, hash) = written.map_err(|error| match running.is_cancelled() {
-                true => Trouble::Cancelled,
-                false => Trouble::Failed(error),
-            })?;
-            std::fs::rename(&new, &path)
-                .with_context(|| format!("cannot write {}", path.display()))
-                .map_err(Trouble::Failed)?;
-            let asked = &record.asked.views[view];
-            results.push(ResultOf {
-                view: asked.view.clone(),
-                definition: asked.definition.clone(),
-                windows,
-                hash,
-                too_late: totals.too_late,
-                unrepresentable: totals.unrepresentable,
-            });
+    /// Brings the pieces of a job together as one file per view, for a while: `None` when there is
+    /// more to do.
+    pub fn finish(
+        &mut self,
+        record: &Record,
+        running: &Running,
+    ) -> Result<Option<Vec<ResultOf>>, Trouble> {
+        let until = Instant::now() + FINISH_FOR;
+        let mut finishing = running.finishing.lock().unwrap_or_else(PoisonError::into_inner);
+        let failed = |error: anyhow::Error| match running.is_cancelled() {
+            true => Trouble::Cancelled,
+            false => Trouble::Failed(error),
+        };
+        let mut in_hand = match finishing.take() {
+            Some(in_hand) => in_hand,
+            None => Finishing {
+                totals: running.close()?,
+                schemas: record.schemas().map_err(Trouble::Hopeless)?,
+                done: Vec::new(),
+                view: None,
+            },
+        };
+        while in_hand.done.len() < in_hand.schemas.len() {
+            if !self.write(record, running, &mut in_hand, until).map_err(failed)? {
+                *finishing = Some(in_hand);
+                return Ok(None);
+            }
         }
-        Ok(results)
+        Ok(Some(in_hand.done))
     }
 
+    /// Goes on with the file of the view in hand; false when the time is over before it is written.
     fn write(
         &self,
         record: &Record,
         running: &Running,
-        view: usize,
-        schema: &ResultSchema,
-        path: &Path,
-    ) -> Result<(u64, String)> {
-        let mut file = ResultFile::create(path, schema)?;
-        let (mut hasher, mut windows) = (ResultHasher::new(schema), 0);
-        let columns = schema.columns.len();
-        let runs = running.pieces.runs(view, columns, 0..running.pieces.len());
-        let merged = merge(columns, runs, |rows: EncodedRows| -> Result<()> {
+        in_hand: &mut Finishing,
+        until: Instant,
+    ) -> Result<bool> {
+        let number = in_hand.done.len();
+        let schema = &in_hand.schemas[number];
+        let path = self.store.result(&record.id, number);
+        let new = path.with_extension("new");
+        let view = match &mut in_hand.view {
+            Some(view) => view,
+            none => {
+                let columns = schema.columns.len();
+                let runs = running.pieces.runs(number, columns, 0..running.pieces.len());
+                let runs = runs.into_iter().map(|run| {
+                    let blocks: Blocks = Box::new(run.blocks);
+                    SortedRun { first: run.first, blocks }
+                });
+                none.insert(FinishingView {
+                    merge: Merge::new(columns, runs),
+                    hasher: ResultHasher::new(schema),
+                    file: ResultFile::create(&new, schema)?,
+                    windows: 0,
+                })
+            }
+        };
+        loop {
             self.gate.pass(|| !running.is_cancelled());
             ensure!(!running.is_cancelled(), "the job was cancelled");
-            hasher.push(&rows);
-            windows += rows.len();
-            Ok(file.write(&rows.rows())?)
-        });
-        merged.map_err(|error| match error {
-            MergeError::Caller(error) => error,
-            other => anyhow!(other),
-        })?;
+            let block = view.merge.next_block().map_err(|error| match error {
+                MergeError::Caller(error) => error,
+                other => anyhow!(other),
+            })?;
+            let Some(rows) = block else { break };
+            view.hasher.push(&rows);
+            view.windows += rows.len();
+            view.file.write(&rows.rows())?;
+            if Instant::now() >= until {
+                return Ok(false);
+            }
+        }
+        let Some(FinishingView { hasher, mut file, windows, .. }) = in_hand.view.take() else {
+            return Ok(false);
+        };
         let hash = hasher.finish().to_string();
-        for (key, value) in super::provenance(record, &running.frozen, view, &hash) {
+        for (key, value) in super::provenance(record, &running.frozen, number, &hash) {
             file.note(key, value);
         }
         file.close()?;
-        Ok((windows, hash))
+        std::fs::rename(&new, &path).with_context(|| format!("cannot write {}", path.display()))?;
+        let (asked, totals) = (&record.asked.views[number], in_hand.totals[number]);
+        in_hand.done.push(ResultOf {
+            view: asked.view.clone(),
+            definition: asked.definition.clone(),
+            windows,
+            hash,
+            too_late: totals.too_late,
+            unrepresentable: totals.unrepresentable,
+        });
+        Ok(true)
     }
 
     fn engine(

@@ -34,7 +34,7 @@ const COMMIT_ROWS: usize = 1 << 20;
 const OWNERS: [&str; 2] = ["desk-a", "desk-b"];
 /// The view whose scans are small, and all that a large one computes from one reading.
 const SCANNED: &str = "archive_1m";
-const ALL_SCANNED: [&str; 4] = [SCANNED, "archive_1s", "archive_5m", "archive_1h"];
+const ALL_SCANNED: [&str; 5] = [SCANNED, "archive_2m", "archive_5m", "archive_10m", "archive_1h"];
 /// The one that is followed.
 const FOLLOWED: &str = "bars";
 
@@ -90,7 +90,10 @@ impl Bench {
         let definitions = Definitions::parse(&text, "the bench's definitions")?;
         let hash = fill(&data, &definitions, ticks)?;
         let tokens = OWNERS.iter().map(|name| token(&data, name)).collect::<Result<_>>()?;
-        let serving = Serving::start_in(folder, &text, &args.serve)?;
+        // What is computed again and again need not be kept.
+        let mut serve: Vec<String> = ["--results-max", "1GiB"].map(str::to_owned).into();
+        serve.extend_from_slice(&args.serve);
+        let serving = Serving::start_in(folder, &text, &serve)?;
         Ok(Self { serving, tokens, hash, ticks })
     }
 
