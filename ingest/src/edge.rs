@@ -8,6 +8,7 @@ mod io;
 mod mailbox;
 mod outbox;
 mod plan;
+mod publishing;
 mod session;
 mod thread;
 mod tls;

@@ -14,6 +14,7 @@ use quinn_proto::{Connection, ReadError, ReadableError, StreamId, VarInt};
 
 use super::fed::{Fed, FedNext};
 use super::outbox::Outbox;
+use super::publishing::{Publishing, frame_bytes, frame_input};
 use super::thread::Context;
 use crate::access::Granted;
 use crate::feed::Feed;
@@ -88,32 +89,6 @@ enum Phase {
     },
 }
 
-struct Publishing {
-    outlet: Outlet,
-    takes_datagrams: bool,
-    arrow: ArrowDecoder,
-    /// The number of the next row that comes without one.
-    next_row: u64,
-    /// Rows that found no room in memory: nothing is read until they do.
-    pending: VecDeque<Pending>,
-}
-
-impl Publishing {
-    /// Rows that came whole. Those that come without numbers go on after the greatest of these.
-    fn take(&mut self, frame: Frame, ts_recv_ns: i64) {
-        let rejected = frame.rejected.iter().map(|row| row.sequence).max();
-        let greatest = frame.ticks.sequence.iter().copied().max().max(rejected);
-        self.next_row = self.next_row.max(greatest.map_or(0, |row| row.saturating_add(1)));
-        self.pending.push_back(Pending { frame, ts_recv_ns, received: Instant::now() });
-    }
-}
-
-struct Pending {
-    frame: Frame,
-    ts_recv_ns: i64,
-    received: Instant,
-}
-
 impl Driver {
     pub(super) fn new(id: SessionId, stream: StreamId, now: Instant, patience: Duration) -> Self {
         Self {
@@ -135,7 +110,7 @@ impl Driver {
 
     /// Whether rows wait for room in memory.
     pub(super) fn is_blocked(&self) -> bool {
-        matches!(&self.phase, Phase::Publishing(publishing) if !publishing.pending.is_empty())
+        matches!(&self.phase, Phase::Publishing(publishing) if publishing.is_blocked())
     }
 
     /// The session is over: its stream and its share of memory are given back.
@@ -152,7 +127,7 @@ impl Driver {
         match &self.phase {
             Phase::Closing { until, .. } => Some(*until),
             // While its rows wait for room, the client is not the slow one.
-            Phase::Publishing(publishing) if !publishing.pending.is_empty() => None,
+            Phase::Publishing(publishing) if publishing.is_blocked() => None,
             Phase::New | Phase::Publishing(_) => self.began.map(|began| began.deadline),
             // The client has something to read.
             Phase::Fed(fed) if self.outbox.bytes > 0 => fed.deadline(),
@@ -171,8 +146,8 @@ impl Driver {
         let mut read = 0;
         loop {
             let end = match &mut self.phase {
-                Phase::Publishing(publishing) if !publishing.pending.is_empty() => {
-                    match Self::hand_over(self.id, publishing, cx) {
+                Phase::Publishing(publishing) if publishing.is_blocked() => {
+                    match publishing.hand_over(self.id, cx) {
                         Ok(true) => {
                             self.began = self.requests.is_inside_message().then(|| Began {
                                 first_byte: now,
@@ -257,13 +232,12 @@ impl Driver {
                             ack: welcome.ack,
                             session: self.id.0,
                         };
-                        self.phase = Phase::Publishing(Publishing {
+                        self.phase = Phase::Publishing(Publishing::new(
                             outlet,
                             takes_datagrams,
-                            arrow: welcome.arrow,
+                            welcome.arrow,
                             next_row,
-                            pending: VecDeque::new(),
-                        });
+                        ));
                         match self.outbox.put(&Control::HelloReply(reply)) {
                             Ok(()) => return,
                             Err(_) => End::Goodbye(Refusal::new(
@@ -463,27 +437,6 @@ impl Driver {
             true => Ok(()),
             false => Err(End::Refused(unavailable())),
         }
-    }
-
-    /// Hands the rows in hand to the service. False when there is no room for them yet.
-    fn hand_over(
-        session: SessionId,
-        publishing: &mut Publishing,
-        cx: &mut Context<'_>,
-    ) -> Result<bool, Refusal> {
-        while let Some(Pending { frame, ts_recv_ns, received }) = publishing.pending.pop_front() {
-            let bytes = frame_bytes(&frame.ticks, frame.rejected.len());
-            let Some(permit) = cx.intake.reserve(bytes, cx.mailbox) else {
-                publishing.pending.push_front(Pending { frame, ts_recv_ns, received });
-                return Ok(false);
-            };
-            cx.stages.record(Stage::Batch, received.elapsed());
-            let stamps = Stamps { ts_recv_ns, received, queued: Instant::now() };
-            if !cx.intake.push(frame_input(session, frame, stamps, permit)) {
-                return Err(unavailable());
-            }
-        }
-        Ok(true)
     }
 
     fn undecodable(&self, bytes: Bytes, refusal: &Refusal, cx: &mut Context<'_>) {
@@ -697,13 +650,4 @@ enum End {
     Refused(Refusal),
     /// Ended by the service or for a broken rule.
     Goodbye(Refusal),
-}
-
-/// What rows take in memory.
-fn frame_bytes(ticks: &Ticks, rejected: usize) -> usize {
-    (ticks.len() + rejected) * (ticks.values.len() + 3) * 8
-}
-
-fn frame_input(session: SessionId, frame: Frame, stamps: Stamps, permit: Permit) -> Input {
-    Input::Frame { session, ticks: frame.ticks, rejected: frame.rejected, stamps, permit }
 }

@@ -19,6 +19,8 @@ use crate::cli::TopArgs;
 
 /// Between two looks at the service.
 const EVERY: Duration = Duration::from_secs(1);
+/// How long an answer may take before the connection counts as lost.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// Where nothing is known of the terminal.
 const WIDTH: usize = 132;
 
@@ -80,13 +82,11 @@ impl Known {
 /// Draws until somebody wants no more.
 async fn watch(address: &str, options: Options) -> Result<()> {
     // Before the screen is taken: what cannot be mended by waiting is told on the plain terminal.
-    let mut first = match StatusMonitor::connect(address, &options).await {
-        Ok(monitor) => monitor,
-        Err(error) => return Err(error.into()),
-    };
+    let mut first = StatusMonitor::connect(address, &options).await?;
     let mut known = Known::default();
     let status = first.next().await?;
     known.take(parse(&status));
+    let options = Options { timeout: ANSWER_WITHIN, ..options };
     let mut screen = Screen::open()?;
     let (told, mut news) = mpsc::channel(1);
     let asking = tokio::spawn(ask(Some(first), address.to_owned(), options, told));
