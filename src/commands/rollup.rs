@@ -168,7 +168,10 @@ impl std::fmt::Display for Kept {
         )?;
         match self.without {
             0 => Ok(()),
-            files => write!(f, "; {files} files would have hardly fewer states than ticks"),
+            files => write!(
+                f,
+                "; {files} files have none: there would be hardly fewer than ticks, or no tick counts"
+            ),
         }
     }
 }
