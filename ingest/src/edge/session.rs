@@ -3,13 +3,12 @@
 //! Driven by its thread: [`Driver::drive`] whenever the stream may be read or written, something
 //! was answered, or a deadline passed. Never waits.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use isotick_model::{PublisherId, Ticks};
-use isotick_wire::{Code, Control, Frame, Hello, HelloReply, Refusal, Role, SubscribeReply};
+use isotick_model::PublisherId;
+use isotick_wire::{Code, Control, Hello, HelloReply, Refusal, Role, SubscribeReply};
 use quinn_proto::{Connection, ReadError, ReadableError, StreamId, VarInt};
 
 use super::fed::{Fed, FedNext};
@@ -18,8 +17,7 @@ use super::publishing::{Publishing, frame_bytes, frame_input};
 use super::thread::Context;
 use crate::access::Granted;
 use crate::feed::Feed;
-use crate::input::{Answer, ArrowDecoder, Input, Outlet, Reply, SessionId, Stamps, unavailable};
-use crate::intake::Permit;
+use crate::input::{Answer, Input, Outlet, Reply, SessionId, Stamps, unavailable};
 use crate::session::{Broken, Request, Session};
 use crate::stages::Stage;
 use crate::subscriber::{Next, SubscriberQueue};

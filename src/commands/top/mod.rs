@@ -81,12 +81,12 @@ impl Known {
 
 /// Draws until somebody wants no more.
 async fn watch(address: &str, options: Options) -> Result<()> {
+    let options = Options { timeout: ANSWER_WITHIN, ..options };
     // Before the screen is taken: what cannot be mended by waiting is told on the plain terminal.
     let mut first = StatusMonitor::connect(address, &options).await?;
     let mut known = Known::default();
     let status = first.next().await?;
     known.take(parse(&status));
-    let options = Options { timeout: ANSWER_WITHIN, ..options };
     let mut screen = Screen::open()?;
     let (told, mut news) = mpsc::channel(1);
     let asking = tokio::spawn(ask(Some(first), address.to_owned(), options, told));
