@@ -33,6 +33,8 @@ const LOOK: Duration = Duration::from_millis(10);
 const SWEEP: Duration = Duration::from_secs(1);
 /// How often watchers are told, at most.
 const TELL: Duration = Duration::from_millis(200);
+/// How often the status shows where jobs stand, at least.
+const SHOW: Duration = Duration::from_millis(500);
 /// How often a job may begin anew because what it read is gone.
 const REPLANS_MAX: u32 = 5;
 /// Jobs in the status.
@@ -99,7 +101,7 @@ fn unbroken<T>(run: impl FnOnce() -> T) -> Result<T, Trouble> {
 
 /// Runs only when no other thread wants the core: the live path is then woken as fast as on an
 /// idle machine.
-fn give_way() {
+pub fn give_way() {
     use thread_priority::{
         NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
         set_thread_priority_and_policy, thread_native_id,
@@ -648,7 +650,7 @@ impl Coordinator {
                 .collect();
             watched.iter().for_each(|id| self.tell_watchers(id));
         }
-        if self.shown.elapsed() >= TELL {
+        if self.shown.elapsed() >= SHOW {
             self.show();
         }
     }

@@ -88,7 +88,8 @@ pub struct Means<'a> {
 impl Jobs {
     /// Takes up the jobs that an earlier run left, and starts the threads.
     pub fn start(means: Means<'_>) -> Result<Self> {
-        let store = JobStore::new(means.data);
+        let (reaper, gone) = channel();
+        let store = JobStore::new(means.data, reaper);
         let (sender, messages) = channel();
         let gate = Arc::<Gate>::default();
         let (mut scanning, mut tasks) = (Vec::new(), Vec::new());
@@ -108,6 +109,11 @@ impl Jobs {
             scanning.push(super::spawn(&format!("isotick-scan-{slot}"), run)?);
             tasks.push(task);
         }
+        let reaping = super::spawn("isotick-reap", move || {
+            coordinator::give_way();
+            store::reap(&gone);
+        })?;
+        scanning.push(reaping);
         let coordinator = Coordinator::new(store, tasks, gate.clone(), means)?;
         let coordinating = super::spawn("isotick-jobs", move || coordinator.run(&messages))?;
         Ok(Self { sender, coordinating, scanning, gate })

@@ -24,6 +24,9 @@ const HEADER_BYTES: usize = 8;
 /// No frame is longer: a length beyond is damage.
 const FRAME_BYTES_MAX: usize = 1 << 30;
 
+/// Bytes that are written at a time: the kernel does not let other threads run meanwhile.
+const WRITTEN_BYTES: usize = 128 << 10;
+
 /// The piece of the windows that several parts touch: the last one, made when the parts are done.
 pub const REST: u32 = u32::MAX;
 
@@ -105,7 +108,9 @@ impl Pieces {
         frame.extend(&encoded.payload);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         ensure!(!state.is_closed, "the job has ended");
-        self.file.write_all_at(&frame, state.end).context("cannot write a piece")?;
+        for (some, at) in frame.chunks(WRITTEN_BYTES).zip((state.end..).step_by(WRITTEN_BYTES)) {
+            self.file.write_all_at(some, at).context("cannot write a piece")?;
+        }
         let at = state.end + HEADER_BYTES as u64;
         for (all, blocks) in state.runs.iter_mut().zip(encoded.runs) {
             let moved =

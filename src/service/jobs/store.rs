@@ -10,6 +10,9 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender};
 
 use anyhow::{Context, Result};
 use isotick_storage::Frozen;
@@ -21,6 +24,8 @@ const FOLDER: &str = "jobs";
 const RECORD: &str = "job.json";
 const PLAN: &str = "plan.json";
 const PIECES: &str = "pieces";
+/// What is thrown away begins so.
+const GONE: &str = ".gone-";
 
 /// What a job reads, so that a restart finds the same parts in the same order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,12 +42,48 @@ pub struct Plan {
 #[derive(Clone, Debug)]
 pub struct JobStore {
     root: PathBuf,
+    /// Takes what is thrown away.
+    reaper: Sender<PathBuf>,
+    /// Numbers that.
+    gone: Arc<AtomicU64>,
+}
+
+/// Throws files and folders away until nobody sends any more, a little at a time: the kernel does
+/// not let other threads run while it gives back the pages of a large file.
+pub fn reap(gone: &Receiver<PathBuf>) {
+    while let Ok(path) = gone.recv() {
+        let files = fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path());
+        files.for_each(|file| shrink(&file));
+        shrink(&path);
+        let _ = fs::remove_dir(&path);
+    }
+}
+
+fn shrink(path: &Path) {
+    const STEP: u64 = 1 << 20;
+    if let Ok(file) = fs::OpenOptions::new().write(true).open(path) {
+        let mut len = file.metadata().map_or(0, |file| file.len());
+        while len > STEP && file.set_len(len - STEP).is_ok() {
+            len -= STEP;
+        }
+    }
+    let _ = fs::remove_file(path);
 }
 
 impl JobStore {
-    /// Below a data folder; made when the first job comes.
-    pub fn new(data: &Path) -> Self {
-        Self { root: data.join(FOLDER) }
+    /// Below a data folder; made when the first job comes. What is thrown away goes to the
+    /// [reaper](reap).
+    pub fn new(data: &Path, reaper: Sender<PathBuf>) -> Self {
+        Self { root: data.join(FOLDER), reaper, gone: Arc::default() }
+    }
+
+    /// Takes a file or folder out of use at once.
+    fn discard(&self, path: &Path) {
+        let number = self.gone.fetch_add(1, Ordering::Relaxed);
+        let gone = self.root.join(format!("{GONE}{number}"));
+        if fs::rename(path, &gone).is_ok() {
+            let _ = self.reaper.send(gone);
+        }
     }
 
     /// All jobs, in no order; those whose record cannot be read are named and left where they are.
@@ -54,6 +95,12 @@ impl JobStore {
         let mut records = Vec::new();
         for entry in entries {
             let folder = entry.with_context(|| format!("cannot read {}", self.root.display()))?;
+            if folder.file_name().to_string_lossy().starts_with(GONE) {
+                // Killed before it was thrown away.
+                let _ =
+                    fs::remove_dir_all(folder.path()).or_else(|_| fs::remove_file(folder.path()));
+                continue;
+            }
             let path = folder.path().join(RECORD);
             let read = fs::read(&path).map_err(anyhow::Error::from);
             let record =
@@ -113,16 +160,13 @@ impl JobStore {
 
     /// Throws away what a job has of its way; its record and its results stay.
     pub fn clear(&self, id: &Id) {
-        for name in [PLAN, PIECES] {
-            let _ = fs::remove_file(self.folder(id).join(name));
-        }
+        let _ = fs::remove_file(self.folder(id).join(PLAN));
+        self.discard(&self.pieces(id));
     }
 
     /// Throws a job away.
     pub fn remove(&self, id: &Id) {
-        // The record last: what is left of a job without one is thrown away at the next start.
-        let _ = fs::remove_file(self.folder(id).join(RECORD));
-        let _ = fs::remove_dir_all(self.folder(id));
+        self.discard(&self.folder(id));
     }
 
     fn folder(&self, id: &Id) -> PathBuf {

@@ -79,7 +79,6 @@ struct Bench {
     tokens: Vec<Token>,
     /// Of the scanned view over all history.
     hash: String,
-    ticks: usize,
 }
 
 impl Bench {
@@ -94,7 +93,7 @@ impl Bench {
         let mut serve: Vec<String> = ["--results-max", "1GiB"].map(str::to_owned).into();
         serve.extend_from_slice(&args.serve);
         let serving = Serving::start_in(folder, &text, &serve)?;
-        Ok(Self { serving, tokens, hash, ticks })
+        Ok(Self { serving, tokens, hash })
     }
 
     fn options(&self, owner: usize) -> Options {
@@ -245,7 +244,7 @@ impl Bench {
             std::thread::sleep(Duration::from_millis(300));
             let mut times = Vec::new();
             for _ in 0..repeat {
-                times.push(client.small(self.ticks)?.as_secs_f64() * 1e9);
+                times.push(client.small()?.as_secs_f64() * 1e9);
                 // An owner that was idle for a moment, as people are.
                 std::thread::sleep(Duration::from_millis(100));
             }
@@ -256,7 +255,7 @@ impl Bench {
         };
         let (alone, same, other) = (times(None)?, times(Some(0))?, times(Some(1))?);
         println!(
-            "\na small scan alone {}; behind a huge one of the same owner {} ({:.2}x), of another \
+            "\na scan of some symbols alone {}; behind a huge one of the same owner {} ({:.2}x), of another \
              {} ({:.2}x) (asked: 2x at most)",
             millis(alone),
             millis(same),

@@ -7,9 +7,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use isotick_client::{Jobs, Options, Reconnect, SubmitJob};
+use isotick_model::Key;
 
 use super::{ALL_SCANNED, SCANNED};
-use crate::market::{GAP_NS_MEAN, START_NS};
+use crate::market::{Market, START_NS};
+
+/// Symbols of a small scan.
+const SMALL_KEYS: usize = 20;
 
 /// No two submissions are the same: each begins a little earlier before the first tick.
 static BEGINS: AtomicI64 = AtomicI64::new(0);
@@ -30,25 +34,25 @@ impl Client {
     /// was done.
     pub fn whole(&self) -> Result<(String, Duration)> {
         let begins = 86_400_000_000_000 + BEGINS.fetch_add(1, Ordering::Relaxed);
-        self.run(&ALL_SCANNED, START_NS - begins, None)
+        self.run(&ALL_SCANNED, START_NS - begins, Vec::new())
     }
 
-    /// A scan of a twentieth of it, by one view.
-    pub fn small(&self, ticks: usize) -> Result<Duration> {
-        let begins = BEGINS.fetch_add(1, Ordering::Relaxed);
-        let length = (ticks as u64 * GAP_NS_MEAN / 20).cast_signed();
-        let from = START_NS + 60_000_000_000 + begins;
-        Ok(self.run(&[SCANNED], from, Some(from + length))?.1)
+    /// A scan of some symbols, by one view.
+    pub fn small(&self) -> Result<Duration> {
+        let begins = 86_400_000_000_000 + BEGINS.fetch_add(1, Ordering::Relaxed);
+        let some = Market::new(1).next_ticks(1_000).keys;
+        let keys = some.iter().skip(20).take(SMALL_KEYS).cloned().collect();
+        Ok(self.run(&[SCANNED], START_NS - begins, keys)?.1)
     }
 
-    fn run(&self, views: &[&str], from: i64, to: Option<i64>) -> Result<(String, Duration)> {
+    fn run(&self, views: &[&str], from: i64, keys: Vec<Key>) -> Result<(String, Duration)> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let started = Instant::now();
             let jobs = Jobs::at(&self.address, &self.options);
             let what = SubmitJob {
                 from_ns: Some(from),
-                to_ns: to,
+                keys,
                 no_rollup: true,
                 ..SubmitJob::new(views.iter().copied())
             };
