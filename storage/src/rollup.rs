@@ -7,7 +7,7 @@
 
 mod read;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod work;
 mod write;
 

@@ -1,5 +1,5 @@
 //! The service in small on a disk that fails, from one seed: log, flushes, checkpoints, merges,
-//! retention, and what is left of them after a crash.
+//! retention, states of files, and what is left of them after a crash.
 
 mod truth;
 
@@ -19,6 +19,8 @@ use crate::fsck::fsck;
 use crate::history::{ALL_TIME, Columns};
 use crate::log::{LogReader, LogRecord, LogWriter};
 use crate::manifest::{self, Manifest};
+use crate::rollup::tests::{base, try_reduce};
+use crate::rollup::{self, Rolled, RollupWork};
 use crate::store::Store;
 use crate::{Checkpoint, Eagerness, Merged};
 
@@ -40,6 +42,7 @@ struct Process {
     store: Store,
     log: LogWriter,
     merging: Merging,
+    rolling: Rolling,
     /// A commit of a flush or merge has failed: nothing is committed until the next start.
     has_failed: bool,
 }
@@ -51,6 +54,13 @@ enum Merging {
     Done(Merged),
 }
 
+/// States of a file on their way.
+enum Rolling {
+    None,
+    Planned(RollupWork),
+    Done(Rolled),
+}
+
 /// What came to pass.
 #[derive(Clone, Copy, Debug, Default)]
 struct Tally {
@@ -59,6 +69,9 @@ struct Tally {
     /// Merges of files that were dropped meanwhile.
     void: u64,
     drops: u64,
+    rolled: u64,
+    /// States of files that were merged or dropped meanwhile.
+    rolled_void: u64,
     failed: u64,
     in_doubt: u64,
     released: u64,
@@ -74,6 +87,8 @@ impl Tally {
             merges: self.merges + other.merges,
             void: self.void + other.void,
             drops: self.drops + other.drops,
+            rolled: self.rolled + other.rolled,
+            rolled_void: self.rolled_void + other.rolled_void,
             failed: self.failed + other.failed,
             in_doubt: self.in_doubt + other.in_doubt,
             released: self.released + other.released,
@@ -91,6 +106,8 @@ struct Simulation {
     random: Random,
     segment_len: u64,
     now_ns: i64,
+    /// Whether states are kept of files.
+    rolls_up: bool,
     bug: Option<Bug>,
 }
 
@@ -117,7 +134,8 @@ impl Simulation {
         let segment_len = 4_096 + random.below(8_000);
         let (disk, truth) = (Arc::new(disk), Truth::new(schema));
         let tally = Tally::default();
-        Self { tally, disk, definitions, truth, random, segment_len, now_ns: 0, bug }
+        let rolls_up = seed % 2 == 1;
+        Self { tally, disk, definitions, truth, random, segment_len, now_ns: 0, rolls_up, bug }
     }
 
     fn try_open(&mut self) -> Result<Process> {
@@ -128,7 +146,8 @@ impl Simulation {
         }
         let (mut log, _) = LogWriter::open_with(&folder, self.disk.clone(), self.segment_len)?;
         log.never_prepare();
-        Ok(Process { store, log, merging: Merging::None, has_failed: false })
+        let (merging, rolling) = (Merging::None, Rolling::None);
+        Ok(Process { store, log, merging, rolling, has_failed: false })
     }
 
     /// Ends whatever process there was and starts another, which may fail a few times before.
@@ -195,6 +214,13 @@ impl Simulation {
         let parts = snapshot.ticks(schema, &Columns::all(schema), ALL_TIME);
         let history = read(parts.expect("history can be read"));
         assert_eq!(history, self.truth.history(&due), "history is another");
+
+        if self.rolls_up {
+            // From states where there are some, else from ticks.
+            let (all, _) = rollup::tests::read(&snapshot, schema, &base(6), &Default::default());
+            let ticks = all.values().map(|(count, _)| count).sum::<u64>();
+            assert_eq!(ticks, history.len() as u64, "states hold other ticks than files");
+        }
 
         let checkpoint = process.store.checkpoint(|error| panic!("{error}")).unwrap();
         let (mut live, from) = match checkpoint {
@@ -340,6 +366,39 @@ impl Simulation {
         };
     }
 
+    /// Goes on with the states that are on their way.
+    fn roll_up(&mut self, process: &mut Process) {
+        let (store, schema) = (&mut process.store, &self.truth.schema);
+        process.rolling = match std::mem::replace(&mut process.rolling, Rolling::None) {
+            Rolling::None => {
+                let work = store.plan_rollup(schema, &base(6), |_| true);
+                let work = work.map(|work| work.from_ticks_per_state(1));
+                work.map_or(Rolling::None, Rolling::Planned)
+            }
+            Rolling::Planned(work) => {
+                let states = try_reduce(schema, &work);
+                let rolled = states.and_then(|states| work.write(states.into_iter().map(Ok)));
+                rolled.map_or(Rolling::None, Rolling::Done)
+            }
+            Rolling::Done(rolled) => {
+                let before = self.truth.in_force().clone();
+                let next = InForce { version: before.version + 1, ..before.clone() };
+                match store.commit_rolled(vec![rolled]) {
+                    Ok(0) => {
+                        self.tally.rolled_void += 1;
+                        assert_eq!(store.manifest().version, before.version);
+                    }
+                    done => {
+                        self.tally.rolled += u64::from(done.is_ok());
+                        self.committed(next, store, done.is_ok());
+                        process.has_failed = done.is_err();
+                    }
+                }
+                Rolling::None
+            }
+        };
+    }
+
     /// Drops days. After a failure the service goes on.
     fn drop_days(&mut self, process: &mut Process) {
         let before = self.truth.in_force().clone();
@@ -389,6 +448,15 @@ impl Simulation {
                 self.check(process);
                 Ok(())
             }
+            15 if self.rolls_up && !process.has_failed => {
+                // Some merges and drops come in between.
+                for _ in 0..1 + self.random.below(3) {
+                    if !process.has_failed {
+                        self.roll_up(process);
+                    }
+                }
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -423,7 +491,7 @@ fn everything_is_there_once_on_any_of_many_seeds() {
     }
     assert_eq!(failing, [0_u64; 0], "these seeds fail");
     // That all of it was met.
-    let met = [sum.commits, sum.merges, sum.drops, sum.released];
+    let met = [sum.commits, sum.merges, sum.drops, sum.released, sum.rolled, sum.rolled_void];
     let went_wrong = [sum.failed, sum.in_doubt, sum.undone];
     assert!(met.iter().chain(&went_wrong).all(|times| *times > 0), "{sum:?}");
 }

@@ -18,7 +18,7 @@ use crate::store::Store;
 const HOUR_NS: i64 = 3_600_000_000_000;
 
 /// Ticks and the last price, of all ticks.
-fn base(hours: i64) -> RollupBase {
+pub(crate) fn base(hours: i64) -> RollupBase {
     let term = |of: &str, columns: &[&str], words, publisher| RollupTerm {
         of: of.to_owned(),
         columns: columns.iter().map(|&name| name.to_owned()).collect(),
@@ -34,7 +34,7 @@ fn base(hours: i64) -> RollupBase {
 }
 
 /// By key and window: ticks, and the last of them.
-type States = BTreeMap<(Key, i64), (u64, Option<(i64, PublisherId, u64, i64)>)>;
+pub(crate) type States = BTreeMap<(Key, i64), (u64, Option<(i64, PublisherId, u64, i64)>)>;
 
 /// Adds ticks, of which only some have a price that counts for the last one.
 fn add(states: &mut States, base: &RollupBase, ticks: &Ticks) {
@@ -81,15 +81,21 @@ fn stored(states: &States) -> StoredStates {
 
 /// The states of a piece of work, in batches of one key each.
 fn reduce(schema: &StreamSchema, work: &RollupWork) -> Vec<Result<StoredStates>> {
+    try_reduce(schema, work).unwrap().into_iter().map(Ok).collect()
+}
+
+pub(crate) fn try_reduce(schema: &StreamSchema, work: &RollupWork) -> Result<Vec<StoredStates>> {
     let mut states = States::new();
-    for part in work.parts(&Columns::all(schema)).unwrap() {
-        part.read().unwrap().for_each(|ticks| add(&mut states, work.base(), &ticks.unwrap()));
+    for part in work.parts(&Columns::all(schema))? {
+        for ticks in part.read()? {
+            add(&mut states, work.base(), &ticks?);
+        }
     }
     let mut batches: BTreeMap<Key, States> = BTreeMap::new();
     for (place, state) in states {
         batches.entry(place.0.clone()).or_default().insert(place, state);
     }
-    batches.values().map(|states| Ok(stored(states))).collect()
+    Ok(batches.values().map(stored).collect())
 }
 
 fn roll_up(store: &mut Store, schema: &StreamSchema, base: &RollupBase) -> usize {
@@ -113,8 +119,8 @@ fn store_of(schema: &StreamSchema) -> (TempDir, Store) {
     (dir, store)
 }
 
-/// Everything that a snapshot holds in a range: states from where there are some, and ticks.
-fn read(
+/// Everything that a snapshot holds: states from where there are some, and ticks.
+pub(crate) fn read(
     snapshot: &Snapshot,
     schema: &StreamSchema,
     of: &RollupBase,
