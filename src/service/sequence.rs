@@ -701,8 +701,10 @@ mod tests {
         }
     }
 
-    /// Per input its session, and of frames their rows in order, those rejected, and when received.
-    fn shown(inputs: &[Input]) -> Vec<(u64, Vec<(u64, String)>, usize, i64)> {
+    /// An input's session, and of frames their rows in order, those rejected, and when received.
+    type Shown = (u64, Vec<(u64, String)>, usize, i64);
+
+    fn shown(inputs: &[Input]) -> Vec<Shown> {
         let one = |input: &Input| match input {
             Input::Frame { session, ticks, rejected, stamps, .. } => {
                 let row = |row: usize| (ticks.sequence[row], ticks.key_of(row).to_string());
@@ -733,7 +735,7 @@ mod tests {
         let after = shown(&inputs);
         let lens: Vec<_> = after.iter().map(|input| (input.0, input.1.len(), input.2)).collect();
         assert_eq!(lens, [(1, 6, 1), (2, 2, 0), (1, 2, 0), (1, 0, 0), (2, 2, 0)]);
-        let rows = |shown: &[(u64, Vec<(u64, String)>, usize, i64)], session| {
+        let rows = |shown: &[Shown], session| {
             let of = shown.iter().filter(|input| input.0 == session);
             of.flat_map(|input| input.1.clone()).collect::<Vec<_>>()
         };

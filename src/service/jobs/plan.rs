@@ -15,7 +15,8 @@ use super::record::Id;
 use crate::rollups::Stored;
 use crate::scanning;
 
-/// Row groups that are read by one dispatch, at most: about 10 ms of one core.
+/// Row groups that are read by one dispatch for one view, at most: about 10 ms of one core. For
+/// more views they are fewer.
 const GROUPED: usize = 4;
 
 /// What one dispatch reads.
@@ -40,10 +41,10 @@ pub enum Reads {
 }
 
 impl Group {
-    fn of_ticks(parts: Vec<Part>) -> Self {
+    fn of_ticks(parts: Vec<Part>, grouped: usize) -> Self {
         let rows = parts.iter().map(|part| part.rows() as u64).sum();
         let bytes = parts.iter().map(Part::bytes).sum();
-        let source = hash_of(place(&parts[0]));
+        let source = hash_of(place(&parts[0], grouped));
         Self { reads: Reads::Ticks(parts), source, rows, bytes }
     }
 
@@ -89,8 +90,8 @@ impl Group {
 }
 
 /// Parts of one place can be read by one dispatch.
-fn place(part: &Part) -> (&Path, usize) {
-    (part.path(), part.row_group() / GROUPED)
+fn place(part: &Part, grouped: usize) -> (&Path, usize, usize) {
+    (part.path(), part.row_group() / grouped, grouped)
 }
 
 fn hash_of(value: impl Hash) -> u64 {
@@ -105,14 +106,15 @@ pub fn groups(snapshot: &Snapshot, scan: &Scan, stored: Stored, id: &Id) -> Resu
     let states = planned.states.into_iter();
     let mut groups: Vec<Group> =
         states.map(|(part, base)| Group::of_states(part, base, id)).collect();
+    let grouped = (GROUPED / scan.views.len().max(1)).max(1);
     let mut of_ticks = Vec::<Vec<Part>>::new();
     for part in planned.ticks {
         match of_ticks.last_mut() {
-            Some(group) if place(&group[0]) == place(&part) => group.push(part),
+            Some(group) if place(&group[0], grouped) == place(&part, grouped) => group.push(part),
             _ => of_ticks.push(vec![part]),
         }
     }
-    groups.extend(of_ticks.into_iter().map(Group::of_ticks));
+    groups.extend(of_ticks.into_iter().map(|parts| Group::of_ticks(parts, grouped)));
     Ok(groups)
 }
 
@@ -123,8 +125,11 @@ pub fn digest(groups: &[Group]) -> String {
     hasher.finalize().to_hex().to_string()
 }
 
+/// Between which times ticks lie, nanoseconds UTC, both ends inclusive; `None` for no ticks.
+pub type Times = Option<(i64, i64)>;
+
 /// What only the log holds, and between which times it lies.
-pub fn tail(snapshot: &Snapshot, frozen: &Frozen) -> Result<(Vec<Ticks>, Option<(i64, i64)>)> {
+pub fn tail(snapshot: &Snapshot, frozen: &Frozen) -> Result<(Vec<Ticks>, Times)> {
     let ticks = snapshot.tail_before(&frozen.stream, LogPosition(frozen.end))?;
     let times = || ticks.iter().flat_map(|batch| batch.ts_event.iter().copied());
     let times = times().min().zip(times().max());

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use isotick_client::{Jobs, Options, Reconnect, SubmitJob};
 use isotick_model::Key;
 
-use super::{ALL_SCANNED, SCANNED};
+use super::{SCANNED, all_scanned};
 use crate::market::{Market, START_NS};
 
 /// Symbols of a small scan.
@@ -34,7 +34,7 @@ impl Client {
     /// was done.
     pub fn whole(&self) -> Result<(String, Duration)> {
         let begins = 86_400_000_000_000 + BEGINS.fetch_add(1, Ordering::Relaxed);
-        self.run(&ALL_SCANNED, START_NS - begins, Vec::new())
+        self.run(all_scanned().collect(), START_NS - begins, Vec::new())
     }
 
     /// A scan of some symbols, by one view.
@@ -42,20 +42,16 @@ impl Client {
         let begins = 86_400_000_000_000 + BEGINS.fetch_add(1, Ordering::Relaxed);
         let some = Market::new(1).next_ticks(1_000).keys;
         let keys = some.iter().skip(20).take(SMALL_KEYS).cloned().collect();
-        Ok(self.run(&[SCANNED], START_NS - begins, keys)?.1)
+        Ok(self.run(vec![SCANNED.to_owned()], START_NS - begins, keys)?.1)
     }
 
-    fn run(&self, views: &[&str], from: i64, keys: Vec<Key>) -> Result<(String, Duration)> {
+    fn run(&self, views: Vec<String>, from: i64, keys: Vec<Key>) -> Result<(String, Duration)> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let started = Instant::now();
             let jobs = Jobs::at(&self.address, &self.options);
-            let what = SubmitJob {
-                from_ns: Some(from),
-                keys,
-                no_rollup: true,
-                ..SubmitJob::new(views.iter().copied())
-            };
+            let what =
+                SubmitJob { from_ns: Some(from), keys, no_rollup: true, ..SubmitJob::new(views) };
             let job = jobs.submit(&what).await?;
             let job = jobs.wait(&job.id, Reconnect::default(), |_| {}).await?;
             let took = started.elapsed();
