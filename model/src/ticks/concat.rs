@@ -109,7 +109,7 @@ mod tests {
         };
         let len = (rows.end - rows.start) as usize;
         let publishers = named(["p", "q", "r", "s"]);
-        let value = |row: u64| if nulls && row % 3 == 0 { 0 } else { row as i64 };
+        let value = |row: u64| if nulls && row.is_multiple_of(3) { 0 } else { row as i64 };
         Ticks {
             ts_event: rows.clone().map(|row| row as i64 * 7).collect(),
             publishers: publishers.iter().map(|name| PublisherId::new(name).unwrap()).collect(),
@@ -125,7 +125,7 @@ mod tests {
             values: vec![
                 ValueColumn {
                     values: rows.clone().map(value).collect(),
-                    nulls: nulls.then(|| rows.clone().map(|row| row % 3 != 0).collect()),
+                    nulls: nulls.then(|| rows.clone().map(|row| !row.is_multiple_of(3)).collect()),
                 },
                 ValueColumn::absent(),
             ],
