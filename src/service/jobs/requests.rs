@@ -162,7 +162,7 @@ impl Coordinator {
             })
         });
         let views = views.collect::<Result<Vec<&View>, _>>()?;
-        let wrong = |text: String| refusal(Code::Protocol, text);
+        let wrong = |text: String| refusal(Code::InvalidRequest, text);
         let first = views.first().ok_or_else(|| wrong("which view to scan?".into()))?;
         if let Some(other) = views.iter().find(|view| view.stream != first.stream) {
             return Err(wrong(format!(
@@ -269,7 +269,7 @@ impl Coordinator {
             State::Failed | State::Cancelled => {}
             State::Done => {
                 let text = format!("job {id} is done: its result can be fetched");
-                return Err(refusal(Code::Protocol, text));
+                return Err(refusal(Code::InvalidRequest, text));
             }
             _ => return Ok(()),
         }
@@ -310,8 +310,12 @@ impl Coordinator {
                 fetch::spawn(move || fetch.partial(&running))
             }
             _ => {
-                let job = self.jobs.get_mut(id).expect("it is there");
-                return job.fetches.push((asked, feed));
+                // Where it stands now; its windows when there are some.
+                if feed.try_put_control(&Control::JobsReply(json)).is_ok() {
+                    let job = self.jobs.get_mut(id).expect("it is there");
+                    job.fetches.push((asked, feed));
+                }
+                return;
             }
         };
         if let Err(error) = started {

@@ -332,7 +332,7 @@ fn what_is_wrong_with_a_request_is_said() {
         (SubmitJob::new(["bars_9s"]), Code::UnknownView, "unknown view bars_9s; this service has"),
         (
             SubmitJob { from_ns: Some(2), to_ns: Some(1), ..SubmitJob::new(["bars_1s"]) },
-            Code::Protocol,
+            Code::InvalidRequest,
             "`from` is not before `to`",
         ),
         (
@@ -340,7 +340,7 @@ fn what_is_wrong_with_a_request_is_said() {
                 keys: vec![isotick_model::Key::from_components(["A", "B"])],
                 ..SubmitJob::new(["bars_1s"])
             },
-            Code::Protocol,
+            Code::InvalidRequest,
             "the stream's key has 1 columns",
         ),
     ];
