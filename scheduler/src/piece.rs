@@ -74,7 +74,8 @@ impl PlannedScan {
 
 impl PieceInHand<'_> {
     /// Takes in a batch of the part's ticks; those that are not asked for are passed over. With
-    /// [`OnFailure::ContinueOnCpu`], a failing engine is replaced by the CPU's.
+    /// [`OnFailure::ContinueOnCpu`], a failing engine is replaced by the CPU's. `between` is called
+    /// after each view.
     ///
     /// # Errors
     /// That of the engine; the piece is then of no use.
@@ -83,6 +84,7 @@ impl PieceInHand<'_> {
         ticks: &Ticks,
         engine: &mut Box<dyn Engine>,
         on_failure: OnFailure,
+        mut between: impl FnMut(),
     ) -> Result<Option<EngineError>, EngineError> {
         let keys = &self.of.scan.keys;
         let wanted: Vec<bool> = ticks.keys.iter().map(|key| keys.contains(key)).collect();
@@ -102,6 +104,7 @@ impl PieceInHand<'_> {
                 update(windows, engine.as_mut())?;
             }
             count(rows, engine.kind(), windows.passed() - before);
+            between();
         }
         self.rows_read += ticks.len() as u64;
         Ok(failed)

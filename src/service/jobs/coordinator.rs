@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
@@ -142,6 +143,8 @@ pub struct Coordinator {
     told: Instant,
     shown: Instant,
     swept: Instant,
+    /// Records that the views had seen, and since when.
+    handled: (u64, Instant),
 }
 
 impl Coordinator {
@@ -185,6 +188,7 @@ impl Coordinator {
             told: now,
             shown: now,
             swept: now,
+            handled: (0, now),
         };
         coordinator.take_up()?;
         Ok(coordinator)
@@ -262,6 +266,11 @@ impl Coordinator {
         let step = self.lanes.step();
         self.gate.set(step >= Step::BatchPaused);
         self.share().set_step(step);
+        let handled = self.share().handled.load(Ordering::Relaxed);
+        if handled != self.handled.0 {
+            self.handled = (handled, Instant::now());
+        }
+        self.gate.set_live(handled > 0 && self.handled.1.elapsed() < SWEEP);
         if self.swept.elapsed() < SWEEP {
             return;
         }

@@ -101,6 +101,7 @@ impl Jobs {
                 pins: means.pins.clone(),
                 gate: gate.clone(),
                 devices: means.devices.clone(),
+                rested: std::time::Instant::now(),
                 engines: Default::default(),
             };
             let (task, taken) = channel();
@@ -141,6 +142,8 @@ pub struct LaneShare {
     lag_ns: AtomicU64,
     /// Records that wait for the views.
     waiting: AtomicUsize,
+    /// Records that the views have seen.
+    handled: AtomicU64,
     /// Whether frames are to be joined to larger records.
     larger_batches: AtomicBool,
     manifest: Mutex<Option<Arc<Manifest>>>,
@@ -158,6 +161,7 @@ impl LaneShare {
         self.waiting.fetch_sub(1, Ordering::Relaxed);
         let ns = u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX);
         self.lag_ns.fetch_max(ns, Ordering::Relaxed);
+        self.handled.fetch_add(1, Ordering::Relaxed);
     }
 
     fn load(&self, records_max: usize) -> LiveLoad {

@@ -63,6 +63,10 @@ struct FinishingView {
 
 type Blocks = Box<dyn Iterator<Item = Result<EncodedRows>> + Send>;
 
+/// How long a scanning thread works in one go while ticks come, and how long it rests then, at
+/// least: the system adds its timers' slack.
+const BREATH_EVERY: Duration = Duration::from_millis(1);
+const BREATH: Duration = Duration::from_micros(1);
 /// How long pieces are brought together before others get their turn.
 const FINISH_FOR: Duration = Duration::from_millis(20);
 
@@ -138,6 +142,8 @@ fn trouble(error: anyhow::Error) -> Trouble {
 /// Stops scanning threads between two batches while the live path needs the machine.
 #[derive(Default)]
 pub struct Gate {
+    /// Whether ticks come.
+    is_live: AtomicBool,
     is_shut: AtomicBool,
     state: Mutex<()>,
     changed: Condvar,
@@ -148,6 +154,21 @@ impl Gate {
         if self.is_shut.swap(shut, Ordering::AcqRel) != shut {
             drop(self.state.lock().unwrap_or_else(PoisonError::into_inner));
             self.changed.notify_all();
+        }
+    }
+
+    /// Says whether ticks come.
+    pub fn set_live(&self, live: bool) {
+        self.is_live.store(live, Ordering::Relaxed);
+    }
+
+    /// Leaves the core for a moment, once in a while, as long as ticks come. A core that scans is
+    /// not idle to the system: live threads that wait behind each other for another core are moved
+    /// to this one only when it becomes so.
+    fn breathe(&self, last: &mut Instant) {
+        if self.is_live.load(Ordering::Relaxed) && last.elapsed() >= BREATH_EVERY {
+            std::thread::sleep(BREATH);
+            *last = Instant::now();
         }
     }
 
@@ -170,6 +191,8 @@ pub struct Bench {
     pub pins: Pins,
     pub gate: Arc<Gate>,
     pub devices: Arc<Devices>,
+    /// When this thread left its core for the last time.
+    pub rested: Instant,
     /// Those that were asked for so far.
     pub engines: BTreeMap<u8, Opened>,
 }
@@ -250,7 +273,7 @@ impl Bench {
             let mut hand = running.planned.begin();
             let (engine, on_failure) = self.engine(running.engine)?;
             for ticks in &tail {
-                hand.take(ticks, engine, on_failure).map_err(refused)?;
+                hand.take(ticks, engine, on_failure, || ()).map_err(refused)?;
             }
             let done = running.keep(tail_part, hand.finish(tail_part as usize))?;
             job.rows_read += done.rows_read;
@@ -362,9 +385,13 @@ impl Bench {
         hand: &mut Option<PieceInHand<'_>>,
         ticks: &isotick_model::Ticks,
     ) -> Result<Option<String>, Trouble> {
+        let gate = self.gate.clone();
+        let mut last = self.rested;
         let (engine, on_failure) = self.engine(running.engine)?;
         let hand = hand.as_mut().expect("it is ended later");
-        let failed = hand.take(ticks, engine, on_failure).map_err(refused)?;
+        let rest = || gate.breathe(&mut last);
+        let failed = hand.take(ticks, engine, on_failure, rest).map_err(refused)?;
+        self.rested = last;
         Ok(failed.map(|error| error.to_string()))
     }
 
@@ -428,6 +455,7 @@ impl Bench {
                 })
             }
         };
+        let mut rested = self.rested;
         loop {
             self.gate.pass(|| !running.is_cancelled());
             ensure!(!running.is_cancelled(), "the job was cancelled");
@@ -436,6 +464,7 @@ impl Bench {
                 other => anyhow!(other),
             })?;
             let Some(rows) = block else { break };
+            self.gate.breathe(&mut rested);
             view.hasher.push(&rows);
             view.windows += rows.len();
             view.file.write(&rows.rows())?;
