@@ -272,6 +272,7 @@ impl Service {
             Ok(access) => {
                 let entries = access.entries().len();
                 self.gate.replace(access);
+                self.edge.recheck();
                 format!("the access rules were read again: {entries} entries")
             }
             Err(error) => format!("the access rules stay as they were: {error:#}"),
