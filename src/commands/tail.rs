@@ -14,6 +14,7 @@ use isotick_wire::arrow::WindowStream;
 use tokio::time::timeout;
 
 use crate::cli::{PolicyChoice, TailArgs, TailFormat};
+use crate::memory::use_ordinary_pages;
 use crate::output::{RowWriter, TextFormat};
 
 pub fn run(args: TailArgs) -> Result<ExitCode> {
@@ -24,6 +25,7 @@ pub fn run(args: TailArgs) -> Result<ExitCode> {
              that reads them, or name a file with `-o`"
         );
     }
+    use_ordinary_pages();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(follow(args))
 }
