@@ -129,7 +129,7 @@ fn live(
     for (ticks, &watermark) in accepted.iter().zip(watermarks) {
         live.handle_ticks(ticks, &mut CpuEngine).expect("the CPU engine does not fail");
         live.handle_watermark(watermark);
-        published.append(&mut live.poll_published());
+        published.extend(std::iter::from_fn(|| live.poll_published()).flatten());
     }
     let took = started.elapsed();
     let latest: BTreeMap<_, WindowRow> = published

@@ -68,7 +68,7 @@ fn play(
             }
         }
         view.handle_watermark(watermark.get());
-        let published = view.poll_published();
+        let published = std::iter::from_fn(|| view.poll_published()).flatten().collect();
         after(subject, index, watermark.get(), published);
     }
     (view, watermark.get())

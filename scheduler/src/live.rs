@@ -1,6 +1,6 @@
 //! A view on the live path: windows open, close, are corrected and forgotten.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use isotick_kernels::{
@@ -10,11 +10,14 @@ use isotick_model::results::WindowRow;
 use isotick_model::view::{LatenessPolicy, View};
 use isotick_model::{StreamSchema, Ticks};
 
+/// Windows that are given out together: while subscribers are told of some, the next are read.
+const TOGETHER_MAX: usize = 256;
+
 /// The live state of one view: a function of the log records it is shown, in log order.
 ///
 /// Sans-IO. For each record call [`handle_ticks`](Self::handle_ticks) (if it holds ticks), then
-/// [`handle_watermark`](Self::handle_watermark) with W after the record, then drain
-/// [`poll_published`](Self::poll_published).
+/// [`handle_watermark`](Self::handle_watermark) with W after the record, then
+/// [`poll_published`](Self::poll_published) until it gives nothing.
 pub struct LiveView {
     view: Arc<View>,
     windows: Windows,
@@ -26,10 +29,21 @@ pub struct LiveView {
     expiring: BTreeMap<i128, Vec<WindowId>>,
     /// Published windows that the record in hand has changed.
     changed: Vec<(WindowId, u32)>,
-    published: Vec<Published>,
+    /// What the record in hand publishes, in order.
+    publishing: VecDeque<Publishing>,
+    /// The watermark after the record in hand.
+    watermark: Option<i128>,
     counters: LiveCounters,
     /// Windows that start before are not held: the view came after them.
     from: Option<i64>,
+}
+
+/// A version of a window that is to be read and given out.
+struct Publishing {
+    id: WindowId,
+    place: u32,
+    version: u32,
+    reason: Reason,
 }
 
 /// A [`LiveView`] as plain data, between two records.
@@ -98,7 +112,8 @@ impl LiveView {
             versions: Vec::new(),
             expiring: BTreeMap::new(),
             changed: Vec::new(),
-            published: Vec::new(),
+            publishing: VecDeque::new(),
+            watermark: None,
             counters: LiveCounters::default(),
             from: None,
         }
@@ -157,7 +172,7 @@ impl LiveView {
     /// In the middle of a record: before its watermark was handled and what was published taken.
     pub fn save(&self) -> SavedView {
         assert!(
-            self.changed.is_empty() && self.published.is_empty(),
+            self.changed.is_empty() && self.publishing.is_empty(),
             "a view is saved between two records"
         );
         let mut versions = Vec::with_capacity(self.windows.len());
@@ -183,11 +198,17 @@ impl LiveView {
 
     /// The ticks of one log record, with how each met the watermark. On an error nothing has
     /// changed: call again with another engine.
+    ///
+    /// # Panics
+    ///
+    /// When not all of what the record before published was taken: it is read from the windows as
+    /// they stand.
     pub fn handle_ticks(
         &mut self,
         ticks: &Ticks,
         engine: &mut dyn Engine,
     ) -> Result<(), EngineError> {
+        assert!(self.publishing.is_empty(), "what a record publishes is taken before the next one");
         // Windows of one record are mostly published together.
         let (mut due, mut opened) = (None, Vec::new());
         for Touched { id, place, is_new } in self.windows.update_touched(ticks, engine)? {
@@ -208,24 +229,25 @@ impl LiveView {
         Ok(())
     }
 
-    /// W after the record: publishes what the record changed and what W closes.
+    /// W after the record: what the record changed and what W closes is published.
     pub fn handle_watermark(&mut self, w: Option<i64>) {
         for (id, place) in self.changed.drain(..) {
             let version = &mut self.versions[place as usize];
             *version += 1;
-            let row = WindowRow { version: *version, ..self.windows.row_at(id, place) };
-            self.published.push(Published { row, reason: Reason::Late });
+            let (version, reason) = (*version, Reason::Late);
+            self.publishing.push_back(Publishing { id, place, version, reason });
             self.counters.corrections += 1;
         }
         let Some(w) = w.map(i128::from) else { return };
+        self.watermark = Some(w);
         while let Some(due) = self.open.first_entry().filter(|due| *due.key() <= w) {
             let mut due = due.remove();
             due.sort_unstable();
-            self.published.reserve(due.len());
+            self.publishing.reserve(due.len());
             for &(id, place) in &due {
-                let row = WindowRow { version: 1, ..self.windows.row_at(id, place) };
-                self.published.push(Published { row, reason: Reason::Closed });
-                self.versions[place as usize] = 1;
+                let (version, reason) = (1, Reason::Closed);
+                self.publishing.push_back(Publishing { id, place, version, reason });
+                self.versions[place as usize] = version;
             }
             self.counters.windows += due.len() as u64;
             for of_start in due.chunk_by(|a, b| a.0.window_start() == b.0.window_start()) {
@@ -233,17 +255,37 @@ impl LiveView {
                 self.expiring.entry(self.expires_at(of_start[0].0)).or_default().extend(ids);
             }
         }
+        if self.publishing.is_empty() {
+            self.forget_expired();
+        }
+    }
+
+    /// The next windows that were published, in order, at least one; `None` when there are none.
+    pub fn poll_published(&mut self) -> Option<Vec<Published>> {
+        if self.publishing.is_empty() {
+            return None;
+        }
+        let next = self.publishing.drain(..self.publishing.len().min(TOGETHER_MAX));
+        let published = next.map(|Publishing { id, place, version, reason }| {
+            let row = WindowRow { version, ..self.windows.row_at(id, place) };
+            Published { row, reason }
+        });
+        let published = published.collect();
+        if self.publishing.is_empty() {
+            self.forget_expired();
+        }
+        Some(published)
+    }
+
+    /// Lets go of windows that no tick can enter any more.
+    fn forget_expired(&mut self) {
+        let Some(w) = self.watermark else { return };
         while let Some(expired) = self.expiring.first_entry().filter(|expired| *expired.key() <= w)
         {
             for id in expired.remove() {
                 self.windows.remove(id);
             }
         }
-    }
-
-    /// What has been published since the last call, in order.
-    pub fn poll_published(&mut self) -> Vec<Published> {
-        std::mem::take(&mut self.published)
     }
 
     /// Windows that are not published yet, as they stand: provisional. In no particular order.

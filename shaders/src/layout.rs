@@ -67,6 +67,50 @@ pub struct ProductPartial {
     pub b_sum: [u32; 3],
 }
 
+/// What `ends_reduce` and `ends_reduce_group` write per segment: all 0 when no row is valid.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct EndsPartial {
+    /// Valid rows.
+    pub count: u32,
+    /// The valid row that comes first.
+    pub first_row: u32,
+    /// The valid row that comes last.
+    pub last_row: u32,
+}
+
+/// What a pass of a partition is told: the uniform at binding 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct PartitionHeader {
+    /// Rows.
+    pub row_count: u32,
+    /// What slots are below.
+    pub slot_count: u32,
+    /// Tiles: a workgroup each.
+    pub tile_count: u32,
+    /// The digit's lowest bit in a slot.
+    pub digit_shift: u32,
+}
+
+/// How a partition went, over all its passes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct PartitionStatus {
+    /// Rows that got a place, summed over the passes.
+    pub rows_placed: u32,
+    /// Rows whose slot is not below the slots' count.
+    pub rows_malformed: u32,
+}
+
+/// What a gather is told: the uniform at binding 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct GatherHeader {
+    /// Rows.
+    pub row_count: u32,
+}
+
 /// The size of what `member` reads: how the generated checks name a member's type.
 const fn size_of_member<S, M: Copy>(_member: fn(&S) -> M) -> u32 {
     size_of::<M>() as u32

@@ -76,7 +76,7 @@ pub enum Access {
     ReadWrite,
 }
 
-/// The names of the `override` constants that every reduce shader has.
+/// The names of `override` constants. The first three are those that every reduce shader has.
 pub mod overrides {
     /// The most rows of a segment.
     pub const SEGMENT_ROWS_MAX: &str = "SEGMENT_ROWS_MAX";
@@ -84,6 +84,20 @@ pub mod overrides {
     pub const WORKGROUP_SIZE: &str = "WORKGROUP_SIZE";
     /// 0 where every row is valid and validity words are not read, else 1.
     pub const NULLABLE: &str = "NULLABLE";
+    /// Of `ends_reduce` and `ends_reduce_group`: 1 where keys order the rows, 0 where their numbers
+    /// do.
+    pub const ORDERED: &str = "ORDERED";
+    /// Of the shaders of a partition: rows of a tile, in rounds of [`PARTITION_LANES`].
+    ///
+    /// [`PARTITION_LANES`]: crate::PARTITION_LANES
+    pub const TILE_ROUNDS: &str = "TILE_ROUNDS";
+    /// Of `partition_scatter`: 1 in the pass of the lowest digit, else 0.
+    pub const FIRST_PASS: &str = "FIRST_PASS";
 }
+
+/// Invocations of a workgroup of the shaders of a partition and of gathers.
+pub const PARTITION_LANES: u32 = 256;
+/// Bits of the digits that a partition sorts by.
+pub const DIGIT_BITS: u32 = 8;
 
 include!(concat!(env!("OUT_DIR"), "/shaders.rs"));

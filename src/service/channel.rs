@@ -16,8 +16,6 @@ use isotick_wire::{
 };
 use serde_json::{Value, json};
 
-/// Windows of one batch at most.
-const BATCH_WINDOWS_MAX: usize = 4_096;
 /// How long the service waits for a subscriber that chose to block.
 const BLOCK_MAX: Duration = Duration::from_secs(10);
 /// The newest windows that are shown to whoever asks.
@@ -166,42 +164,38 @@ impl ViewChannel {
     }
 
     /// Tells subscribers. Nobody listening is no error. May wait for those that chose to block.
-    pub fn publish(&self, published: &[Published]) {
-        let batches = self.keep(published);
+    pub fn publish(&self, published: Vec<Published>) -> Arc<Batch> {
+        let batch = self.keep(published);
         let subscribers = self.state().subscribers.clone();
         for queue in subscribers {
-            batches.iter().all(|batch| queue.offer(batch));
+            queue.offer(&batch);
         }
+        batch
     }
 
     /// Keeps windows for those that will resume, without telling anybody.
-    pub fn keep(&self, published: &[Published]) -> Vec<Arc<Batch>> {
+    pub fn keep(&self, published: Vec<Published>) -> Arc<Batch> {
         let mut state = self.state();
         state.newest =
             published.iter().rev().take(NEWEST).map(|window| window.row.clone()).collect();
-        let now = Instant::now();
-        let mut batches = Vec::new();
-        for chunk in published.chunks(BATCH_WINDOWS_MAX) {
-            state.published += chunk.len() as u64;
-            let windows = chunk.iter().map(|published| PublishedWindow {
-                row: published.row.clone(),
-                reason: match published.reason {
-                    Reason::Closed => VersionReason::Closed,
-                    Reason::Late => VersionReason::Late,
-                },
-            });
-            let (windows, cursor) = (windows.collect(), state.published);
-            let batch = Arc::new(Batch::new(windows, cursor, self.schema.clone(), now));
-            state.kept_bytes += batch.bytes();
-            state.kept.push_back(batch.clone());
-            batches.push(batch);
-        }
+        state.published += published.len() as u64;
+        let windows = published.into_iter().map(|Published { row, reason }| {
+            let reason = match reason {
+                Reason::Closed => VersionReason::Closed,
+                Reason::Late => VersionReason::Late,
+            };
+            PublishedWindow { row, reason }
+        });
+        let (windows, cursor) = (windows.collect(), state.published);
+        let batch = Arc::new(Batch::new(windows, cursor, self.schema.clone(), Instant::now()));
+        state.kept_bytes += batch.bytes();
+        state.kept.push_back(batch.clone());
         while state.kept_bytes > self.bytes_max
             && let Some(oldest) = state.kept.pop_front()
         {
             state.kept_bytes -= oldest.bytes();
         }
-        batches
+        batch
     }
 
     pub fn count(&self, counters: LiveCounters, open: u64) {

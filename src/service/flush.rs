@@ -13,7 +13,7 @@ use isotick_model::definitions::Definitions;
 use isotick_model::results::ResultSchema;
 use isotick_storage::log::LogSyncer;
 use isotick_storage::manifest::HistoryFile;
-use isotick_storage::{Eagerness, Error, Merged, Rolled, Store};
+use isotick_storage::{Eagerness, Error, Merged, RecordedWindow, Rolled, Store};
 
 use super::channel::ViewChannel;
 use super::messages::{Event, Events, FlushJob, HistoryWork, StoreJob};
@@ -101,13 +101,18 @@ impl Flushing {
         for channel in &self.views {
             let view = &channel.view;
             let definition = &view.definition;
-            let windows = job.windows.get(&definition.0).map_or(&[][..], Vec::as_slice);
+            let batches = job.windows.get(&definition.0).into_iter().flatten();
+            let windows = batches.flat_map(|batch| batch.windows()).map(|window| RecordedWindow {
+                row: window.row.clone(),
+                reason: window.reason.name().into(),
+            });
+            let windows: Vec<_> = windows.collect();
             if let Some(unrecorded) = job.unrecorded.get(&definition.0) {
                 commit.note_unrecorded(&view.name, definition, *unrecorded);
             }
             let w = job.watermarks.get(&view.stream).copied().flatten();
             commit
-                .add_windows(&view.name, definition, &ResultSchema::of(view), windows, w)
+                .add_windows(&view.name, definition, &ResultSchema::of(view), &windows, w)
                 .with_context(|| format!("cannot record windows of view {}", view.name))?;
         }
         commit.cover(job.covered, job.watermarks);

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
-use isotick_ingest::Stage;
 use isotick_ingest::sequencer::SavedSequencer;
+use isotick_ingest::{Batch, Stage};
 use isotick_kernels::{CpuEngine, Engine};
 use isotick_model::LogPosition;
 use isotick_model::results::WindowRow;
 use isotick_model::view::{DefinitionHash, View};
-use isotick_scheduler::{LiveView, Published};
+use isotick_scheduler::LiveView;
+use isotick_storage::Unrecorded;
 use isotick_storage::log::LogRecord;
-use isotick_storage::{RecordedWindow, Unrecorded};
 
 use super::channel::ViewChannel;
 use super::checkpoint::{LivePath, LivePathView};
@@ -104,10 +104,12 @@ impl Live {
     ) {
         self.advance(&logged, |view| !has_seen(view));
         for index in 0..self.views.len() {
-            let published = self.views[index].poll_published();
-            self.channels[index].keep(&published);
-            if !published.is_empty() && !is_recorded(&self.views[index].view().definition.0) {
-                self.keep(index, published);
+            let is_recorded = is_recorded(&self.views[index].view().definition.0);
+            while let Some(published) = self.views[index].poll_published() {
+                let batch = self.channels[index].keep(published);
+                if !is_recorded {
+                    self.keep(index, batch);
+                }
             }
         }
         if logged.position >= self.hot.job.from {
@@ -124,12 +126,10 @@ impl Live {
         // The rows go to the bounded hot buffer.
         logged.permit = None;
         for index in 0..self.views.len() {
-            let published = self.views[index].poll_published();
-            if published.is_empty() {
-                continue;
+            while let Some(published) = self.views[index].poll_published() {
+                let batch = self.channels[index].publish(published);
+                self.keep(index, batch);
             }
-            self.channels[index].publish(&published);
-            self.keep(index, published);
         }
         self.keep_ticks(logged);
         self.show_counts();
@@ -163,13 +163,9 @@ impl Live {
         }
     }
 
-    fn keep(&mut self, index: usize, published: Vec<Published>) {
+    fn keep(&mut self, index: usize, batch: Arc<Batch>) {
         let view = self.views[index].view();
-        let rows = self.hot.job.windows.entry(view.definition.0.clone()).or_default();
-        rows.extend(published.into_iter().map(|published| RecordedWindow {
-            row: published.row,
-            reason: published.reason.name().into(),
-        }));
+        self.hot.job.windows.entry(view.definition.0.clone()).or_default().push(batch);
         self.hot.since.get_or_insert_with(Instant::now);
     }
 

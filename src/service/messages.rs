@@ -6,10 +6,10 @@ use std::sync::mpsc;
 use std::time::Instant;
 
 use isotick_ingest::sequencer::SavedSequencer;
-use isotick_ingest::{Notifier, Permit};
+use isotick_ingest::{Batch, Notifier, Permit};
 use isotick_model::{LogPosition, StreamSchema, Ticks};
 use isotick_storage::log::LogRecord;
-use isotick_storage::{Merge, Merged, RecordedWindow, Rolled, RollupWork, Unrecorded};
+use isotick_storage::{Merge, Merged, Rolled, RollupWork, Unrecorded};
 
 use super::checkpoint::LivePath;
 
@@ -81,7 +81,7 @@ pub struct FlushJob {
     /// By stream.
     pub ticks: BTreeMap<String, Vec<Ticks>>,
     /// Published windows by the definition's hash.
-    pub windows: BTreeMap<String, Vec<RecordedWindow>>,
+    pub windows: BTreeMap<String, Vec<Arc<Batch>>>,
     /// W of each stream at `covered`, where a record changed it.
     pub watermarks: BTreeMap<String, Option<i64>>,
     /// By the definition's hash, windows that the record does not have and will not get.

@@ -87,14 +87,16 @@ pub fn encode(
         let values = odd.row.values.len();
         return Err(EncodeError::ColumnLength { column: 0, values, rows: columns });
     }
-    let mut codes = HashMap::new();
-    let mut keys: Vec<&Key> = Vec::new();
-    for window in windows {
-        codes.entry(&window.row.key).or_insert_with(|| {
+    let mut known = HashMap::with_capacity(windows.len());
+    let mut keys: Vec<&Key> = Vec::with_capacity(windows.len());
+    let codes = windows.iter().map(|window| {
+        *known.entry(&window.row.key).or_insert_with(|| {
             keys.push(&window.row.key);
             keys.len() as u64 - 1
-        });
-    }
+        })
+    });
+    let codes: Vec<u64> = codes.collect();
+    out.reserve(windows.len() * (WINDOW_BYTES_MIN + 8 * columns));
     out.extend_from_slice(&[LAYOUT, 0]);
     out.extend_from_slice(&(columns as u16).to_le_bytes());
     for count in [windows.len(), keys.len()] {
@@ -106,8 +108,8 @@ pub fn encode(
         out.extend_from_slice(key.as_bytes());
     }
     let mut before = 0i64;
-    for PublishedWindow { row, reason } in windows {
-        put_unsigned(codes[&row.key], out);
+    for (PublishedWindow { row, reason }, code) in windows.iter().zip(codes) {
+        put_unsigned(code, out);
         put_signed(row.window_start.wrapping_sub(before), out);
         put_unsigned(row.window_end.wrapping_sub(row.window_start) as u64, out);
         before = row.window_start;

@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use isotick_kernels::{Partials, Plan, Run, Runs, Term};
+use isotick_kernels::{Group, Groups, Partials, Plan, Run, Runs, Term};
 use isotick_model::{Key, PublisherId, Ticks, ValueColumn};
 use serde_json::{Value, json};
 
@@ -71,6 +71,9 @@ pub struct Calibration {
     /// Nanoseconds per row of each variant, by [`RunClass`], upload and readback included; `None`
     /// where it was not measured. Of [`Origin::Assumed`] only the order means anything.
     pub ns_per_row: BTreeMap<Variant, [Option<f64>; 3]>,
+    /// Nanoseconds per row that rows in any order cost more than rows in runs: their partition on
+    /// the device. `None` where it was not measured.
+    pub partition_ns_per_row: Option<f64>,
     /// The variants that are not used, each with the reason.
     pub skipped: Vec<(Variant, String)>,
     /// The variant for runs of each class.
@@ -134,7 +137,11 @@ fn parse(text: &str) -> Option<Selection> {
         let costs = costs.map(|cost| cost.as_f64().filter(|cost| *cost > 0.0));
         ns_per_row.insert(variant, costs);
     }
-    ns_per_row.contains_key(&Variant::BASE).then_some(Selection { ns_per_row, forced: None })
+    ns_per_row.contains_key(&Variant::BASE).then_some(Selection {
+        ns_per_row,
+        forced: None,
+        partition_ns_per_row: root.get("partition_ns_per_row").and_then(Value::as_f64),
+    })
 }
 
 /// Keeps a measurement: whole, or not at all.
@@ -148,8 +155,12 @@ pub(crate) fn write(path: &Path, adapter: &AdapterInfo, selection: &Selection) {
             .iter()
             .map(|(variant, costs)| (variant.to_string(), json!(costs)))
             .collect();
-        let root =
-            json!({ "adapter": adapter.name, "driver": adapter.driver, "ns_per_row": table });
+        let root = json!({
+            "adapter": adapter.name,
+            "driver": adapter.driver,
+            "ns_per_row": table,
+            "partition_ns_per_row": selection.partition_ns_per_row,
+        });
         // A name of this process, so that two that start together do not write into one file.
         let draft = path.with_extension(format!("{}.tmp", std::process::id()));
         fs::write(&draft, format!("{root:#}\n"))?;
@@ -171,7 +182,8 @@ pub(crate) fn measure(engine: &mut GpuEngine) -> Result<(Selection, Refused), Gp
     let batches = RUN_ROWS.map(|run_rows| batch(rows, run_rows));
     let plan = plan();
     let begin = Instant::now();
-    let mut selection = Selection { ns_per_row: BTreeMap::new(), forced: None };
+    let mut selection =
+        Selection { ns_per_row: BTreeMap::new(), forced: None, partition_ns_per_row: None };
     let (mut refused, mut expected) = (Vec::new(), [const { None }; 3]);
     for variant in by_promise(engine.variants()) {
         if begin.elapsed() > time_max {
@@ -203,7 +215,51 @@ pub(crate) fn measure(engine: &mut GpuEngine) -> Result<(Selection, Refused), Gp
             selection.ns_per_row.insert(variant, costs);
         }
     }
+    selection.partition_ns_per_row = measure_partition(engine, &selection, &plan, rows)?;
     Ok((selection, refused))
+}
+
+/// What rows in any order cost more than rows in runs, nanoseconds per row: at least a picosecond.
+/// `None` where they are not partitioned, or wrongly.
+fn measure_partition(
+    engine: &mut GpuEngine,
+    selection: &Selection,
+    plan: &Plan,
+    rows: u32,
+) -> Result<Option<f64>, GpuError> {
+    if engine.partition_lacking().is_some() {
+        return Ok(None);
+    }
+    let class = RunClass::Medium;
+    let variant = selection.of_class(class);
+    let runs = batch(rows, RUN_ROWS[class as usize]);
+    let groups = interleaved(&runs);
+    let (in_runs, _) = time(engine, variant, plan, &runs, None)?;
+    let mut least = f64::INFINITY;
+    for _ in 0..3 {
+        let begin = Instant::now();
+        match engine.reduce_groups_by(variant, plan, &groups) {
+            // That is found out, and said, when the engine warms up.
+            Err(GpuError::Unplaced { .. }) => return Ok(None),
+            reduced => reduced?,
+        };
+        least = least.min(begin.elapsed().as_nanos() as f64 / f64::from(rows));
+    }
+    Ok(Some(((least - in_runs) * 1000.0).round().max(1.0) / 1000.0))
+}
+
+/// The same rows, but as if those of all runs came in turns.
+fn interleaved(runs: &Runs) -> Groups {
+    let (rows, groups) = (runs.ticks.len() as u32, runs.runs.len() as u32);
+    let list = runs.runs.iter();
+    let list = list.map(|run| Group { key: 0, rows: run.len, window_start: run.window_start });
+    Groups {
+        ticks: runs.ticks.clone(),
+        group_of: (0..rows).map(|row| row % groups).collect(),
+        groups: list.collect(),
+        publisher_codes: runs.publisher_codes.clone(),
+        publisher_ranks: vec![0],
+    }
 }
 
 /// Variants that are left out, each with the reason.

@@ -1,6 +1,6 @@
 //! The engine: uploads chunks, dispatches the plan's jobs, folds segment partials into runs.
 
-use isotick_kernels::{Engine, EngineError, EngineKind, Partials, Plan, Runs, Term};
+use isotick_kernels::{Engine, EngineError, EngineKind, Groups, Partials, Plan, Runs, Term};
 use isotick_shaders::layout::{ColumnPartial, ProductPartial, ReduceStatus};
 
 use crate::adapters::{AdapterInfo, Choice};
@@ -9,6 +9,7 @@ use crate::device::{Device, Pool};
 use crate::error::GpuError;
 use crate::inputs::Uploader;
 use crate::kernel::{Kernels, Part};
+use crate::partition;
 use crate::resident::{self, BatchId, Resident, ResidentStats};
 use crate::segments::{self, Chunk, ChunkLimits};
 use crate::select::{RunClass, Selection};
@@ -22,7 +23,7 @@ const CHUNK_ROWS_MAX: u64 = 4 << 20;
 /// Segments of a chunk: bounds what each job reads back to 12 MiB.
 const CHUNK_SEGMENTS_MAX: u64 = 256 << 10;
 /// Bytes between a job's status block and its partials in the staging buffer.
-const STATUS_BYTES: u64 = 16;
+pub(crate) const STATUS_BYTES: u64 = 16;
 
 const _: () = assert!(size_of::<ReduceStatus>() as u64 <= STATUS_BYTES);
 
@@ -30,14 +31,17 @@ const _: () = assert!(size_of::<ReduceStatus>() as u64 <= STATUS_BYTES);
 /// adapter. Work is bounded: at most two chunks are in flight.
 pub struct GpuEngine {
     pub(crate) device: Device,
-    kernels: Kernels,
+    pub(crate) kernels: Kernels,
+    pub(crate) partition: partition::Kernels,
     pub(crate) pool: Pool,
     pub(crate) selection: Selection,
     pub(crate) resident: Resident,
     /// Of the last reduction, where it is asked for.
-    timing: Option<Timing>,
+    pub(crate) timing: Option<Timing>,
     origin: Origin,
     refused: Refused,
+    /// Why rows are not partitioned here, though the adapter could.
+    partition_refused: Option<String>,
 }
 
 /// How to open an engine.
@@ -96,6 +100,7 @@ impl GpuEngine {
         Calibration {
             origin: self.origin,
             ns_per_row: self.selection.ns_per_row.clone(),
+            partition_ns_per_row: self.selection.partition_ns_per_row,
             skipped,
             chosen: RunClass::ALL.map(|class| self.selection.of_class(class)),
         }
@@ -142,7 +147,7 @@ impl GpuEngine {
         plan: &Plan,
         runs: &Runs,
     ) -> Result<Partials, EngineError> {
-        let chosen = self.selection.choose(runs);
+        let chosen = self.selection.choose(run_lengths(runs));
         // What stays is read often and costs its bytes: always the compact form.
         let variant = Variant { encoding: Encoding::Frame, ..chosen };
         self.resident.start(id, runs.ticks.len());
@@ -220,12 +225,14 @@ impl GpuEngine {
         Ok(Self {
             device,
             kernels: Kernels::default(),
+            partition: partition::Kernels::default(),
             pool: Pool::default(),
             selection,
             resident,
             timing: None,
             origin: Origin::Assumed,
             refused: Refused::default(),
+            partition_refused: None,
         })
     }
 
@@ -246,9 +253,29 @@ impl GpuEngine {
                 }
             }
             if faults == 0 {
-                return Ok(());
+                return self.warm_up_partition();
             }
         }
+    }
+
+    /// Partitions rows with a known answer. An adapter that places them wrongly takes runs only.
+    fn warm_up_partition(&mut self) -> Result<(), GpuError> {
+        if self.partition_lacking().is_some() {
+            return Ok(());
+        }
+        for variant in self.selection.chosen() {
+            for (plan, groups, partials) in crate::known::grouped() {
+                match self.reduce_groups_by(variant, &plan, &groups) {
+                    Ok(found) if found == partials => {}
+                    Ok(_) | Err(GpuError::Unplaced { .. } | GpuError::Unaccounted { .. }) => {
+                        self.partition_refused = Some("it places rows wrongly here".into());
+                        return Ok(());
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Checks that a variant computes what is known.
@@ -282,10 +309,28 @@ impl GpuEngine {
     ) -> Result<Partials, GpuError> {
         let result = self.reduce_chunks(variant, plan, runs, id);
         if result.is_err() {
-            self.pool.free.clear();
-            self.resident.clear();
+            self.give_up();
         }
         result
+    }
+
+    pub(crate) fn give_up(&mut self) {
+        self.pool.free.clear();
+        self.resident.clear();
+    }
+
+    /// Starts a reduction.
+    pub(crate) fn begin(&mut self) -> Result<(), GpuError> {
+        self.device.begin()?;
+        if let Some(timing) = &mut self.timing {
+            *timing = Timing::default();
+        }
+        Ok(())
+    }
+
+    /// Why this adapter does not partition rows, for people; `None` where it does.
+    pub fn partition_lacking(&self) -> Option<String> {
+        self.partition_refused.clone().or_else(|| partition::lacking(&self.device.info))
     }
 
     fn reduce_chunks(
@@ -295,13 +340,10 @@ impl GpuEngine {
         runs: &Runs,
         id: Option<BatchId>,
     ) -> Result<Partials, GpuError> {
-        self.device.begin()?;
-        if let Some(timing) = &mut self.timing {
-            *timing = Timing::default();
-        }
+        self.begin()?;
         let jobs = work::jobs(plan);
         segments::check(runs)?;
-        work::check_columns(&jobs, runs)?;
+        work::check_columns(&jobs, &runs.ticks)?;
 
         let stride = plan.words();
         let mut partials = Partials { words: vec![0; runs.runs.len() * stride], stride };
@@ -328,7 +370,7 @@ impl GpuEngine {
         Ok(partials)
     }
 
-    fn chunk_limits(&self, variant: Variant, blocks: bool) -> ChunkLimits {
+    pub(crate) fn chunk_limits(&self, variant: Variant, blocks: bool) -> ChunkLimits {
         let limits = &self.device.info.limits;
         let binding = limits.storage_binding_bytes.min(limits.buffer_bytes);
         let dispatched = u64::from(limits.workgroups_per_dimension)
@@ -356,7 +398,8 @@ impl GpuEngine {
         let (device, pool) = (&self.device, &mut self.pool);
         let stamps = self.timing.is_some().then(|| Stamps::begin(device)).flatten();
         let resident = id.map(|id| (&mut self.resident, id));
-        let inputs = Uploader::new(device, pool, resident).upload(variant, jobs, runs, &chunk);
+        let inputs =
+            Uploader::new(device, pool, resident).upload(variant, jobs, &runs.ticks, &chunk);
         let segments = chunk.segments.len() as u64;
         let staging_bytes = staging_bytes(jobs, &chunk);
         let staging = pool.take(device, staging_bytes, Pool::STAGING);
@@ -418,14 +461,17 @@ impl GpuEngine {
             let (status, after) = rest.split_at(STATUS_BYTES as usize);
             let (segments, after) = after.split_at(job_bytes(job.input, &chunk) as usize);
             rest = after;
-            self.check_status(job.input, status, &chunk)?;
+            let kernel = Variant::BASE.shader(job.input).name;
+            self.check_status(kernel, status, chunk.segments.len())?;
             match job.input {
                 Input::Column(_) => {
                     let segments: &[ColumnPartial] = bytemuck::cast_slice(segments);
                     for (&run, segment) in chunk.run_of.iter().zip(segments) {
                         let words = run_words(partials, run);
                         let start_row = chunk.rows.start;
-                        work::add_column(words, &job.terms, segment, runs, start_row, bases[0]);
+                        let end_words =
+                            |column, row: u32| runs.end_words(column, start_row + row as usize);
+                        work::add_column(words, &job.terms, segment, bases[0], end_words);
                     }
                 }
                 Input::Pair(..) => {
@@ -444,16 +490,22 @@ impl GpuEngine {
         Ok(())
     }
 
-    fn check_status(&self, input: Input, status: &[u8], chunk: &Chunk) -> Result<(), GpuError> {
+    /// That a kernel's status block accounts for every segment.
+    pub(crate) fn check_status(
+        &self,
+        kernel: &'static str,
+        status: &[u8],
+        segments: usize,
+    ) -> Result<(), GpuError> {
         let status: ReduceStatus =
             bytemuck::pod_read_unaligned(&status[..size_of::<ReduceStatus>()]);
-        let segments = chunk.segments.len() as u32;
+        let segments = segments as u32;
         if status.segments_done == segments && status.segments_malformed == 0 {
             return Ok(());
         }
         Err(GpuError::Unaccounted {
             adapter: self.device.info.name.clone(),
-            kernel: Variant::BASE.shader(input).name,
+            kernel,
             done: status.segments_done,
             malformed: status.segments_malformed,
             segments,
@@ -473,9 +525,23 @@ impl Engine for GpuEngine {
 
     /// After a lost device every call fails; other errors concern this call only.
     fn reduce(&mut self, plan: &Plan, runs: &Runs) -> Result<Partials, EngineError> {
-        let variant = self.selection.choose(runs);
+        let variant = self.selection.choose(run_lengths(runs));
         Ok(self.reduce_runs(variant, plan, runs)?)
     }
+
+    fn takes_groups(&self) -> bool {
+        self.partition_lacking().is_none()
+    }
+
+    fn reduce_groups(&mut self, plan: &Plan, groups: &Groups) -> Result<Partials, EngineError> {
+        let lengths = groups.groups.iter().map(|group| group.rows);
+        let variant = self.selection.choose(lengths);
+        Ok(self.reduce_groups_by(variant, plan, groups)?)
+    }
+}
+
+fn run_lengths(runs: &Runs) -> impl Iterator<Item = u32> {
+    runs.runs.iter().map(|run| run.len)
 }
 
 fn job_bytes(input: Input, chunk: &Chunk) -> u64 {
@@ -486,6 +552,7 @@ fn staging_bytes(jobs: &[Job], chunk: &Chunk) -> u64 {
     jobs.iter().map(|job| STATUS_BYTES + job_bytes(job.input, chunk)).sum()
 }
 
-fn run_words(partials: &mut Partials, run: u32) -> &mut [u64] {
+/// The words of a run or group.
+pub(crate) fn run_words(partials: &mut Partials, run: u32) -> &mut [u64] {
     &mut partials.words[run as usize * partials.stride..][..partials.stride]
 }

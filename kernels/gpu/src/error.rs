@@ -109,6 +109,39 @@ pub enum GpuError {
         /// Segments dispatched.
         segments: u32,
     },
+    /// The status block of a partition does not account for every row.
+    #[error(
+        "{adapter}: {placed} rows were placed in {passes} passes over {rows}, {malformed} \
+         malformed: use `--engine cpu` and report this"
+    )]
+    Unplaced {
+        /// The adapter.
+        adapter: String,
+        /// Rows that got a place, summed over the passes.
+        placed: u32,
+        /// Passes.
+        passes: u32,
+        /// Rows whose group does not exist.
+        malformed: u32,
+        /// Rows to place.
+        rows: u32,
+    },
+    /// Rows in any order were brought to an engine whose adapter cannot partition them.
+    #[error("{adapter} cannot partition rows: {lacking}; bring them in runs")]
+    Partition {
+        /// The adapter.
+        adapter: String,
+        /// What it lacks.
+        lacking: String,
+    },
+    /// Groups do not have the rows that they say.
+    #[error("{rows} rows come in groups of {grouped} rows: the batch is not whole")]
+    Groups {
+        /// The ticks' rows.
+        rows: usize,
+        /// Rows that the groups say they have, or rows with a group.
+        grouped: u64,
+    },
     /// The plan reads a column that the ticks do not hold for every row.
     #[error("column {column} holds {held} of {rows} rows: read it before reducing")]
     Column {

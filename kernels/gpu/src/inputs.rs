@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use isotick_kernels::Runs;
-use isotick_model::ValueColumn;
+use isotick_model::{Ticks, ValueColumn};
 use isotick_shaders::layout::ReduceHeader;
 
 use crate::device::{Device, Pool};
@@ -30,15 +29,15 @@ impl DeviceColumn {
 
 /// What the jobs of a chunk read, on the device.
 pub(crate) struct Inputs {
-    rows: usize,
-    segments: u32,
-    header: wgpu::Buffer,
-    segment_table: wgpu::Buffer,
+    pub rows: usize,
+    pub segments: u32,
+    pub header: wgpu::Buffer,
+    pub segment_table: wgpu::Buffer,
     pub columns: BTreeMap<usize, DeviceColumn>,
     /// Validity words of the columns that a job reads together, where one of them has nulls.
-    validity: BTreeMap<Vec<usize>, wgpu::Buffer>,
+    pub validity: BTreeMap<Vec<usize>, wgpu::Buffer>,
     /// The buffers that are the pool's.
-    pooled: Vec<wgpu::Buffer>,
+    pub pooled: Vec<wgpu::Buffer>,
 }
 
 /// Where inputs come from and go to.
@@ -60,11 +59,17 @@ impl<'a> Uploader<'a> {
     }
 
     /// Uploads what the jobs read of a chunk, but for what is there.
-    pub fn upload(mut self, variant: Variant, jobs: &[Job], runs: &Runs, chunk: &Chunk) -> Inputs {
+    pub fn upload(
+        mut self,
+        variant: Variant,
+        jobs: &[Job],
+        ticks: &Ticks,
+        chunk: &Chunk,
+    ) -> Inputs {
         let (rows, segments) = (chunk.rows.len(), chunk.segments.len() as u32);
         let (header, segment_table) = self.segments(chunk);
         let (mut columns, mut validity) = (BTreeMap::new(), BTreeMap::new());
-        let values = &runs.ticks.values;
+        let values = &ticks.values;
         for job in jobs {
             for column in job.input.columns() {
                 columns.entry(column).or_insert_with(|| {
@@ -82,8 +87,21 @@ impl<'a> Uploader<'a> {
         Inputs { rows, segments, header, segment_table, columns, validity, pooled }
     }
 
+    /// Uploads words that do not stay.
+    pub fn words(&mut self, words: &[u32]) -> wgpu::Buffer {
+        let bytes: &[u8] = bytemuck::cast_slice(words);
+        let buffer = self.buffer(false, bytes.len() as u64, Pool::INPUT);
+        self.pool.write(self.device, &buffer, bytes);
+        buffer
+    }
+
+    /// The buffers that are the pool's.
+    pub fn into_pooled(self) -> Vec<wgpu::Buffer> {
+        self.pooled
+    }
+
     /// The header and the table of segments.
-    fn segments(&mut self, chunk: &Chunk) -> (wgpu::Buffer, wgpu::Buffer) {
+    pub fn segments(&mut self, chunk: &Chunk) -> (wgpu::Buffer, wgpu::Buffer) {
         let first = chunk.segments.first().map_or(0, |segment| segment.start_row);
         let what = What::Segments { block: chunk.rows.start, first };
         if let Some(Item::Segments { header, table, segments }) = self.held(&what)
@@ -107,7 +125,8 @@ impl<'a> Uploader<'a> {
         (header, table)
     }
 
-    fn column(
+    /// A column of the chunk's rows.
+    pub fn column(
         &mut self,
         encoding: Encoding,
         column: usize,
@@ -135,7 +154,8 @@ impl<'a> Uploader<'a> {
         column
     }
 
-    fn validity(
+    /// One bit per row of the chunk, set where every column has a value; `None` where all have.
+    pub fn validity(
         &mut self,
         key: &[usize],
         values: &[ValueColumn],
@@ -203,10 +223,7 @@ impl Inputs {
             framed: [framed.next().unwrap_or(false), framed.next().unwrap_or(false)],
             nullable: validity.is_some(),
         };
-        let mut parts = vec![
-            Part::front(&self.header, size_of::<ReduceHeader>() as u64),
-            Part::front(&self.segment_table, u64::from(self.segments) * 8),
-        ];
+        let mut parts = Vec::from(self.segment_parts());
         parts.extend(input.columns().map(|c| {
             let column = &self.columns[&c];
             Part::front(&column.buffer, column.bytes(self.rows))
@@ -218,6 +235,14 @@ impl Inputs {
         });
         parts.extend([partials, status]);
         kernels.get(device, permutation).record(device, pass, &parts, self.segments);
+    }
+
+    /// The parts of a segment table that every reduction binds first.
+    pub fn segment_parts(&self) -> [Part<'_>; 2] {
+        [
+            Part::front(&self.header, size_of::<ReduceHeader>() as u64),
+            Part::front(&self.segment_table, u64::from(self.segments) * 8),
+        ]
     }
 
     /// What goes back to the pool when the chunk is done.
@@ -246,7 +271,7 @@ pub(crate) fn frame_base(column: &ValueColumn, chunk: &Chunk) -> Option<i64> {
     (greatest.abs_diff(least) <= u64::from(u32::MAX)).then_some(least)
 }
 
-fn validity_key(input: Input) -> Vec<usize> {
+pub(crate) fn validity_key(input: Input) -> Vec<usize> {
     let mut columns: Vec<_> = input.columns().collect();
     columns.sort_unstable();
     columns.dedup();

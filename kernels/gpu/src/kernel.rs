@@ -8,13 +8,17 @@ use crate::device::Device;
 use crate::variant::{Arithmetic, Shape, Variant};
 use crate::work::Input;
 
-/// One compiled permutation of a shader.
-pub(crate) struct Kernel {
-    /// The shader.
+/// One compiled shader.
+pub(crate) struct Pipeline {
     pub shader: &'static Shader,
-    shape: Shape,
     pipeline: wgpu::ComputePipeline,
     layout: wgpu::BindGroupLayout,
+}
+
+/// One compiled permutation of a reduction.
+pub(crate) struct Kernel {
+    shape: Shape,
+    pipeline: Pipeline,
 }
 
 /// A part of a buffer, in bytes.
@@ -81,7 +85,44 @@ impl Kernel {
     /// Compiles a permutation from its source, or from one that a test has spoiled. Errors are
     /// reported through the device.
     pub fn new(device: &Device, permutation: Permutation, source: &str) -> Self {
-        let (shader, shape) = (permutation.shader(), permutation.variant.shape);
+        let shape = permutation.variant.shape;
+        let nullable = f64::from(u8::from(permutation.nullable));
+        let [rows_max, lanes] = reduction_constants(shape);
+        let constants = [rows_max, lanes, (overrides::NULLABLE, nullable)];
+        Self { shape, pipeline: Pipeline::new(device, permutation.shader(), source, &constants) }
+    }
+
+    /// Records a dispatch over `segments` segments into a pass. `parts` are what to bind, in the
+    /// order of the shader's bindings.
+    pub fn record(
+        &self,
+        device: &Device,
+        pass: &mut wgpu::ComputePass<'_>,
+        parts: &[Part<'_>],
+        segments: u32,
+    ) {
+        let workgroups = segments.div_ceil(self.shape.segments_per_workgroup());
+        self.pipeline.record(device, pass, parts, workgroups);
+    }
+}
+
+/// The sizes of a reduction.
+pub(crate) fn reduction_constants(shape: Shape) -> [(&'static str, f64); 2] {
+    [
+        (overrides::SEGMENT_ROWS_MAX, f64::from(shape.segment_rows_max())),
+        (overrides::WORKGROUP_SIZE, f64::from(shape.workgroup_size())),
+    ]
+}
+
+impl Pipeline {
+    /// Compiles a shader from its source, or from one that a test has spoiled. Errors are reported
+    /// through the device.
+    pub fn new(
+        device: &Device,
+        shader: &'static Shader,
+        source: &str,
+        constants: &[(&str, f64)],
+    ) -> Self {
         let entries: Vec<_> = shader
             .bindings
             .iter()
@@ -120,27 +161,23 @@ impl Kernel {
             module: &module,
             entry_point: Some(shader.name),
             compilation_options: wgpu::PipelineCompilationOptions {
-                constants: &[
-                    (overrides::SEGMENT_ROWS_MAX, f64::from(shape.segment_rows_max())),
-                    (overrides::WORKGROUP_SIZE, f64::from(shape.workgroup_size())),
-                    (overrides::NULLABLE, f64::from(u8::from(permutation.nullable))),
-                ],
+                constants,
                 // Workgroup memory is written before it is read.
                 zero_initialize_workgroup_memory: false,
             },
             cache: None,
         });
-        Self { shader, shape, pipeline, layout }
+        Self { shader, pipeline, layout }
     }
 
-    /// Records a dispatch over `segments` segments into a pass. `parts` are what to bind, in the
-    /// order of the shader's bindings.
+    /// Records a dispatch of some workgroups into a pass. `parts` are what to bind, in the order of
+    /// the shader's bindings.
     pub fn record(
         &self,
         device: &Device,
         pass: &mut wgpu::ComputePass<'_>,
         parts: &[Part<'_>],
-        segments: u32,
+        workgroups: u32,
     ) {
         assert_eq!(parts.len(), self.shader.bindings.len(), "{} bindings", self.shader.name);
         let entries: Vec<_> = self
@@ -164,6 +201,6 @@ impl Kernel {
         });
         pass.set_pipeline(&self.pipeline);
         pass.set_bind_group(0, &group, &[]);
-        pass.dispatch_workgroups(segments.div_ceil(self.shape.segments_per_workgroup()), 1, 1);
+        pass.dispatch_workgroups(workgroups, 1, 1);
     }
 }

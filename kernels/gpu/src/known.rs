@@ -1,6 +1,6 @@
 //! Rows with a known answer: they warm the pipelines up and catch drivers that compute wrongly.
 
-use isotick_kernels::{Partials, Plan, Run, Runs, Term};
+use isotick_kernels::{CpuEngine, Engine as _, Group, Groups, Partials, Plan, Run, Runs, Term};
 use isotick_model::{Key, PublisherId, Ticks, ValueColumn};
 
 /// Runs and what they come to.
@@ -28,6 +28,53 @@ pub(crate) fn answers() -> Vec<Known> {
         }
     }
     answers
+}
+
+/// Rows in any order, in groups whose numbers take two digits, with and without keys, with and
+/// without nulls: every kernel of a partition. The CPU engine knows the answer.
+pub(crate) fn grouped() -> Vec<(Plan, Groups, Partials)> {
+    const GROUPS: u32 = 300;
+    const ROWS: u32 = 5_000;
+    let plan = Plan::of_terms([
+        Term::Sum(0),
+        Term::First(0),
+        Term::Last(1),
+        Term::Max(1),
+        Term::SumProduct(0, 1),
+    ]);
+    let mut all = Vec::new();
+    for in_order in [false, true] {
+        // A step that shares no factor with the groups meets each of them.
+        let group_of: Vec<u32> = (0..ROWS).map(|row| row * 7 % GROUPS).collect();
+        let of_rows = |value: fn(i64) -> i64| (0..i64::from(ROWS)).map(value).collect::<Vec<_>>();
+        let valid: Vec<bool> = (0..ROWS).map(|row| in_order || row % 3 > 0).collect();
+        let ticks = Ticks {
+            ts_event: match in_order {
+                true => of_rows(|row| row / 2).into(),
+                false => of_rows(|row| row ^ 5).into(),
+            },
+            sequence: (0..u64::from(ROWS)).collect(),
+            publishers: PublisherId::new("known").into_iter().collect(),
+            publisher: vec![].into(),
+            keys: vec![Key::empty()],
+            key: vec![0; ROWS as usize].into(),
+            values: vec![
+                ValueColumn { values: of_rows(|row| row - 99).into(), nulls: Some(valid.into()) },
+                ValueColumn { values: of_rows(|row| row << 40).into(), nulls: None },
+            ],
+            seen: None,
+        };
+        let rows = |group: u32| group_of.iter().filter(|of| **of == group).count() as u32;
+        let groups = (0..GROUPS)
+            .map(|group| Group { key: 0, rows: rows(group), window_start: group.into() })
+            .collect();
+        let groups =
+            Groups { ticks, group_of, groups, publisher_codes: vec![0], publisher_ranks: vec![0] };
+        if let Ok(partials) = CpuEngine.reduce_groups(&plan, &groups) {
+            all.push((plan.clone(), groups, partials));
+        }
+    }
+    all
 }
 
 /// Three rows, of which the first `valid` are not null.

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use isotick_kernels::Runs;
-
 use crate::adapters::AdapterInfo;
 use crate::variant::{Shape, Variant};
 
@@ -40,6 +38,9 @@ pub struct Selection {
     pub ns_per_row: BTreeMap<Variant, [Option<f64>; 3]>,
     /// The variant that is used whatever the cost.
     pub forced: Option<Variant>,
+    /// What bringing rows in any order into runs adds on the device, nanoseconds per row; `None`
+    /// where it was not measured.
+    pub partition_ns_per_row: Option<f64>,
 }
 
 impl Selection {
@@ -52,15 +53,15 @@ impl Selection {
         if !adapter.is_software() && group.lacking(adapter).is_none() {
             ns_per_row.insert(group, [2.0, 0.5, 0.5].map(Some));
         }
-        Self { ns_per_row, forced: None }
+        Self { ns_per_row, forced: None, partition_ns_per_row: None }
     }
 
     /// The variant of least predicted cost over the rows of these runs, the first in the order of
-    /// variants where several are. Results do not depend on it.
-    pub fn choose(&self, runs: &Runs) -> Variant {
+    /// variants where several are. Results do not depend on it. Given are the runs' lengths.
+    pub fn choose(&self, lengths: impl IntoIterator<Item = u32>) -> Variant {
         let mut rows = [0_u64; 3];
-        for run in &runs.runs {
-            rows[RunClass::of(run.len) as usize] += u64::from(run.len);
+        for len in lengths {
+            rows[RunClass::of(len) as usize] += u64::from(len);
         }
         self.cheapest(rows.map(|rows| rows as f64))
     }

@@ -1,6 +1,7 @@
 //! A plan as kernel jobs, and what each segment's partial adds to a run's partial.
 
-use isotick_kernels::{Plan, Runs, Term};
+use isotick_kernels::{Plan, Term};
+use isotick_model::Ticks;
 use isotick_shaders::layout::{ColumnPartial, ProductPartial};
 
 use crate::error::GpuError;
@@ -76,10 +77,10 @@ pub(crate) fn jobs(plan: &Plan) -> Vec<Job> {
 }
 
 /// Checks that the ticks hold every column that the jobs read.
-pub(crate) fn check_columns(jobs: &[Job], runs: &Runs) -> Result<(), GpuError> {
-    let rows = runs.ticks.len();
+pub(crate) fn check_columns(jobs: &[Job], ticks: &Ticks) -> Result<(), GpuError> {
+    let rows = ticks.len();
     for column in jobs.iter().flat_map(|job| job.input.columns()) {
-        let held = runs.ticks.values.get(column).map_or(0, |values| values.values.len());
+        let held = ticks.values.get(column).map_or(0, |values| values.values.len());
         if held != rows {
             return Err(GpuError::Column { column, held, rows });
         }
@@ -88,15 +89,14 @@ pub(crate) fn check_columns(jobs: &[Job], runs: &Runs) -> Result<(), GpuError> {
 }
 
 /// Adds a segment's column partial to its run's words. Segments of a run come in row order.
-/// `start_row` is the tick row of the chunk's first row, `base` what the column's values are
-/// counted from.
+/// `base` is what the column's values are counted from; `end_words` gives the words of a first or
+/// last state from its column and the row that the partial names.
 pub(crate) fn add_column(
     words: &mut [u64],
     terms: &[(Term, usize)],
     partial: &ColumnPartial,
-    runs: &Runs,
-    start_row: usize,
     base: i64,
+    end_words: impl Fn(usize, u32) -> [u64; 5],
 ) {
     if partial.count == 0 {
         return;
@@ -120,15 +120,11 @@ pub(crate) fn add_column(
                 extreme(state, greatest, |new, old| new > old);
             }
             Term::First(column) if state[0] == 0 => {
-                state.copy_from_slice(
-                    &runs.end_words(column, start_row + partial.first_row as usize),
-                );
+                state.copy_from_slice(&end_words(column, partial.first_row));
             }
             Term::First(_) => {}
             Term::Last(column) => {
-                state.copy_from_slice(
-                    &runs.end_words(column, start_row + partial.last_row as usize),
-                );
+                state.copy_from_slice(&end_words(column, partial.last_row));
             }
             Term::Rows | Term::SumProduct(..) | Term::SumPaired { .. } => {
                 unreachable!("a column job has only terms of one column")

@@ -68,7 +68,8 @@ impl Feed {
         let ticks = self.next(times);
         view.handle_ticks(&ticks, &mut CpuEngine).unwrap();
         view.handle_watermark(self.w.get());
-        let published = view.poll_published().into_iter().map(|Published { row, .. }| {
+        let published = std::iter::from_fn(|| view.poll_published()).flatten();
+        let published = published.map(|Published { row, .. }| {
             let integer = |i: usize| match row.values[i] {
                 Value::Integer(integer) => integer,
                 value => panic!("{value:?}"),

@@ -80,7 +80,7 @@ fn limits_below_the_kernels_need_are_named() {
     limits.storage_binding_bytes = 1 << 20;
     assert!(lacking(&limits, true).contains("128 MiB"));
     limits.storage_buffers = 4;
-    assert!(lacking(&limits, true).contains("6 storage buffers per shader (it has 4)"));
+    assert!(lacking(&limits, true).contains("7 storage buffers per shader (it has 4)"));
 }
 
 #[test]

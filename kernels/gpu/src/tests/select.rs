@@ -18,6 +18,7 @@ fn the_cheapest_over_all_rows_is_chosen() {
             (group, [None, Some(2.0), Some(1.0)]),
         ]),
         forced: None,
+        partition_ns_per_row: None,
     };
     assert_eq!(selection.cheapest([100.0, 0.0, 10.0]), Variant::BASE);
     assert_eq!(selection.cheapest([0.0, 1.0, 10.0]), group);

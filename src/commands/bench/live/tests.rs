@@ -41,7 +41,8 @@ fn published(definitions: &Definitions, load: &Load) -> Vec<WindowRow> {
         live.handle_ticks(&part.ticks, &mut CpuEngine).unwrap();
         watermark = part.ticks.ts_event.iter().fold(watermark, |most, &ts| most.max(ts));
         live.handle_watermark(Some(watermark));
-        rows.extend(live.poll_published().into_iter().map(|published| published.row));
+        let published = std::iter::from_fn(|| live.poll_published()).flatten();
+        rows.extend(published.map(|published| published.row));
     }
     rows
 }

@@ -1,0 +1,76 @@
+// Finds the ends of each segment of a permutation as ends_reduce does, a workgroup per segment.
+//
+// Reads:    header; segments; rows, the row of each place; keys, two words by row, low word first,
+//           where ORDERED; validity, bit r%32 of word r/32 set where row r is not null.
+// Writes:   partials, one per segment; status, by one atomic per segment.
+// Dispatch: segment_count workgroups in x.
+// Requires: core WGSL. Segments are of places; rows holds row_count entries, at most
+//           2^32 - WORKGROUP_SIZE, and so does keys where ORDERED; validity holds
+//           ceil(row_count / 32) words where NULLABLE; status is zero.
+// Ensures:  partials[s] counts the valid rows of segment s and names those that come first and last
+//           by (key, row); with no valid row every member is 0. segments_done +
+//           segments_malformed equals segment_count.
+// Order:    the least and the greatest of distinct (key, row), joined commutatively.
+// Source:   tree reduction (Blelloch 1990).
+
+#import segment
+#import ends_state
+
+@group(0) @binding(0) var<uniform> header: ReduceHeader;
+@group(0) @binding(1) var<storage, read> segments: array<Segment>;
+@group(0) @binding(2) var<storage, read> rows: array<u32>;
+@group(0) @binding(3) var<storage, read> keys: array<vec2<u32>>;
+@group(0) @binding(4) var<storage, read> validity: array<u32>;
+@group(0) @binding(5) var<storage, read_write> partials: array<EndsPartial>;
+@group(0) @binding(6) var<storage, read_write> status: ReduceStatus;
+
+var<workgroup> states: array<EndsState, WORKGROUP_SIZE>;
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn ends_reduce_group(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let index = workgroup.x;
+    if index >= header.segment_count {
+        return;
+    }
+    let segment = segments[index];
+    if !segment_is_sound(segment, header.row_count) {
+        if lane == 0u {
+            atomicAdd(&status.segments_malformed, 1u);
+            atomicMax(&status.malformed_end, index + 1u);
+        }
+        return;
+    }
+
+    var state = EndsState();
+    let end = segment.start_row + segment.len_rows;
+    for (var place = segment.start_row + lane; place < end; place += WORKGROUP_SIZE) {
+        let row = rows[place];
+        if NULLABLE {
+            if (validity[row / 32u] >> (row % 32u) & 1u) == 0u {
+                continue;
+            }
+        }
+        var key = vec2<u32>();
+        if ORDERED {
+            key = keys[row];
+        }
+        state = ends_join(state, ends_of(row, key));
+    }
+
+    states[lane] = state;
+    workgroupBarrier();
+    for (var half = WORKGROUP_SIZE / 2u; half > 0u; half /= 2u) {
+        if lane < half {
+            states[lane] = ends_join(states[lane], states[lane + half]);
+        }
+        workgroupBarrier();
+    }
+
+    if lane == 0u {
+        partials[index] = ends_partial(states[0]);
+        atomicAdd(&status.segments_done, 1u);
+    }
+}
