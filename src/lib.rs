@@ -12,6 +12,7 @@ mod files;
 mod held;
 mod input;
 pub mod market;
+mod memory;
 mod output;
 mod pace;
 mod placing;

@@ -22,6 +22,7 @@ mod refusals;
 mod retention;
 mod rollup;
 mod round;
+mod security;
 mod several;
 mod store;
 

@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use isotick_model::definitions::Definitions;
-use isotick_wire::{Code, JobRequest, Refusal, Role, Token};
+use isotick_wire::{Code, Hello, JobRequest, Refusal, Role, Token};
 use rustls::pki_types::CertificateDer;
 use serde::Deserialize;
 use toml::Spanned;
@@ -138,6 +138,25 @@ pub struct Granted {
     rights: Option<Rights>,
     /// Whether everything is allowed.
     is_admin: bool,
+}
+
+/// What someone was let in for, and by what: enough to ask again whether they may.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    token: Token,
+    role: Role,
+}
+
+impl Admitted {
+    /// Of a hello that was let in.
+    pub(crate) fn new(hello: &Hello) -> Self {
+        let role = match &hello.role {
+            // Rights make no difference between requests, and some are long.
+            Role::Jobs(_) => Role::Jobs(JobRequest::List),
+            role => role.clone(),
+        };
+        Self { token: hello.token.clone(), role }
+    }
 }
 
 /// Who asks for something about jobs. Jobs belong to the name: to a token and a certificate of the

@@ -1,6 +1,8 @@
 //! The server: pinned ingest threads that let clients in and move bytes between streams and
 //! sessions.
 
+mod clock;
+mod context;
 mod counters;
 mod fed;
 mod ids;
@@ -276,6 +278,12 @@ impl Edge {
             .map_err(|source| EdgeError::Tls { source })?;
         self.mailboxes.iter().for_each(|mailbox| mailbox.post_server(server.clone()));
         Ok(())
+    }
+
+    /// Ends the sessions that the rules of the gate, replaced meanwhile, no longer allow: each is
+    /// told why, and counted. Soon, not at once.
+    pub fn recheck(&self) {
+        self.mailboxes.iter().for_each(|mailbox| mailbox.post_recheck());
     }
 
     /// Lets nobody in any more, tells every client that the service stops, and waits until they

@@ -3,6 +3,8 @@
 //! Where [`Scan::run`] holds everything in memory until the end, a piece can be kept on a disk,
 //! lost and computed again, whatever became of the others.
 
+use std::ops::Range;
+
 use isotick_kernels::{
     Base, CpuEngine, EncodedRows, Engine, EngineError, EngineKind, Results, SavedWindows, Unfit,
     Windows,
@@ -45,6 +47,8 @@ pub struct PieceOfView {
 /// A part being reduced.
 pub struct PieceInHand<'a> {
     of: &'a PlannedScan,
+    /// Those that are computed.
+    range: Range<usize>,
     views: Vec<(Windows, Vec<(EngineKind, u64)>)>,
     rows_read: u64,
     rows_from_states: u64,
@@ -59,10 +63,15 @@ impl PlannedScan {
         Self { scan, neighbours }
     }
 
-    /// Begins a part.
-    pub fn begin(&self) -> PieceInHand<'_> {
-        let views = self.scan.views.iter().map(|of| (self.scan.windows(of), Vec::new()));
-        PieceInHand { of: self, views: views.collect(), rows_read: 0, rows_from_states: 0 }
+    /// Begins a part, of some of the views: each has to come once for each part. The first ones'
+    /// piece counts the part's rows.
+    ///
+    /// # Panics
+    /// When there are no such views.
+    pub fn begin(&self, range: Range<usize>) -> PieceInHand<'_> {
+        let views = self.scan.views[range.clone()].iter();
+        let views = views.map(|of| (self.scan.windows(of), Vec::new())).collect();
+        PieceInHand { of: self, range, views, rows_read: 0, rows_from_states: 0 }
     }
 
     /// The windows that several parts touch, of one view: empty, for the pieces'
@@ -75,7 +84,7 @@ impl PlannedScan {
 impl PieceInHand<'_> {
     /// Takes in a batch of the part's ticks; those that are not asked for are passed over. With
     /// [`OnFailure::ContinueOnCpu`], a failing engine is replaced by the CPU's. `between` is called
-    /// after each view.
+    /// after each view, with its number.
     ///
     /// # Errors
     /// That of the engine; the piece is then of no use.
@@ -84,7 +93,7 @@ impl PieceInHand<'_> {
         ticks: &Ticks,
         engine: &mut Box<dyn Engine>,
         on_failure: OnFailure,
-        mut between: impl FnMut(),
+        mut between: impl FnMut(usize),
     ) -> Result<Option<EngineError>, EngineError> {
         let keys = &self.of.scan.keys;
         let wanted: Vec<bool> = ticks.keys.iter().map(|key| keys.contains(key)).collect();
@@ -93,7 +102,7 @@ impl PieceInHand<'_> {
             false => windows.update(ticks, &|row| wanted[ticks.key[row] as usize], engine),
         };
         let mut failed = None;
-        for (windows, rows) in &mut self.views {
+        for ((windows, rows), view) in self.views.iter_mut().zip(self.range.clone()) {
             let before = windows.passed();
             if let Err(error) = update(windows, engine.as_mut()) {
                 if on_failure == OnFailure::Stop {
@@ -104,7 +113,7 @@ impl PieceInHand<'_> {
                 update(windows, engine.as_mut())?;
             }
             count(rows, engine.kind(), windows.passed() - before);
-            between();
+            between(view);
         }
         self.rows_read += ticks.len() as u64;
         Ok(failed)
@@ -128,9 +137,14 @@ impl PieceInHand<'_> {
 
     /// Ends the part: the one with this number.
     pub fn finish(self, number: usize) -> Piece {
-        let Self { of, views, rows_read, rows_from_states } = self;
-        let views =
-            views.into_iter().zip(&of.neighbours).map(|((mut windows, rows), neighbours)| {
+        let Self { of, range, views, rows_read, rows_from_states } = self;
+        let nothing = |view| {
+            let open = of.open_windows(view).save(|_, _| {});
+            PieceOfView { finished: Vec::new(), open, rows: Vec::new() }
+        };
+        let neighbours = &of.neighbours[range.clone()];
+        let computed =
+            views.into_iter().zip(neighbours).map(|((mut windows, rows), neighbours)| {
                 let mut finished = Vec::new();
                 if neighbours.are_known() {
                     windows.finish(|key| neighbours.times(number, key));
@@ -138,7 +152,10 @@ impl PieceInHand<'_> {
                 }
                 PieceOfView { finished, open: windows.save(|_, _| {}), rows }
             });
-        Piece { views: views.collect(), rows_read, rows_from_states }
+        let views = (0..range.start).map(nothing).chain(computed);
+        let views = views.chain((range.end..of.scan.views.len()).map(nothing)).collect();
+        let counted = |rows| if range.start == 0 { rows } else { 0 };
+        Piece { views, rows_read: counted(rows_read), rows_from_states: counted(rows_from_states) }
     }
 }
 

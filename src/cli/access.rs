@@ -45,8 +45,8 @@ pub enum ClientAuth {
 #[command(after_help = "\
 The rules are a file, DIR/access.toml: one table per token or client certificate with its rights.
 It holds hashes of tokens, never a token. Names end in `*` to stand for all that begin so. While the
-file exists, nothing is allowed that it does not allow. A running service reads it again on SIGHUP;
-sessions that were let in stay until they end.
+file exists, nothing is allowed that it does not allow. A running service reads it again on SIGHUP,
+and ends the sessions that it no longer allows.
 
 Examples:
   isotick access add feed-a --publish trades --publisher 'feed-a*' --data ./data

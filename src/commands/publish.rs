@@ -9,12 +9,14 @@ use serde_json::{Value, json};
 
 use crate::cli::PublishArgs;
 use crate::files::{self, Rejections};
+use crate::memory::use_ordinary_pages;
 use crate::pace::Pacer;
 use crate::progress;
 use crate::publishing::{Publishing, Standing, Watch};
 use crate::service::rejections_json;
 
 pub fn run(args: PublishArgs) -> Result<ExitCode> {
+    use_ordinary_pages();
     let publisher = args.publisher.as_deref().map(files::publisher).transpose()?;
     if publisher.is_some() && args.files.len() > 1 {
         bail!(

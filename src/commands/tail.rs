@@ -8,9 +8,11 @@ use isotick_client::{ClientError, Policy, Reconnect, ResumingSubscriber, Subscri
 use tokio::time::timeout;
 
 use crate::cli::{PolicyChoice, TailArgs, TailFormat};
+use crate::memory::use_ordinary_pages;
 use crate::output::{RowWriter, TextFormat};
 
 pub fn run(args: TailArgs) -> Result<ExitCode> {
+    use_ordinary_pages();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(follow(args))
 }

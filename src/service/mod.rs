@@ -43,6 +43,7 @@ pub use stats::{IngestSide, Shared, Totals, rejections_json};
 
 use crate::cli::{EngineChoice, JobsArgs, StorageArgs};
 use crate::device::{Devices, Lane, Opened};
+use crate::memory::use_ordinary_pages;
 use crate::security::Security;
 use compact::{Compacting, Stopping};
 use flush::Flushing;
@@ -52,7 +53,7 @@ use messages::{Event, Events, LiveMessage, StoreJob};
 use recovery::Recovered;
 use sequence::Sequencing;
 
-/// Between two syncs of the log.
+/// Between two syncs of the log; ten times as much changes nothing that the live path notices.
 const SYNC_SPACING: Duration = Duration::from_millis(1);
 /// Records between the sequencing and the live thread.
 const RECORDS_MAX: usize = 256;
@@ -107,6 +108,7 @@ pub struct Service {
 impl Service {
     /// Opens the data folder, replays its log, and listens.
     pub fn start(options: Options) -> Result<Self> {
+        use_ordinary_pages();
         let mut notices = Vec::new();
         let opening =
             Opening { command: options.command, store: options.store.as_ref(), now_ns: now_ns() };
@@ -270,6 +272,7 @@ impl Service {
             Ok(access) => {
                 let entries = access.entries().len();
                 self.gate.replace(access);
+                self.edge.recheck();
                 format!("the access rules were read again: {entries} entries")
             }
             Err(error) => format!("the access rules stay as they were: {error:#}"),

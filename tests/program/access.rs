@@ -5,14 +5,15 @@ use serde_json::Value;
 use super::{DEFINITIONS, Place, Service, csv, ticks};
 
 /// Adds an entry and returns its token.
-fn add(place: &Place, name: &str, rights: &str) -> String {
+pub fn add(place: &Place, name: &str, rights: &str) -> String {
     let added = place.ok(&format!("access add {name} {rights} --data data"));
     let token = added.out.trim().to_owned();
     assert!(token.starts_with("isotick_") && !added.err.contains(&token), "{added}");
     token
 }
 
-fn hang_up(service: &mut Service, said: &str) {
+/// SIGHUP, and a wait until the service has said these words again.
+pub fn hang_up(service: &mut Service, said: &str) {
     let before = service.running.err_so_far().matches(said).count();
     let id = service.running.id().to_string();
     let status = std::process::Command::new("kill").args(["-HUP", &id]).status();
@@ -20,7 +21,7 @@ fn hang_up(service: &mut Service, said: &str) {
     service.running.wait_for(|text| (text.matches(said).count() > before).then_some(()));
 }
 
-fn status(place: &Place, service: &Service, token: &str) -> Value {
+pub fn status(place: &Place, service: &Service, token: &str) -> Value {
     place.ok(&format!("status --at {} --token {token} --json", service.address)).json()
 }
 
@@ -89,6 +90,74 @@ fn only_who_may_gets_in_and_everything_else_is_refused_and_counted() {
     assert!(said.contains("access.toml:1: the field `sha256` is missing"), "{said}");
     status(&place, &service, &ops);
     service.stop();
+}
+
+/// Sessions end with the rights that they were let in by, those of others go on, and nothing that
+/// was acknowledged is lost.
+#[test]
+fn a_right_that_is_taken_away_ends_what_goes_on_by_it() {
+    let place = Place::new(DEFINITIONS);
+    place.write("ticks.csv", csv(&ticks(6, 40_000, 10)));
+    let feed = add(&place, "feed", "--publish trades --publisher feed");
+    let other = add(&place, "other", "--publish trades --publisher other --subscribe all");
+    let desk = add(&place, "desk", "--subscribe bars");
+    let ops = add(&place, "ops", "--admin");
+    let mut service = place.serve("data");
+    let to = service.address.clone();
+    let publish = |name: &str, token: &str| {
+        place.start(&format!(
+            "publish ticks.csv --stream trades --to {to} --publisher {name} --token {token} --json \
+             --rate 4000/s"
+        ))
+    };
+    let (revoked, mut kept) = (publish("feed", &feed), publish("other", &other));
+    let tail = |token: &str| place.start(&format!("tail bars --at {to} --token {token} --resume"));
+    let (mut watching, watching_still) = (tail(&desk), tail(&ops));
+    let started = std::time::Instant::now();
+    let accepted = |status: &Value, name: &str| {
+        let publishers = status["streams"]["trades"]["publishers"].as_array();
+        let found = publishers.into_iter().flatten().find(|known| known["publisher"] == name);
+        found.and_then(|known| known["accepted"].as_u64()).unwrap_or(0)
+    };
+    loop {
+        let status = status(&place, &service, &ops);
+        let both = ["feed", "other"].map(|name| accepted(&status, name));
+        if both.iter().all(|rows| *rows > 500) && status["edge"]["sessions_open"] == 5 {
+            break;
+        }
+        assert!(started.elapsed() < super::WITHIN, "no ticks come: {status}");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    place.ok("access remove feed --data data");
+    hang_up(&mut service, "the access rules were read again");
+    let ended = revoked.end();
+    assert_eq!(ended.code, Some(1), "{ended}");
+    let why = "the access rules were changed: the token is not one of this service's";
+    assert!(ended.err.contains(why), "{ended}");
+    let counted = status(&place, &service, &ops);
+    assert_eq!(counted["edge"]["sessions_revoked"], 1, "{counted}");
+    assert!(kept.is_running() && watching.is_running());
+    // The right to one thing goes, the entry stays.
+    let file = place.path("data/access.toml");
+    let rules = std::fs::read_to_string(&file).expect("it is there");
+    let rules = rules.replace("subscribe = [\"bars\"]", "subscribe = [\"all\"]");
+    assert!(rules.matches("subscribe = [\"all\"]").count() == 2, "{rules}");
+    std::fs::write(&file, rules).expect("writable");
+    hang_up(&mut service, "the access rules were read again");
+    let ended = watching.end();
+    assert_eq!(ended.code, Some(1), "{ended}");
+    assert!(ended.err.contains("changed: no right to subscribe to `bars`"), "{ended}");
+    let report = kept.end().succeeded().json();
+    assert_eq!(report["accepted"], 40_000, "{report}");
+    let counted = status(&place, &service, &ops);
+    let edge = &counted["edge"];
+    assert_eq!([&edge["sessions_revoked"], &edge["sessions_forbidden"]], [2, 0], "{edge}");
+    let of_feed = accepted(&counted, "feed");
+    assert!((500..40_000).contains(&of_feed), "{counted}");
+    assert!(watching_still.out_so_far().lines().count() > 7, "who may goes on");
+    service.stop();
+    assert_eq!(place.ticks("data"), 40_000 + of_feed);
+    place.verified("bars", "data");
 }
 
 #[test]

@@ -2,6 +2,8 @@
 //! answers, every row that was sent is counted once, and `verify` finds no difference.
 
 mod arrow;
+#[cfg(target_os = "linux")]
+mod barred;
 mod crowd;
 mod path;
 mod peers;

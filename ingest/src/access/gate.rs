@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use isotick_wire::{Refusal, Role, Token};
 use rustls::pki_types::CertificateDer;
 
-use super::{Access, Denied, Granted};
+use super::{Access, Admitted, Denied, Granted};
 
 /// A shared handle: every clone sees the same rules and counts together.
 #[derive(Clone, Debug)]
@@ -59,7 +59,8 @@ impl Gate {
         self.0.access.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// From now on these rules hold. Sessions that were let in stay.
+    /// From now on these rules hold. Sessions that were let in are not touched: see
+    /// [`Edge::recheck`](crate::Edge::recheck).
     pub fn replace(&self, access: Access) {
         *self.0.access.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(access);
     }
@@ -88,6 +89,27 @@ impl Gate {
             counter.fetch_add(1, Ordering::Relaxed);
             denied.to_refusal()
         })
+    }
+
+    /// Whether who was let in would be let in by the rules now. Nothing is counted.
+    ///
+    /// # Errors
+    ///
+    /// What the client is to be told.
+    pub(crate) fn recheck(
+        &self,
+        admitted: &Admitted,
+        client_certificate: Option<&CertificateDer<'_>>,
+        now_unix_s: i64,
+    ) -> Result<(), Refusal> {
+        let Admitted { token, role } = admitted;
+        match self.access().check(token, client_certificate, role, now_unix_s) {
+            Ok(_) => Ok(()),
+            Err(denied) => {
+                let Refusal { code, text } = denied.to_refusal();
+                Err(Refusal::new(code, format!("the access rules were changed: {text}")))
+            }
+        }
     }
 
     /// What was refused so far.

@@ -92,6 +92,8 @@ counters! {
     sessions_refused,
     /// Sessions refused for want of a token or of a right.
     sessions_forbidden,
+    /// Sessions ended because the access rules, read again, no longer allow them.
+    sessions_revoked,
     /// Sessions ended because the client broke the protocol.
     protocol_errors,
     /// Sessions and connections ended because the client was too slow.

@@ -27,6 +27,8 @@ pub(crate) struct Mail {
     pub(crate) room: bool,
     /// New connections are let in with this from now on.
     pub(crate) server: Option<Arc<ServerConfig>>,
+    /// The access rules were replaced: whom they no longer allow is to go.
+    pub(crate) recheck: bool,
     /// The edge stops: take leave within the time given.
     pub(crate) stop: Option<Duration>,
 }
@@ -94,6 +96,10 @@ impl Mailbox {
 
     pub(crate) fn post_server(&self, server: Arc<ServerConfig>) {
         self.put(|mail| mail.server = Some(server));
+    }
+
+    pub(crate) fn post_recheck(&self) {
+        self.put(|mail| mail.recheck = true);
     }
 
     pub(crate) fn post_stop(&self, patience: Duration) {

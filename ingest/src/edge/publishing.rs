@@ -6,7 +6,7 @@ use std::time::Instant;
 use isotick_model::Ticks;
 use isotick_wire::{Frame, Refusal};
 
-use super::thread::Context;
+use super::context::Context;
 use crate::input::{ArrowDecoder, Input, Outlet, SessionId, Stamps, unavailable};
 use crate::intake::Permit;
 use crate::stages::Stage;

@@ -3,21 +3,22 @@
 //! Driven by its thread: [`Driver::drive`] whenever the stream may be read or written, something
 //! was answered, or a deadline passed. Never waits.
 
+mod asking;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use isotick_model::PublisherId;
-use isotick_wire::{Code, Control, Hello, HelloReply, Refusal, Role, SubscribeReply};
+use isotick_wire::{Code, Control, Refusal};
 use quinn_proto::{Connection, ReadError, ReadableError, StreamId, VarInt};
 
+use super::clock::Clock;
+use super::context::Context;
 use super::fed::{Fed, FedNext};
 use super::outbox::Outbox;
 use super::publishing::{Publishing, frame_bytes, frame_input};
-use super::thread::Context;
-use crate::access::Granted;
-use crate::feed::Feed;
-use crate::input::{Answer, Input, Outlet, Reply, SessionId, Stamps, unavailable};
+use crate::access::{Admitted, Granted};
+use crate::input::{Input, Outlet, SessionId, Stamps};
 use crate::session::{Broken, Request, Session};
 use crate::stages::Stage;
 use crate::subscriber::{Next, SubscriberQueue};
@@ -45,20 +46,18 @@ pub(super) struct Driver {
     pub(super) id: SessionId,
     pub(super) stream: StreamId,
     requests: Session,
+    /// What it was let in for, until it ends.
+    admitted: Option<Admitted>,
     phase: Phase,
     outbox: Outbox,
     /// The client's side may have bytes for us.
     is_readable: bool,
     /// Bytes of unfinished messages that the thread knows of.
     held_bytes: usize,
-    /// When the message in hand began, and when the clock of its deadline did.
-    began: Option<Began>,
-}
-
-#[derive(Clone, Copy)]
-struct Began {
-    first_byte: Instant,
-    deadline: Instant,
+    /// Of the hello, then of the message in hand.
+    clock: Clock,
+    /// The client sent more than the thread has memory for.
+    is_starved: bool,
 }
 
 enum Phase {
@@ -93,11 +92,13 @@ impl Driver {
             id,
             stream,
             requests: Session::default(),
+            admitted: None,
             phase: Phase::New,
             outbox: Outbox::default(),
             is_readable: true,
             held_bytes: 0,
-            began: Some(Began { first_byte: now, deadline: now + patience }),
+            clock: Clock::started(now, patience),
+            is_starved: false,
         }
     }
 
@@ -109,6 +110,20 @@ impl Driver {
     /// Whether rows wait for room in memory.
     pub(super) fn is_blocked(&self) -> bool {
         matches!(&self.phase, Phase::Publishing(publishing) if publishing.is_blocked())
+    }
+
+    /// Whether the service leaves unread what the client sent.
+    pub(super) fn is_withheld(&self) -> bool {
+        match &self.phase {
+            Phase::Publishing(publishing) => publishing.is_blocked() || self.is_starved,
+            Phase::New => self.is_starved,
+            _ => false,
+        }
+    }
+
+    /// The time that the client may take stands still until it is driven again.
+    pub(super) fn hold_clock(&mut self, now: Instant) {
+        self.clock.hold(true, now);
     }
 
     /// The session is over: its stream and its share of memory are given back.
@@ -124,9 +139,7 @@ impl Driver {
     pub(super) fn deadline(&self) -> Option<Instant> {
         match &self.phase {
             Phase::Closing { until, .. } => Some(*until),
-            // While its rows wait for room, the client is not the slow one.
-            Phase::Publishing(publishing) if publishing.is_blocked() => None,
-            Phase::New | Phase::Publishing(_) => self.began.map(|began| began.deadline),
+            Phase::New | Phase::Publishing(_) => self.clock.deadline(),
             // The client has something to read.
             Phase::Fed(fed) if self.outbox.bytes > 0 => fed.deadline(),
             _ => None,
@@ -147,10 +160,10 @@ impl Driver {
                 Phase::Publishing(publishing) if publishing.is_blocked() => {
                     match publishing.hand_over(self.id, cx) {
                         Ok(true) => {
-                            self.began = self.requests.is_inside_message().then(|| Began {
-                                first_byte: now,
-                                deadline: now + cx.message_timeout,
-                            });
+                            match self.requests.is_inside_message() {
+                                true => self.clock.start(now, cx.message_timeout),
+                                false => self.clock.stop(),
+                            }
                             continue;
                         }
                         Ok(false) => break,
@@ -195,93 +208,16 @@ impl Driver {
                 return Driven::Over;
             }
         }
-        let held_bytes = self.requests.held_bytes();
-        cx.holding.changed(self.id, self.held_bytes, held_bytes);
-        self.held_bytes = held_bytes;
+        self.clock.hold(self.is_withheld(), now);
         if let Some(end) = self.overdue(now) {
             self.end(end, connection, cx, now);
         }
+        let held_bytes = self.requests.held_bytes();
+        cx.holding.changed(self.id, self.held_bytes, held_bytes);
+        self.held_bytes = held_bytes;
         match self.write(connection, cx, now) {
             Driven::Waits if busy => Driven::Busy,
             driven => driven,
-        }
-    }
-
-    /// The service answered.
-    pub(super) fn answer(
-        &mut self,
-        answer: Answer,
-        connection: &mut Connection,
-        cx: &mut Context<'_>,
-        now: Instant,
-    ) {
-        let end = match answer {
-            Answer::Welcome(answer) => {
-                let Phase::Asked { publisher, outlet, granted } = &mut self.phase else { return };
-                let outlet = outlet.clone();
-                match (answer, publisher.take()) {
-                    (Ok(welcome), Some((publisher, takes_datagrams))) => {
-                        self.requests.welcome(publisher, welcome.columns);
-                        let next_row = welcome.next_sequence;
-                        let reply = HelloReply {
-                            next_sequence: welcome.next_sequence,
-                            held: welcome.held,
-                            definitions: granted.definitions(welcome.definitions),
-                            ack: welcome.ack,
-                            session: self.id.0,
-                        };
-                        self.phase = Phase::Publishing(Publishing::new(
-                            outlet,
-                            takes_datagrams,
-                            welcome.arrow,
-                            next_row,
-                        ));
-                        match self.outbox.put(&Control::HelloReply(reply)) {
-                            Ok(()) => return,
-                            Err(_) => End::Goodbye(Refusal::new(
-                                Code::Unavailable,
-                                "the service's definitions are longer than a message may be",
-                            )),
-                        }
-                    }
-                    (Ok(_), None) => return,
-                    (Err(refusal), _) => End::Refused(granted.conceal(refusal)),
-                }
-            }
-            Answer::Subscription(answer) => {
-                let Phase::Asked { granted, .. } = &self.phase else { return };
-                match answer {
-                    Ok(subscription) => {
-                        let reply = SubscribeReply {
-                            schema: subscription.schema,
-                            cursor: subscription.cursor,
-                        };
-                        self.phase = Phase::Subscribed { queue: subscription.queue };
-                        match self.outbox.put(&Control::SubscribeReply(reply)) {
-                            Ok(()) => return,
-                            Err(_) => End::Goodbye(unavailable()),
-                        }
-                    }
-                    Err(refusal) => End::Refused(granted.conceal(refusal)),
-                }
-            }
-            Answer::Status(Ok(json)) => End::Answered(Box::new(Control::StatusReply(json))),
-            Answer::Definitions(Ok(text)) => match &self.phase {
-                Phase::Asked { granted, .. } => {
-                    End::Answered(Box::new(Control::DefinitionsReply(granted.definitions(text))))
-                }
-                _ => return,
-            },
-            Answer::Status(Err(refusal)) | Answer::Definitions(Err(refusal)) => {
-                End::Refused(refusal)
-            }
-            Answer::Finished(Ok(ack)) => End::Answered(Box::new(Control::FinishReply(ack))),
-            Answer::Finished(Err(refusal)) | Answer::Ended(refusal) => End::Goodbye(refusal),
-            // Written when there is room: only the newest one counts.
-            Answer::Acked | Answer::Queued => return,
-        };
-        if !matches!(self.phase, Phase::Closing { .. }) {
-            self.end(end, connection, cx, now);
         }
     }
 
@@ -334,112 +270,17 @@ impl Driver {
         }
     }
 
-    fn handle(
-        &mut self,
-        request: Request,
-        connection: &Connection,
-        cx: &mut Context<'_>,
-    ) -> Result<(), End> {
-        match request {
-            Request::Hello(hello) => self.ask(hello, connection, cx),
-            Request::Frame(frame) => {
-                let Phase::Publishing(publishing) = &mut self.phase else { return Ok(()) };
-                publishing.take(frame, cx.now_ns());
-                Ok(())
-            }
-            Request::Arrow(payload) => {
-                let Phase::Publishing(publishing) = &mut self.phase else { return Ok(()) };
-                match (publishing.arrow.0)(&payload, publishing.next_row) {
-                    Ok(frames) => {
-                        let now_ns = cx.now_ns();
-                        frames.into_iter().for_each(|frame| publishing.take(frame, now_ns));
-                        Ok(())
-                    }
-                    Err(reason) => {
-                        let refusal = Refusal::new(Code::Protocol, reason);
-                        self.undecodable(payload, &refusal, cx);
-                        Err(End::Goodbye(refusal))
-                    }
-                }
-            }
-            Request::Finish(rows) => {
-                let Phase::Publishing(publishing) = &self.phase else { return Ok(()) };
-                let outlet = publishing.outlet.clone();
-                self.phase = Phase::Finishing { outlet };
-                self.began = None;
-                let reply = Reply::new(self.id, cx.mailbox, Answer::Finished);
-                let finish = Input::Finish { session: self.id, rows, reply };
-                match cx.intake.push(finish) {
-                    true => Ok(()),
-                    false => Err(End::Goodbye(unavailable())),
-                }
-            }
-        }
-    }
-
     /// The next request, with the time that its frame took.
     fn poll(&mut self, cx: &Context<'_>) -> Result<Option<Request>, Broken> {
         let start = Instant::now();
         let polled = self.requests.poll();
-        if let (Ok(Some(Request::Frame(_) | Request::Arrow(_))), Some(began)) =
-            (&polled, self.began)
+        if let (Ok(Some(Request::Frame(_) | Request::Arrow(_))), Some(first_byte)) =
+            (&polled, self.clock.first_byte())
         {
-            cx.stages.record(Stage::Receive, start.saturating_duration_since(began.first_byte));
+            cx.stages.record(Stage::Receive, start.saturating_duration_since(first_byte));
             cx.stages.record(Stage::Decode, start.elapsed());
         }
         polled
-    }
-
-    fn ask(
-        &mut self,
-        hello: Hello,
-        connection: &Connection,
-        cx: &mut Context<'_>,
-    ) -> Result<(), End> {
-        self.began = None;
-        let granted = cx.admit(&hello, connection).map_err(End::Refused)?;
-        let outlet = Outlet::new(self.id, cx.mailbox);
-        let session = self.id;
-        let mut asked = None;
-        let input = match hello.role {
-            Role::Publish { stream, publisher, datagrams } => {
-                asked = Some((publisher.clone(), datagrams));
-                let reply = Reply::new(session, cx.mailbox, Answer::Welcome);
-                let outlet = outlet.clone();
-                Input::PublisherHello { session, stream, publisher, outlet, reply }
-            }
-            Role::Subscribe(request) => {
-                let reply = Reply::new(session, cx.mailbox, Answer::Subscription);
-                Input::Subscribe { request, outlet: outlet.clone(), reply }
-            }
-            Role::Status => {
-                Input::Status { reply: Reply::new(session, cx.mailbox, Answer::Status) }
-            }
-            Role::Definitions => {
-                Input::Definitions { reply: Reply::new(session, cx.mailbox, Answer::Definitions) }
-            }
-            Role::Jobs(request) => {
-                let opened = Feed::open(outlet, cx.feed_limits, &cx.counters.feeds);
-                let Some((feed, queue)) = opened else {
-                    let text = "too many requests about jobs are under way: try again later";
-                    return Err(End::Refused(Refusal::new(Code::Busy, text)));
-                };
-                self.phase = Phase::Fed(Fed::new(queue));
-                // Without a service the feed comes back and says so.
-                cx.intake.push(Input::Jobs { request, owner: granted.into(), feed });
-                return Ok(());
-            }
-        };
-        self.phase = Phase::Asked { publisher: asked, outlet, granted };
-        match cx.intake.push(input) {
-            true => Ok(()),
-            false => Err(End::Refused(unavailable())),
-        }
-    }
-
-    fn undecodable(&self, bytes: Bytes, refusal: &Refusal, cx: &mut Context<'_>) {
-        let (session, reason, ts_recv_ns) = (self.id, refusal.text.clone(), cx.now_ns());
-        cx.intake.push(Input::Undecodable { session, bytes, reason, ts_recv_ns });
     }
 
     /// Feeds what the stream has, up to one chunk. Zero when there is nothing now.
@@ -449,7 +290,8 @@ impl Driver {
         cx: &mut Context<'_>,
         now: Instant,
     ) -> Result<usize, End> {
-        if !self.is_readable || !cx.holding.may_read(self.id) {
+        self.is_starved = self.is_readable && !cx.holding.may_read(self.id);
+        if !self.is_readable || self.is_starved {
             return Ok(0);
         }
         let before = self.requests.held_bytes();
@@ -472,8 +314,7 @@ impl Driver {
         match read {
             Ok(Some(_)) => {
                 if before == 0 {
-                    self.began =
-                        Some(Began { first_byte: now, deadline: now + cx.message_timeout });
+                    self.clock.start(now, cx.message_timeout);
                 }
                 Ok(fed)
             }
@@ -481,7 +322,7 @@ impl Driver {
                 self.is_readable = false;
                 // Between messages a publisher may be silent for as long as it likes.
                 if before == 0 && !matches!(self.phase, Phase::New) {
-                    self.began = None;
+                    self.clock.stop();
                 }
                 Ok(0)
             }
@@ -526,8 +367,10 @@ impl Driver {
     /// Ends the session: says the last message and lets go of everything else.
     fn end(&mut self, end: End, connection: &mut Connection, cx: &mut Context<'_>, now: Instant) {
         self.leave(cx);
-        self.began = None;
-        // What the client still sends is of no use.
+        self.clock.stop();
+        self.admitted = None;
+        // What the client still sends is of no use, nor is what came of a message.
+        self.requests = Session::default();
         let _ = connection.recv_stream(self.stream).stop(VarInt::from_u32(0));
         let (farewell, goodbye) = match end {
             End::Gone => return,
@@ -543,6 +386,10 @@ impl Driver {
             }
             End::Goodbye(refusal) => {
                 cx.count_refusal(&refusal, false);
+                (Control::Goodbye(refusal.clone()), Some(refusal))
+            }
+            End::Revoked(refusal) => {
+                super::SharedCounters::add(&cx.counters.sessions_revoked);
                 (Control::Goodbye(refusal.clone()), Some(refusal))
             }
         };
@@ -648,4 +495,6 @@ enum End {
     Refused(Refusal),
     /// Ended by the service or for a broken rule.
     Goodbye(Refusal),
+    /// Ended because what it does is no longer allowed.
+    Revoked(Refusal),
 }

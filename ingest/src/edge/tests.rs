@@ -1,6 +1,7 @@
 //! Edge and client over loopback, with a service in memory.
 
 mod jobs;
+mod patience;
 mod strangers;
 mod subscribers;
 mod world;

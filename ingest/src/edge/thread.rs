@@ -7,24 +7,22 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use isotick_wire::{Code, Hello, Refusal, datagram};
+use isotick_wire::{Code, Refusal, datagram};
 use quinn_proto::{
     ConnectionHandle, DatagramEvent, Dir, Endpoint, Event, Incoming, StreamEvent, StreamId,
     Transmit, VarInt,
 };
 use rustc_hash::FxHashMap;
-use rustls::pki_types::CertificateDer;
 
+use super::context::{Context, Holding, context};
 use super::ids::{ConnectionIds, Owner};
 use super::io::{Io, Received};
 use super::mailbox::{Forwarded, Mailbox};
 use super::session::{Driven, Driver};
 use super::{EdgeConfig, STOPS, SharedCounters};
-use crate::access::{Gate, Granted};
-use crate::feed::FeedLimits;
 use crate::input::SessionId;
 use crate::intake::Intake;
 use crate::stages::Stages;
@@ -45,96 +43,6 @@ pub(super) struct Shared {
     pub(super) sessions: AtomicU64,
     /// Connections of all threads, handshakes included.
     pub(super) connections: AtomicUsize,
-}
-
-/// What a session's driver may use of its thread.
-pub(super) struct Context<'a> {
-    pub(super) intake: &'a Intake,
-    pub(super) mailbox: &'a Arc<Mailbox>,
-    pub(super) counters: &'a SharedCounters,
-    pub(super) stages: &'a Stages,
-    pub(super) message_timeout: Duration,
-    pub(super) holding: &'a mut Holding,
-    pub(super) feed_limits: FeedLimits,
-    gate: &'a Gate,
-}
-
-impl Context<'_> {
-    /// The clock of `ts_recv`: read here, at the edge, and an argument everywhere behind it.
-    #[allow(clippy::disallowed_methods, reason = "this is where the clock is read")]
-    pub(super) fn now_ns(&self) -> i64 {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        since.map_or(0, |since| i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
-    }
-
-    /// Whether who connected may do what it asks.
-    pub(super) fn admit(
-        &self,
-        hello: &Hello,
-        connection: &quinn_proto::Connection,
-    ) -> Result<Granted, Refusal> {
-        let identity = connection.crypto_session().peer_identity();
-        let chain = identity.and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
-        let certificate = chain.as_deref().and_then(|chain| chain.first());
-        let now_s = self.now_ns() / 1_000_000_000;
-        self.gate.check(&hello.token, certificate, &hello.role, now_s)
-    }
-
-    pub(super) fn count_refusal(&self, refusal: &Refusal, before_welcome: bool) {
-        let counters = self.counters;
-        SharedCounters::add(match refusal.code {
-            Code::Protocol | Code::Version => &counters.protocol_errors,
-            Code::TooSlow => &counters.too_slow,
-            Code::Unauthenticated | Code::Forbidden => &counters.sessions_forbidden,
-            _ if before_welcome => &counters.sessions_refused,
-            _ => return,
-        });
-    }
-}
-
-/// Bytes of messages that are not whole yet, of all sessions of a thread. Above the bound only one
-/// session goes on reading, so that memory is bounded and somebody always gets to an end.
-pub(super) struct Holding {
-    bytes: usize,
-    bytes_max: usize,
-    favourite: Option<SessionId>,
-    starved: Vec<SessionId>,
-}
-
-impl Holding {
-    fn new(bytes_max: usize) -> Self {
-        Self { bytes: 0, bytes_max, favourite: None, starved: Vec::new() }
-    }
-
-    /// Whether a session may read on.
-    pub(super) fn may_read(&mut self, session: SessionId) -> bool {
-        if self.bytes <= self.bytes_max {
-            return true;
-        }
-        if *self.favourite.get_or_insert(session) == session {
-            return true;
-        }
-        if !self.starved.contains(&session) {
-            self.starved.push(session);
-        }
-        false
-    }
-
-    /// What a session holds changed.
-    pub(super) fn changed(&mut self, session: SessionId, from: usize, to: usize) {
-        self.bytes = self.bytes + to - from;
-        if to == 0 && self.favourite == Some(session) {
-            self.favourite = None;
-        }
-    }
-
-    /// Sessions that may try again.
-    fn relieved(&mut self) -> Vec<SessionId> {
-        match self.bytes <= self.bytes_max || self.favourite.is_none() {
-            true => std::mem::take(&mut self.starved),
-            false => Vec::new(),
-        }
-    }
 }
 
 struct Connection {
@@ -380,6 +288,9 @@ impl IngestThread {
         if let Some(server) = mail.server {
             self.endpoint.set_server_config(Some(server));
         }
+        if mail.recheck {
+            self.for_every_session(|driver, proto, cx| driver.recheck(proto, cx, now));
+        }
         if let Some(patience) = mail.stop {
             self.stop(now, patience);
         }
@@ -387,6 +298,16 @@ impl IngestThread {
 
     fn stop(&mut self, now: Instant, patience: Duration) {
         self.stopping = Some(now + patience);
+        self.for_every_session(|driver, proto, cx| {
+            driver.dismiss(Refusal::new(Code::ShuttingDown, STOPS), proto, cx, now);
+        });
+    }
+
+    /// Every session has something to say now, it may be.
+    fn for_every_session(
+        &mut self,
+        mut change: impl FnMut(&mut Driver, &mut quinn_proto::Connection, &mut Context<'_>),
+    ) {
         let handles: Vec<_> = self.connections.keys().copied().collect();
         for handle in handles {
             self.make_due(handle);
@@ -394,10 +315,7 @@ impl IngestThread {
                 continue;
             };
             let mut cx = context(&self.shared, &self.mailbox, &mut self.holding);
-            for driver in drivers {
-                let refusal = Refusal::new(Code::ShuttingDown, STOPS);
-                driver.dismiss(refusal, proto, &mut cx, now);
-            }
+            drivers.iter_mut().for_each(|driver| change(driver, proto, &mut cx));
         }
     }
 
@@ -470,6 +388,13 @@ impl IngestThread {
             }
             driven != Driven::Over
         });
+        // What is left unread of one session takes the connection's window from the others. But
+        // whom all others wait for has no more than its time.
+        if drivers.len() > 1 && drivers.iter().any(Driver::is_withheld) {
+            for driver in drivers.iter_mut().filter(|d| !cx.holding.is_favourite(d.id)) {
+                driver.hold_clock(now);
+            }
+        }
         if is_blocked && !self.blocked.contains(&handle) {
             self.blocked.push(handle);
         }
@@ -676,23 +601,6 @@ impl IngestThread {
             self.remove(handle, connection);
         }
         self.io.wait(Duration::from_millis(1))
-    }
-}
-
-fn context<'a>(
-    shared: &'a Shared,
-    mailbox: &'a Arc<Mailbox>,
-    holding: &'a mut Holding,
-) -> Context<'a> {
-    Context {
-        intake: &shared.intake,
-        mailbox,
-        counters: &shared.counters,
-        stages: &shared.stages,
-        message_timeout: shared.config.message_timeout,
-        holding,
-        feed_limits: shared.config.feed_limits(),
-        gate: &shared.config.gate,
     }
 }
 

@@ -48,10 +48,10 @@ pub enum Refused {
 pub struct Dispatch {
     /// The worker.
     pub slot: usize,
-    /// The parts, all of one source and each of another job. The first job is charged for the
-    /// dispatch.
+    /// The parts, all of one source and each of another job. It is the first job's turn; each
+    /// owner is charged for its own.
     pub parts: Vec<(JobId, u32)>,
-    /// What its first part is predicted to take.
+    /// What they are predicted to take together, each with a read of its own.
     pub predicted_ns: u64,
 }
 

@@ -30,8 +30,11 @@ pub struct LanesConfig {
     /// A job that has waited for so long gets one in four turns of its owner, whatever its
     /// priority; a queued job gains one level of priority for each such time.
     pub ageing_ns: u64,
-    /// Jobs that share one read, the one that pays for it included; below 2, none do.
+    /// Jobs that share one read, the one whose turn it is included; below 2, none do.
     pub shared_max: usize,
+    /// Jobs share a read only as long as all of it is predicted to take so long at most: whoever
+    /// comes waits for a dispatch to end, and what long ones save by sharing is little.
+    pub dispatch_ns_max: u64,
     /// How often others may go before one that does not fit into memory, queued or running.
     pub passes_max: u32,
     /// Weights of owners; 1 for all others, and for 0.
@@ -53,6 +56,7 @@ impl Default for LanesConfig {
             credit_ns: 1_000_000_000,
             ageing_ns: 5_000_000_000,
             shared_max: 8,
+            dispatch_ns_max: 10_000_000,
             passes_max: 64,
             weights: BTreeMap::new(),
             overload: OverloadConfig::default(),

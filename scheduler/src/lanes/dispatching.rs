@@ -73,19 +73,26 @@ impl Lanes {
     pub(super) fn start(&mut self, slot: usize, serial: Serial) -> Dispatch {
         let job = &self.jobs[&serial];
         let part = job.next_part().expect("a job that was chosen has a part ready");
-        let PartCost { predicted_ns, mut host_bytes, source } = job.cost(part);
-        let (payer, may_share) = (job.owner, job.may_share(part));
-        self.owners.start(self.now_ns, payer, serial, predicted_ns);
+        let PartCost { mut predicted_ns, mut host_bytes, source } = job.cost(part);
+        let (owner, may_share) = (job.owner, job.may_share(part));
 
         let mut parts = vec![(serial, part)];
         if may_share {
             let same =
                 self.sources.range((source, Serial(0), 0)..=(source, Serial(u64::MAX), u32::MAX));
             for &(_, other, part) in same.take(self.config.shared_max.saturating_mul(4)) {
-                let bytes = self.jobs[&other].cost(part).host_bytes.max(host_bytes);
+                let other_job = &self.jobs[&other];
+                let cost = other_job.cost(part);
+                let bytes = cost.host_bytes.max(host_bytes);
+                let ns = predicted_ns.saturating_add(cost.predicted_ns);
                 let is_in = parts.iter().any(|(serial, _)| *serial == other);
-                if parts.len() < self.config.shared_max && !is_in && self.memory.fits(bytes) {
-                    host_bytes = bytes;
+                let fits = self.memory.fits(bytes) && ns <= self.config.dispatch_ns_max;
+                if parts.len() < self.config.shared_max
+                    && !is_in
+                    && fits
+                    && self.owners.may_ride(other_job.owner, owner)
+                {
+                    (host_bytes, predicted_ns) = (bytes, ns);
                     parts.push((other, part));
                 }
             }
@@ -93,11 +100,19 @@ impl Lanes {
         let now_ns = self.now_ns;
         let mut flying = Vec::with_capacity(parts.len());
         for (place, (serial, part)) in parts.into_iter().enumerate() {
+            let job = &self.jobs[&serial];
+            let (owner, predicted_ns) = (job.owner, job.cost(part).predicted_ns);
+            let charged_ns = match place > 0 && self.planted.has(Bug::RidesFree) {
+                true => 0,
+                false => predicted_ns,
+            };
+            match place {
+                0 => self.owners.start(now_ns, owner, serial, charged_ns),
+                _ => self.owners.correct(owner, 0, charged_ns),
+            }
             let id = self.change(serial, |job| {
                 job.take(now_ns, part);
-                if place == 0 {
-                    job.attained_ns = job.attained_ns.saturating_add(predicted_ns);
-                }
+                job.attained_ns = job.attained_ns.saturating_add(charged_ns);
                 job.id
             });
             let source = (self.jobs[&serial].cost(part).source, serial, part);
@@ -105,14 +120,15 @@ impl Lanes {
             if place > 0 && self.planted.has(Bug::SharedAndReady) {
                 self.change(serial, |job| job.return_part(now_ns, part));
             }
-            flying.push(Flying { serial, job: id, part, has_failed: false });
+            let (own_ns, has_failed) = (None, false);
+            flying.push(Flying { serial, job: id, part, predicted_ns, own_ns, has_failed });
         }
         self.counters.dispatches += 1;
         self.counters.parts_shared += flying.len() as u64 - 1;
         self.memory.reading += host_bytes;
         self.free.remove(&slot);
         let parts = flying.iter().map(|flying| (flying.job, flying.part)).collect();
-        self.slots[slot] = Some(Flight { parts: flying, payer, predicted_ns, host_bytes });
+        self.slots[slot] = Some(Flight { parts: flying, host_bytes });
         Dispatch { slot, parts, predicted_ns }
     }
 }

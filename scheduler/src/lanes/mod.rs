@@ -37,7 +37,7 @@ use self::memory::Memory;
 use self::overload::Overload;
 pub use self::overload::{LiveLoad, OverloadConfig, Step, StepChange};
 use self::planted::{Bug, Planted};
-use self::shares::{OwnerKey, Owners, replaced};
+use self::shares::{Owners, divided, replaced};
 pub use self::status::{Counters, JobState, JobStatus, LanesStatus, OwnerStatus};
 
 /// A part in a dispatch.
@@ -46,6 +46,9 @@ struct Flying {
     serial: Serial,
     job: JobId,
     part: u32,
+    predicted_ns: u64,
+    /// What it took by itself, where that is known.
+    own_ns: Option<u64>,
     has_failed: bool,
 }
 
@@ -53,9 +56,23 @@ struct Flying {
 #[derive(Debug)]
 struct Flight {
     parts: Vec<Flying>,
-    payer: OwnerKey,
-    predicted_ns: u64,
     host_bytes: u64,
+}
+
+impl Flight {
+    /// What each part took of so much time of a worker: what it took by itself, and of the rest,
+    /// the reading above all, as much as the others. Where nothing is known of any, as predicted.
+    fn shares_ns(&self, busy_ns: u64) -> Vec<u64> {
+        let predicted = || self.parts.iter().map(|flying| flying.predicted_ns).collect::<Vec<_>>();
+        if self.parts.iter().all(|flying| flying.own_ns.is_none()) {
+            return divided(busy_ns, &predicted());
+        }
+        let own: Vec<u64> = self.parts.iter().map(|flying| flying.own_ns.unwrap_or(0)).collect();
+        let all_own = own.iter().fold(0, |sum: u64, own| sum.saturating_add(*own));
+        let Some(rest_ns) = busy_ns.checked_sub(all_own) else { return divided(busy_ns, &own) };
+        let rest = divided(rest_ns, &vec![1; own.len()]);
+        own.into_iter().zip(rest).map(|(own, rest)| own + rest).collect()
+    }
 }
 
 /// The lanes.
@@ -237,6 +254,15 @@ impl Lanes {
         self.events.pop_front()
     }
 
+    /// What the part of a job in a dispatch took by itself, of its worker's time; the dispatch is
+    /// yet to end.
+    pub fn handle_own(&mut self, slot: usize, id: JobId, ns: u64) {
+        let flight = self.slots.get_mut(slot).and_then(Option::as_mut);
+        if let Some(flying) = flight.and_then(|f| f.parts.iter_mut().find(|p| p.job == id)) {
+            flying.own_ns = Some(ns);
+        }
+    }
+
     /// A dispatch has ended, after `busy_ns` of its worker. Returns the parts whose result counts:
     /// not those that failed, nor those of jobs that have ended meanwhile.
     pub fn handle_done(&mut self, now_ns: u64, slot: usize, busy_ns: u64) -> Vec<(JobId, u32)> {
@@ -249,21 +275,23 @@ impl Lanes {
         if !(has_failed && self.planted.has(Bug::BytesOfFailuresKept)) {
             self.memory.reading -= flight.host_bytes;
         }
-        let charged_ns =
-            if self.planted.has(Bug::Uncorrected) { flight.predicted_ns } else { busy_ns };
-        self.owners.correct(flight.payer, flight.predicted_ns, charged_ns);
+        let shares_ns = flight.shares_ns(busy_ns);
         self.counters.busy_ns = self.counters.busy_ns.saturating_add(busy_ns);
         let now_ns = self.now_ns;
         let counts_ended = self.planted.has(Bug::CountedAfterCancel);
         let mut counted = Vec::new();
         let mut has_freed = false;
         for (place, flying) in flight.parts.iter().enumerate() {
-            let Flying { serial, job: id, part, has_failed } = *flying;
-            let is_payer = place == 0;
+            let Flying { serial, job: id, part, predicted_ns, has_failed, .. } = *flying;
+            let is_right = !(self.planted.has(Bug::Uncorrected)
+                || place > 0 && self.planted.has(Bug::RidesFree));
+            if is_right {
+                self.owners.correct(self.jobs[&serial].owner, predicted_ns, shares_ns[place]);
+            }
             let (counts, is_done, is_over) = self.change(serial, |job| {
                 job.flights -= 1;
-                if is_payer {
-                    job.attained_ns = replaced(job.attained_ns, flight.predicted_ns, charged_ns);
+                if is_right {
+                    job.attained_ns = replaced(job.attained_ns, predicted_ns, shares_ns[place]);
                 }
                 let counts = job.phase == Phase::Running && !has_failed;
                 if counts {

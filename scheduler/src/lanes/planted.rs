@@ -18,6 +18,8 @@ pub(crate) enum Bug {
     Uncorrected,
     /// What an owner missed because it did not fit is owed to it without a limit.
     OwedWithoutLimit,
+    /// Who comes along with another job's part is charged nothing.
+    RidesFree,
     /// Parts start whatever the jobs hold.
     HeldIgnored,
 }

@@ -57,6 +57,8 @@ pub(super) struct Owners {
     credit_ns: u64,
     ageing_ns: u64,
     next: u64,
+    /// By all owners together, those included that are forgotten.
+    pub charged_ns: u64,
 }
 
 impl Owners {
@@ -71,6 +73,7 @@ impl Owners {
             credit_ns,
             ageing_ns,
             next: 0,
+            charged_ns: 0,
         }
     }
 
@@ -193,10 +196,17 @@ impl Owners {
         self.correct(key, 0, ns);
     }
 
+    /// Whether a part of `key` may come along when it is the turn of `next`: nobody is carried
+    /// further ahead than by its credit.
+    pub(super) fn may_ride(&self, key: OwnerKey, next: OwnerKey) -> bool {
+        self.get(key).virtual_ns <= self.get(next).virtual_ns.saturating_add(self.credit_ns)
+    }
+
     /// What was charged is replaced by what it is.
     pub(super) fn correct(&mut self, key: OwnerKey, charged_ns: u64, ns: u64) {
         let owner = self.owners.get_mut(&key).expect("owners with jobs are known");
         let before = (owner.virtual_ns, key);
+        self.charged_ns = replaced(self.charged_ns, charged_ns, ns);
         owner.attained_ns = replaced(owner.attained_ns, charged_ns, ns);
         let weight = owner.weight;
         owner.virtual_ns = replaced(owner.virtual_ns, charged_ns / weight, ns / weight);
@@ -221,6 +231,23 @@ impl Owner {
             turns_since_aged: 0,
         }
     }
+}
+
+/// A whole in parts of these weights, alike where all are 0. The parts' sum is the whole.
+pub(super) fn divided(whole: u64, weights: &[u64]) -> Vec<u64> {
+    let sum: u128 = weights.iter().copied().map(u128::from).sum();
+    // Without the bits that would not fit into the products.
+    let shift = (u128::BITS - sum.leading_zeros()).saturating_sub(u64::BITS);
+    let weight = |own: u64| if sum == 0 { 1 } else { u128::from(own >> shift) };
+    let all = weights.iter().copied().map(weight).sum::<u128>().max(1);
+    let (mut up_to, mut given) = (0_u128, 0_u64);
+    let part = |own: &u64| {
+        up_to += weight(*own);
+        // The quotient is at most the whole.
+        let end = (u128::from(whole) * up_to / all) as u64;
+        end - std::mem::replace(&mut given, end)
+    };
+    weights.iter().map(part).collect()
 }
 
 /// A sum in which one summand is replaced.

@@ -19,6 +19,8 @@ pub struct Counters {
     pub retries: u64,
     /// Worker time of dispatches that have ended.
     pub busy_ns: u64,
+    /// The same, with what is predicted of those under way, as it was charged to owners.
+    pub charged_ns: u64,
     /// Jobs of which all parts were done.
     pub jobs_done: u64,
     /// Jobs that failed.
@@ -143,7 +145,7 @@ impl Lanes {
             queued: self.queue.len(),
             owners: owners.collect(),
             jobs: self.jobs.values().map(|job| self.status_of(job)).collect(),
-            counters: self.counters,
+            counters: Counters { charged_ns: self.owners.charged_ns, ..self.counters },
         }
     }
 

@@ -17,6 +17,7 @@ use isotick_storage::{DataFolder, Frozen, Snapshot};
 use isotick_wire::Code;
 use serde_json::{Value, json};
 
+use super::costs::{Costs, DISPATCH_NS, Learned};
 use super::job::{Job, Phase, Progress};
 use super::plan::Group;
 use super::record::{Id, Record, ResultOf, State};
@@ -42,9 +43,10 @@ const REPLANS_MAX: u32 = 5;
 const SHOWN: usize = 50;
 /// What planning, and bringing pieces together, are taken to need of a core.
 const PLAN_NS: u64 = 2_000_000;
-const FINISH_NS: u64 = 20_000_000;
-/// What a part is taken to need per row and view before anything was measured.
-const ROW_NS: f64 = 15.0;
+const FINISH_NS: u64 = 10_000_000;
+/// What having been idle is worth to an owner, of each scanning thread: short scans of people who
+/// come now and then run at once, and shares are equal over seconds.
+const CREDIT_NS: u64 = 100_000_000;
 /// Bytes that a read takes beside what is stored.
 const READ_BYTES: u64 = 4 << 20;
 /// Bytes that a window which is held takes beside its state, about.
@@ -52,7 +54,7 @@ const WINDOW_BYTES: u64 = 96;
 
 /// What a scanning thread is to do.
 pub enum Task {
-    Plan { record: Box<Record>, fresh: Option<Frozen> },
+    Plan { record: Box<Record>, fresh: Option<Frozen>, costs: Costs },
     Parts(Vec<(Arc<Running>, u32)>),
     Finish { record: Box<Record>, running: Arc<Running> },
 }
@@ -77,8 +79,8 @@ pub fn scan(slot: usize, mut bench: Bench, tasks: &Receiver<Task>, reports: &Sen
     while let Ok(task) = tasks.recv() {
         let started = Instant::now();
         let done = match task {
-            Task::Plan { record, fresh } => {
-                Done::Planned(unbroken(|| bench.plan(&record, fresh)).unwrap_or_else(Err))
+            Task::Plan { record, fresh, costs } => {
+                Done::Planned(unbroken(|| bench.plan(&record, fresh, &costs)).unwrap_or_else(Err))
             }
             Task::Parts(parts) => Done::Parts(
                 unbroken(|| bench.parts(&parts))
@@ -88,7 +90,8 @@ pub fn scan(slot: usize, mut bench: Bench, tasks: &Receiver<Task>, reports: &Sen
                 Done::Finished(unbroken(|| bench.finish(&record, &running)).unwrap_or_else(Err))
             }
         };
-        let report = Report { slot, busy: started.elapsed(), done };
+        let waited = std::mem::take(&mut bench.waited);
+        let report = Report { slot, busy: started.elapsed().saturating_sub(waited), done };
         if reports.send(Message::Report(report)).is_err() {
             return;
         }
@@ -136,7 +139,7 @@ pub struct Coordinator {
     by_id: BTreeMap<Id, JobId>,
     next_number: u64,
     records_max: usize,
-    row_ns: f64,
+    learned: Learned,
     /// Rows that jobs were given, each counted for each of them.
     rows: u64,
     started: Instant,
@@ -160,6 +163,8 @@ impl Coordinator {
             host_bytes_max: args.scan_memory_max.0,
             jobs_running_max: args.scans_running_max as usize,
             queue_max: args.jobs_max as usize,
+            dispatch_ns_max: DISPATCH_NS,
+            credit_ns: CREDIT_NS * tasks.len() as u64,
             ..LanesConfig::default()
         };
         let now = Instant::now();
@@ -182,7 +187,7 @@ impl Coordinator {
             by_id: BTreeMap::new(),
             next_number: 0,
             records_max: crate::service::RECORDS_MAX,
-            row_ns: ROW_NS,
+            learned: Learned::default(),
             rows: 0,
             started: now,
             told: now,
@@ -296,7 +301,11 @@ impl Coordinator {
             }
             let record = || Box::new(job.record.clone());
             let task = match (job.phase, &job.running) {
-                (Phase::Plan, _) => Task::Plan { record: record(), fresh: job.fresh.clone() },
+                (Phase::Plan, _) => Task::Plan {
+                    record: record(),
+                    fresh: job.fresh.clone(),
+                    costs: self.learned.of(&job.record.asked),
+                },
                 (phase, Some(running))
                     if phase == Phase::Closing || parts[0].1 as usize == running.groups.len() =>
                 {
@@ -346,9 +355,9 @@ impl Coordinator {
         let (Some(&number), now) = (self.by_id.get(id), self.now_ns()) else { return };
         let Some(job) = self.jobs.get_mut(id) else { return };
         job.phase = Phase::Parts;
-        let row_ns = self.row_ns * job.record.asked.views.len() as f64;
+        let costs = self.learned.of(&job.record.asked);
         let part = |group: &Group| PartCost {
-            predicted_ns: (group.rows as f64 * row_ns) as u64,
+            predicted_ns: costs.predict_ns(group.rows, &group.views),
             host_bytes: group.bytes + READ_BYTES,
             source: group.source,
         };
@@ -442,6 +451,9 @@ impl Coordinator {
     ) {
         let mut again = Vec::new();
         for ((number, _), result) in parts.iter().zip(&results) {
+            if let Ok(done) = result {
+                self.lanes.handle_own(slot, *number, done.own_ns);
+            }
             let retry = result.as_ref().err().is_some_and(|trouble| {
                 let retryable = matches!(trouble, Trouble::Failed(_));
                 let verdict = self.lanes.handle_failed(now, slot, *number, retryable);
@@ -450,7 +462,7 @@ impl Coordinator {
             again.push(retry);
         }
         self.lanes.handle_done(now, slot, busy_ns);
-        let mut rows = 0;
+        self.learn(busy_ns, parts, &results);
         for (((number, part), result), again) in parts.iter().zip(results).zip(again) {
             let Some(id) = self.numbers.get(number).cloned() else { continue };
             let Some(job) = self.jobs.get_mut(&id) else { continue };
@@ -458,11 +470,10 @@ impl Coordinator {
             match result {
                 Ok(done) => {
                     let group = &running.groups[*part as usize];
-                    rows += group.rows * job.record.asked.views.len() as u64;
                     job.parts.done += 1;
-                    job.rows.done += group.rows;
-                    self.rows += group.rows;
-                    job.bytes.done += group.bytes;
+                    job.rows.done += group.rows_counted;
+                    self.rows += group.rows_counted;
+                    job.bytes.done += group.bytes_counted;
                     job.record.rows_read += done.rows_read;
                     job.record.rows_from_states += done.rows_from_states;
                     done.rows.iter().for_each(|&(kind, rows)| job.record.count_engine(kind, rows));
@@ -482,9 +493,37 @@ impl Coordinator {
                 Err(trouble) => self.troubled(&id, trouble, again),
             }
         }
-        if rows > 0 {
-            let measured = busy_ns as f64 / rows as f64;
-            self.row_ns += (measured - self.row_ns) / 16.0;
+    }
+
+    /// Learns from a dispatch what rows take.
+    fn learn(
+        &mut self,
+        busy_ns: u64,
+        parts: &[(JobId, u32)],
+        results: &[Result<PartDone, Trouble>],
+    ) {
+        let (mut own_ns, mut rows_read) = (0, Some(0));
+        for ((number, part), result) in parts.iter().zip(results) {
+            let job = self.numbers.get(number).and_then(|id| self.jobs.get(id));
+            let running = job.and_then(|job| job.running.as_ref());
+            let (Some(job), Some(running), Ok(done)) = (job, running, result) else {
+                rows_read = None;
+                continue;
+            };
+            own_ns += done.own_ns;
+            let group = &running.groups[*part as usize];
+            // States are none, and of some keys only some rows are read.
+            let is_whole = done.rows_reduced == group.rows;
+            rows_read = rows_read.filter(|_| is_whole).map(|rows: u64| rows.max(group.rows));
+            let of_views: u64 = done.views_ns.iter().sum();
+            for (&ns, view) in done.views_ns.iter().zip(group.views.clone()) {
+                // With what finishing the piece took.
+                let ns = (ns as f64 * done.own_ns as f64 / of_views.max(1) as f64) as u64;
+                self.learned.note_view(&job.record.asked, view, done.rows_reduced, ns);
+            }
+        }
+        if let Some(rows) = rows_read {
+            self.learned.note_reading(rows, busy_ns.saturating_sub(own_ns));
         }
     }
 
@@ -504,8 +543,8 @@ impl Coordinator {
             Progress { done, total }
         };
         job.parts = sum(|_| 1);
-        job.rows = sum(|group| group.rows);
-        job.bytes = sum(|group| group.bytes);
+        job.rows = sum(|group| group.rows_counted);
+        job.bytes = sum(|group| group.bytes_counted);
         job.rows_before = job.rows.done;
         job.fresh = None;
         job.record.rows_read = rows_read;
@@ -714,7 +753,7 @@ impl Coordinator {
             "cancelled": status.counters.jobs_cancelled,
             "steps": status.counters.steps,
             "rows": self.rows,
-            "row_ns": self.row_ns,
+            "reading_ns": self.learned.reading_ns(),
             "owners": owners.collect::<Vec<_>>(),
         })
     }

@@ -11,6 +11,7 @@
 //! scanning threads of the lowest priority that there is do the work ([`work`]).
 
 mod coordinator;
+mod costs;
 mod fetch;
 mod job;
 mod pieces;
@@ -103,6 +104,7 @@ impl Jobs {
                 devices: means.devices.clone(),
                 rested: std::time::Instant::now(),
                 engines: Default::default(),
+                waited: Duration::ZERO,
             };
             let (task, taken) = channel();
             let reports = sender.clone();

@@ -1,6 +1,7 @@
 //! What a job reads, part by part.
 
 use std::hash::{Hash, Hasher};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,24 +12,28 @@ use isotick_scheduler::{Extent, Scan};
 use isotick_storage::history::Part;
 use isotick_storage::{Frozen, Snapshot, StatesPart};
 
+use super::costs::Cut;
 use super::record::Id;
 use crate::rollups::Stored;
 use crate::scanning;
-
-/// Row groups that are read by one dispatch for one view, at most: about 10 ms of one core. For
-/// more views they are fewer.
-const GROUPED: usize = 4;
 
 /// What one dispatch reads.
 #[derive(Clone, Debug)]
 pub struct Group {
     pub reads: Reads,
+    /// The number of what is read, among all that the job reads.
+    pub place: usize,
+    /// Those of the job's views that are computed.
+    pub views: Range<usize>,
     /// The same number: the same place in the same file, and ticks of it.
     pub source: u64,
     /// Ticks, or states.
     pub rows: u64,
     /// Stored bytes of the columns that are read.
     pub bytes: u64,
+    /// What of these counts as done when it is: all views' come to one reading.
+    pub rows_counted: u64,
+    pub bytes_counted: u64,
 }
 
 /// From where.
@@ -41,35 +46,47 @@ pub enum Reads {
 }
 
 impl Group {
-    fn of_ticks(parts: Vec<Part>, grouped: usize) -> Self {
-        let rows = parts.iter().map(|part| part.rows() as u64).sum();
-        let bytes = parts.iter().map(Part::bytes).sum();
-        let source = hash_of(place(&parts[0], grouped));
-        Self { reads: Reads::Ticks(parts), source, rows, bytes }
+    fn of_ticks(
+        parts: Vec<Part>,
+        cut: &Cut,
+        place: usize,
+        views: Range<usize>,
+        views_of_all: usize,
+    ) -> Self {
+        let rows = parts.iter().map(|part| part.rows() as u64).sum::<u64>();
+        let bytes = parts.iter().map(Part::bytes).sum::<u64>();
+        let source = hash_of(self::place(&parts[0], cut.grouped));
+        // What all views' groups count comes to what is there.
+        let counted = |all: u64| {
+            let up_to =
+                |view: usize| (u128::from(all) * view as u128 / views_of_all.max(1) as u128) as u64;
+            up_to(views.end) - up_to(views.start)
+        };
+        let (rows_counted, bytes_counted) = (counted(rows), counted(bytes));
+        let reads = Reads::Ticks(parts);
+        Self { reads, place, views, source, rows, bytes, rows_counted, bytes_counted }
     }
 
     /// States are read for one job alone, under a number that no other has.
-    fn of_states(part: StatesPart, base: Arc<Base>, id: &Id) -> Self {
+    fn of_states(
+        part: StatesPart,
+        base: Arc<Base>,
+        id: &Id,
+        place: usize,
+        views: Range<usize>,
+    ) -> Self {
         let source = hash_of((id, part.path(), part.row_group()));
         let (rows, bytes) = (part.rows() as u64, part.bytes());
-        Self { reads: Reads::States(part, base), source, rows, bytes }
-    }
-
-    /// Where its ticks lie.
-    pub fn extent(&self) -> Extent {
-        let parts = match &self.reads {
-            Reads::Ticks(parts) => parts,
-            Reads::States(part, _) => return Extent { times: part.times(), keys: part.keys() },
-        };
-        let extents = parts.iter().map(|part| Extent { times: part.times(), keys: part.keys() });
-        let hull = extents.reduce(|a, b| Extent {
-            times: *a.times.start().min(b.times.start())..=*a.times.end().max(b.times.end()),
-            keys: a
-                .keys
-                .zip(b.keys)
-                .map(|(a, b)| a.start().min(b.start()).clone()..=a.end().max(b.end()).clone()),
-        });
-        hull.expect("a group has a part")
+        Self {
+            reads: Reads::States(part, base),
+            place,
+            views,
+            source,
+            rows,
+            bytes,
+            rows_counted: rows,
+            bytes_counted: bytes,
+        }
     }
 
     /// What is read, in a way that is the same in every process.
@@ -89,6 +106,19 @@ impl Group {
     }
 }
 
+/// Where the ticks of parts of one file lie.
+fn extent(parts: &[Part]) -> Extent {
+    let extents = parts.iter().map(|part| Extent { times: part.times(), keys: part.keys() });
+    let hull = extents.reduce(|a, b| Extent {
+        times: *a.times.start().min(b.times.start())..=*a.times.end().max(b.times.end()),
+        keys: a
+            .keys
+            .zip(b.keys)
+            .map(|(a, b)| a.start().min(b.start()).clone()..=a.end().max(b.end()).clone()),
+    });
+    hull.expect("a group has a part")
+}
+
 /// Parts of one place can be read by one dispatch.
 fn place(part: &Part, grouped: usize) -> (&Path, usize, usize) {
     (part.path(), part.row_group() / grouped, grouped)
@@ -100,22 +130,40 @@ fn hash_of(value: impl Hash) -> u64 {
     hasher.finish()
 }
 
-/// What a scan reads of what was noted: the same in the same order whenever it is asked.
-pub fn groups(snapshot: &Snapshot, scan: &Scan, stored: Stored, id: &Id) -> Result<Vec<Group>> {
+/// What a scan reads of what was noted: the same in the same order whenever it is asked with the
+/// same cut. Gives where the ticks of each place lie as well.
+pub fn groups(
+    snapshot: &Snapshot,
+    scan: &Scan,
+    stored: Stored,
+    id: &Id,
+    cut: impl FnOnce(u64) -> Cut,
+) -> Result<(Vec<Group>, Vec<Extent>, Cut)> {
     let planned = scanning::stored_parts(snapshot, scan, stored)?;
-    let states = planned.states.into_iter();
-    let mut groups: Vec<Group> =
-        states.map(|(part, base)| Group::of_states(part, base, id)).collect();
-    let grouped = (GROUPED / scan.views.len().max(1)).max(1);
+    let rows_max = planned.ticks.iter().map(Part::rows).max().unwrap_or(0);
+    let cut = cut(rows_max as u64);
+    let all = 0..scan.views.len();
+    let (mut groups, mut extents) = (Vec::new(), Vec::new());
+    for (part, base) in planned.states {
+        extents.push(Extent { times: part.times(), keys: part.keys() });
+        groups.push(Group::of_states(part, base, id, extents.len() - 1, all.clone()));
+    }
     let mut of_ticks = Vec::<Vec<Part>>::new();
     for part in planned.ticks {
         match of_ticks.last_mut() {
-            Some(group) if place(&group[0], grouped) == place(&part, grouped) => group.push(part),
+            Some(group) if place(&group[0], cut.grouped) == place(&part, cut.grouped) => {
+                group.push(part);
+            }
             _ => of_ticks.push(vec![part]),
         }
     }
-    groups.extend(of_ticks.into_iter().map(|parts| Group::of_ticks(parts, grouped)));
-    Ok(groups)
+    for parts in of_ticks {
+        extents.push(extent(&parts));
+        for views in cut.runs() {
+            groups.push(Group::of_ticks(parts.clone(), &cut, extents.len() - 1, views, all.len()));
+        }
+    }
+    Ok((groups, extents, cut))
 }
 
 /// Tells groups from others, in any process.

@@ -18,6 +18,7 @@ use anyhow::{Context, Result};
 use isotick_storage::Frozen;
 use serde::{Deserialize, Serialize};
 
+use super::costs::Cut;
 use super::record::{Id, Record};
 
 const FOLDER: &str = "jobs";
@@ -36,6 +37,9 @@ pub struct Plan {
     /// Between which times the ticks lie that only the log held, where there were any: their piece
     /// comes first, under the number behind those of the parts.
     pub tail: Option<(i64, i64)>,
+    /// How it is cut into parts; older versions did not say.
+    #[serde(default)]
+    pub cut: Option<Cut>,
 }
 
 /// The folders of all jobs.

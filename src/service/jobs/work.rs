@@ -18,6 +18,7 @@ use isotick_storage::history::Part;
 use isotick_storage::{DataFolder, Frozen, Pinned, Pins, ResultFile, Snapshot, StatesPart};
 use isotick_wire::Refusal;
 
+use super::costs::{Costs, Cut};
 use super::pieces::{Pieces, REST};
 use super::plan::{self, Group, Reads};
 use super::record::{Engine, Record, ResultOf};
@@ -68,7 +69,7 @@ type Blocks = Box<dyn Iterator<Item = Result<EncodedRows>> + Send>;
 const BREATH_EVERY: Duration = Duration::from_millis(1);
 const BREATH: Duration = Duration::from_micros(1);
 /// How long pieces are brought together before others get their turn.
-const FINISH_FOR: Duration = Duration::from_millis(20);
+const FINISH_FOR: Duration = Duration::from_millis(8);
 
 #[derive(Clone, Copy, Default)]
 struct Totals {
@@ -98,6 +99,11 @@ pub struct PartDone {
     pub rows: RowsByEngine,
     /// An engine's failure, after which the CPU's went on.
     pub fallback: Option<String>,
+    /// What it took by itself, where the reading may have been for others as well.
+    pub own_ns: u64,
+    /// Rows that were reduced, and how long that took by each of its views.
+    pub rows_reduced: u64,
+    pub views_ns: Vec<u64>,
 }
 
 /// Why something of a job did not work.
@@ -172,8 +178,12 @@ impl Gate {
         }
     }
 
-    /// Waits while it is shut, unless nobody wants what is being done any more.
-    fn pass(&self, is_wanted: impl Fn() -> bool) {
+    /// Waits while it is shut, unless nobody wants what is being done any more. Says for how long.
+    fn pass(&self, is_wanted: impl Fn() -> bool) -> Duration {
+        if !self.is_shut.load(Ordering::Acquire) {
+            return Duration::ZERO;
+        }
+        let since = Instant::now();
         while self.is_shut.load(Ordering::Acquire) && is_wanted() {
             let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             if self.is_shut.load(Ordering::Acquire) {
@@ -181,6 +191,7 @@ impl Gate {
                 let _ = self.changed.wait_timeout(state, Duration::from_millis(20));
             }
         }
+        since.elapsed()
     }
 }
 
@@ -195,11 +206,18 @@ pub struct Bench {
     pub rested: Instant,
     /// Those that were asked for so far.
     pub engines: BTreeMap<u8, Opened>,
+    /// How long it stood before the gate.
+    pub waited: Duration,
 }
 
 impl Bench {
     /// Finds out what a job reads: what was noted before, or what is to be noted now.
-    pub fn plan(&mut self, record: &Record, fresh: Option<Frozen>) -> Result<PlannedJob, Trouble> {
+    pub fn plan(
+        &mut self,
+        record: &Record,
+        fresh: Option<Frozen>,
+        costs: &Costs,
+    ) -> Result<PlannedJob, Trouble> {
         let scan = record.scan().map_err(Trouble::Hopeless)?;
         let noted = match fresh {
             Some(_) => None,
@@ -213,10 +231,20 @@ impl Bench {
         let pinned = self.pins.pin(frozen.paths().map(str::to_owned));
         let snapshot = Snapshot::thaw(self.folder.clone(), &frozen);
         let stored = if record.asked.no_rollup { Stored::Ticks } else { Stored::States };
-        let groups = plan::groups(&snapshot, &scan, stored, &record.id).map_err(trouble)?;
+        let views = scan.views.len();
+        let cut = |rows| match &noted {
+            Some(Plan { cut, .. }) => cut.clone().unwrap_or_else(|| Cut::of_old(views)),
+            None => costs.cut(rows),
+        };
+        if let Some(Plan { cut: Some(cut), .. }) = &noted
+            && !cut.is_of(views)
+        {
+            return Err(Trouble::Gone(anyhow!("it was cut for other views")));
+        }
+        let planned = plan::groups(&snapshot, &scan, stored, &record.id, cut);
+        let (groups, extents, cut) = planned.map_err(trouble)?;
         let parts = plan::digest(&groups);
         let path = self.store.pieces(&record.id);
-        let views = scan.views.len();
         let (pieces, found) = match &noted {
             Some(noted) if noted.parts != parts => {
                 return Err(Trouble::Gone(anyhow!("the parts are others than before")));
@@ -224,8 +252,8 @@ impl Bench {
             Some(_) => Pieces::open(&path, views).map_err(Trouble::Gone)?,
             None => (Pieces::create(&path, views).map_err(Trouble::Failed)?, Vec::new()),
         };
-        let mut extents: Vec<Option<Extent>> =
-            groups.iter().map(|group| Some(group.extent())).collect();
+        let mut extents: Vec<Option<Extent>> = extents.into_iter().map(Some).collect();
+        let tail_place = extents.len();
         let tail_part = groups.len() as u32;
         let has_piece = found.iter().any(|of| of.part == tail_part);
         let (mut tail, mut times) = (Vec::new(), noted.as_ref().and_then(|noted| noted.tail));
@@ -270,19 +298,19 @@ impl Bench {
             job.done.push(of.part);
         }
         if times.is_some() && !has_piece {
-            let mut hand = running.planned.begin();
+            let mut hand = running.planned.begin(0..views);
             let (engine, on_failure) = self.engine(running.engine)?;
             for ticks in &tail {
-                hand.take(ticks, engine, on_failure, || ()).map_err(refused)?;
+                hand.take(ticks, engine, on_failure, |_| ()).map_err(refused)?;
             }
-            let done = running.keep(tail_part, hand.finish(tail_part as usize))?;
+            let done = running.keep(tail_part, hand.finish(tail_place))?;
             job.rows_read += done.rows_read;
             job.rows.extend(done.rows);
             job.done.push(tail_part);
         }
         if noted.is_none() {
             let frozen = running.frozen.clone();
-            let plan = Plan { frozen, parts, tail: times };
+            let plan = Plan { frozen, parts, tail: times, cut: Some(cut) };
             self.store.put_plan(&record.id, &plan).map_err(Trouble::Failed)?;
         }
         Ok(job)
@@ -290,9 +318,12 @@ impl Bench {
 
     /// Computes parts of some jobs, which are read together where they are of the same rows.
     pub fn parts(&mut self, asked: &[(Arc<Running>, u32)]) -> Vec<Result<PartDone, Trouble>> {
+        let views = |(of, part): &(Arc<Running>, u32)| of.groups[*part as usize].views.clone();
+        let none = |of| PartDone { views_ns: vec![0; views(of).len()], ..PartDone::default() };
         let mut done: Vec<Result<PartDone, Trouble>> =
-            asked.iter().map(|_| Ok(PartDone::default())).collect();
-        let mut hands: Vec<_> = asked.iter().map(|(of, _)| Some(of.planned.begin())).collect();
+            asked.iter().map(|of| Ok(none(of))).collect();
+        let mut hands: Vec<_> =
+            asked.iter().map(|of| Some(of.0.planned.begin(views(of)))).collect();
         for reading in Reading::of(asked) {
             let is_wanted = |who: &usize, done: &[Result<PartDone, Trouble>]| {
                 done[*who].is_ok() && !asked[*who].0.is_cancelled()
@@ -303,20 +334,20 @@ impl Bench {
                 }
                 for ticks in reading.part.read()? {
                     let ticks = ticks?;
-                    self.gate.pass(|| reading.who.iter().any(|who| is_wanted(who, &done)));
+                    self.waited +=
+                        self.gate.pass(|| reading.who.iter().any(|who| is_wanted(who, &done)));
                     let mut is_over = true;
                     for &who in &reading.who {
                         if !is_wanted(&who, &done) {
                             continue;
                         }
                         is_over = false;
-                        let taken = self.take(&asked[who].0, &mut hands[who], &ticks);
-                        match (taken, &mut done[who]) {
-                            (Ok(failed), Ok(done)) => {
-                                done.fallback = done.fallback.take().or(failed)
-                            }
-                            (Err(trouble), done) => *done = Err(trouble),
-                            (Ok(_), Err(_)) => {}
+                        let Ok(of) = &mut done[who] else { continue };
+                        let (running, part) = &asked[who];
+                        let first = running.groups[*part as usize].views.start;
+                        let hand = hands[who].as_mut().expect("it is ended later");
+                        if let Err(trouble) = self.take(running, hand, first, &ticks, of) {
+                            done[who] = Err(trouble);
                         }
                     }
                     if is_over {
@@ -348,22 +379,30 @@ impl Bench {
             if running.is_cancelled() {
                 return Err(Trouble::Cancelled);
             }
+            let since = Instant::now();
             let hand = hand.expect("it is taken here only");
-            let kept = running.keep(*part, hand.finish(*part as usize))?;
-            Ok(PartDone { fallback: done.fallback, ..kept })
+            let place = running.groups[*part as usize].place;
+            let kept = running.keep(*part, hand.finish(place))?;
+            Ok(PartDone {
+                rows_read: kept.rows_read,
+                rows_from_states: kept.rows_from_states,
+                rows: kept.rows,
+                own_ns: done.own_ns.saturating_add(since.elapsed().as_nanos() as u64),
+                ..done
+            })
         });
         whole.collect()
     }
 
     fn states(
-        &self,
+        &mut self,
         running: &Running,
         part: &StatesPart,
         base: &Base,
         hand: &mut PieceInHand<'_>,
     ) -> Result<(), Trouble> {
         for states in part.read()? {
-            self.gate.pass(|| !running.is_cancelled());
+            self.waited += self.gate.pass(|| !running.is_cancelled());
             if running.is_cancelled() {
                 break;
             }
@@ -382,17 +421,28 @@ impl Bench {
     fn take(
         &mut self,
         running: &Running,
-        hand: &mut Option<PieceInHand<'_>>,
+        hand: &mut PieceInHand<'_>,
+        first: usize,
         ticks: &isotick_model::Ticks,
-    ) -> Result<Option<String>, Trouble> {
+        done: &mut PartDone,
+    ) -> Result<(), Trouble> {
         let gate = self.gate.clone();
         let mut last = self.rested;
         let (engine, on_failure) = self.engine(running.engine)?;
-        let hand = hand.as_mut().expect("it is ended later");
-        let rest = || gate.breathe(&mut last);
-        let failed = hand.take(ticks, engine, on_failure, rest).map_err(refused)?;
+        let begun = Instant::now();
+        let mut since = begun;
+        let between = |view: usize| {
+            gate.breathe(&mut last);
+            let now = Instant::now();
+            done.views_ns[view - first] += (now - since).as_nanos() as u64;
+            since = now;
+        };
+        let failed = hand.take(ticks, engine, on_failure, between).map_err(refused)?;
+        done.rows_reduced += ticks.len() as u64;
+        done.own_ns += begun.elapsed().as_nanos() as u64;
         self.rested = last;
-        Ok(failed.map(|error| error.to_string()))
+        done.fallback = done.fallback.take().or(failed.map(|error| error.to_string()));
+        Ok(())
     }
 
     /// Brings the pieces of a job together as one file per view, for a while: `None` when there is
@@ -428,7 +478,7 @@ impl Bench {
 
     /// Goes on with the file of the view in hand; false when the time is over before it is written.
     fn write(
-        &self,
+        &mut self,
         record: &Record,
         running: &Running,
         in_hand: &mut Finishing,
@@ -457,7 +507,7 @@ impl Bench {
         };
         let mut rested = self.rested;
         loop {
-            self.gate.pass(|| !running.is_cancelled());
+            self.waited += self.gate.pass(|| !running.is_cancelled());
             ensure!(!running.is_cancelled(), "the job was cancelled");
             let block = view.merge.next_block().map_err(|error| match error {
                 MergeError::Caller(error) => error,

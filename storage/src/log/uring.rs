@@ -118,6 +118,8 @@ impl Ring {
         let parts: Vec<_> = (0..SLOTS).map(part).collect();
         // SAFETY: the parts lie in `slots`, which outlives the ring.
         unsafe { ring.submitter().register_buffers(&parts)? };
+        // A system that lets rings be made and not be used says so now, not at the first commit.
+        ring.submitter().submit_with_args(0, &SubmitArgs::new())?;
         Ok(Self {
             ring,
             file: None,

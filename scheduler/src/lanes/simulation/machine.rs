@@ -424,8 +424,20 @@ impl Simulation {
                 self.fail(slot, id);
             }
         }
-        let counted = self.lanes.handle_done(self.now_ns, slot, self.now_ns - started_ns);
-        self.truth.done(&self.world, slot, &counted);
+        let busy_ns = self.now_ns - started_ns;
+        let own = self.random.happens(500).then(|| self.own(slot, busy_ns));
+        let counted = self.lanes.handle_done(self.now_ns, slot, busy_ns);
+        self.truth.done(&self.world, slot, own.as_deref(), &counted);
+    }
+
+    /// Says what each part of a dispatch took by itself.
+    fn own(&mut self, slot: usize, busy_ns: u64) -> Vec<u64> {
+        let flight = self.truth.flights[slot].as_ref().expect("it is under way");
+        let ids: Vec<JobId> = flight.parts.iter().map(|(_, id, _)| *id).collect();
+        let most_ns = busy_ns / ids.len() as u64;
+        let own: Vec<u64> = ids.iter().map(|_| self.random.within(0, most_ns)).collect();
+        ids.iter().zip(&own).for_each(|(id, ns)| self.lanes.handle_own(slot, *id, *ns));
+        own
     }
 
     fn fail(&mut self, slot: usize, id: JobId) {
@@ -450,6 +462,7 @@ impl Simulation {
         let free = self.truth.flights.iter().position(Option::is_none).unwrap_or(usize::MAX);
         assert_eq!(lanes.handle_done(now_ns, free, 5), []);
         assert_eq!(lanes.handle_failed(now_ns, free, JobId(7), true), Verdict::Ignored);
+        lanes.handle_own(free, JobId(7), u64::MAX);
         assert_eq!(lanes.cancel(now_ns, JobId(u64::MAX)), None);
         assert_eq!(lanes.handle_held_bytes(now_ns, JobId(u64::MAX), 5), None);
         assert!(!lanes.release(now_ns, JobId(u64::MAX)));

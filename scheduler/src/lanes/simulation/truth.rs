@@ -37,6 +37,10 @@ pub(super) struct TrueJob {
     ready: usize,
     held: u64,
     flights: usize,
+    /// What was done for it, what is under way as predicted.
+    received_ns: u64,
+    /// Dispatches of which it is not known to the nanosecond.
+    about: u64,
     /// In the queue, at the last check.
     position: Option<usize>,
     passes: u32,
@@ -50,6 +54,8 @@ pub(super) struct TrueFlight {
     pub parts: Vec<(u64, JobId, u32)>,
     failed: BTreeSet<JobId>,
     bytes: u64,
+    /// Each part's, and all of them.
+    predicted: Vec<u64>,
     pub predicted_ns: u64,
     pub started_ns: u64,
 }
@@ -65,11 +71,13 @@ pub(super) struct Truth {
     pub ids: BTreeMap<JobId, u64>,
     backing_off: BTreeSet<(u64, u64, u32)>,
     pub flights: Vec<Option<TrueFlight>>,
-    /// Charged to each owner, over its weight.
-    charged: BTreeMap<&'static str, i128>,
+    /// What was done for each owner, over its weight, what is under way as predicted.
+    received: BTreeMap<&'static str, i128>,
     pairs: BTreeMap<(&'static str, &'static str), Pair>,
     /// The longest dispatch so far, predicted or actual.
     longest_ns: u64,
+    /// Of dispatches that have ended.
+    busy_ns: u64,
     step: Step,
     stepped_ns: u64,
     load: LiveLoad,
@@ -99,9 +107,10 @@ impl Truth {
             ids: BTreeMap::new(),
             backing_off: BTreeSet::new(),
             flights: (0..world.config.slots).map(|_| None).collect(),
-            charged: owners.iter().map(|owner| (*owner, 0)).collect(),
+            received: owners.iter().map(|owner| (*owner, 0)).collect(),
             pairs: owners.iter().copied().enumerate().flat_map(pair).collect(),
             longest_ns: 0,
+            busy_ns: 0,
             step: Step::Normal,
             stepped_ns: 0,
             load: LiveLoad::default(),
@@ -156,7 +165,8 @@ impl Truth {
         let now_ns = self.now_ns;
         let job = self.jobs.get_mut(&self.ids[&id]).expect("it is there");
         assert_eq!(job.phase, Phase::Finished);
-        *job = TrueJob { flights: job.flights, ..TrueJob::new(id, spec, now_ns) };
+        let (flights, received_ns, about) = (job.flights, job.received_ns, job.about);
+        *job = TrueJob { flights, received_ns, about, ..TrueJob::new(id, spec, now_ns) };
         self.is_disturbed = true;
     }
 
@@ -234,7 +244,8 @@ impl Truth {
         let fits = self.ready().any(|(_, job)| held + reading + job.next_bytes() <= max);
 
         let mut keys: Vec<(u64, JobId, u32)> = Vec::new();
-        let mut bytes = 0;
+        let mut predicted = Vec::new();
+        let (mut bytes, mut all_ns) = (0, 0);
         let mut source = None;
         for (id, part) in parts {
             let key = *self.ids.get(id).unwrap_or_else(|| panic!("{id:?} has ended"));
@@ -247,6 +258,7 @@ impl Truth {
             assert_eq!(*source.get_or_insert(cost.source), cost.source, "one read");
             assert!(keys.iter().all(|(other, ..)| *other != key), "one part of each job");
             keys.push((key, *id, *part));
+            predicted.push(cost.predicted_ns);
             bytes = bytes.max(cost.host_bytes);
             let true_part = &mut job.parts[*part as usize];
             assert_eq!((true_part.counted, true_part.is_flying), (0, false), "{id:?} {part}");
@@ -257,7 +269,14 @@ impl Truth {
             job.flights += 1;
             job.waiting_since_ns = now_ns;
             job.was_tight = false;
+            job.received_ns += cost.predicted_ns;
+            all_ns += cost.predicted_ns;
+            let owner = name(world, &job.spec);
+            *self.received.get_mut(owner).expect("it is known") +=
+                i128::from(cost.predicted_ns / world.weight(owner));
         }
+        assert_eq!(*predicted_ns, all_ns);
+        assert!(parts.len() == 1 || all_ns <= world.config.dispatch_ns_max, "it is long");
         if held + reading + bytes > max {
             assert!(
                 reading == 0 && !fits,
@@ -265,16 +284,12 @@ impl Truth {
             );
             self.over_budget += 1;
         }
-        let payer = &self.jobs[&keys[0].0];
-        let owner = name(world, &payer.spec);
-        assert_eq!(*predicted_ns, payer.costs[keys[0].2 as usize].predicted_ns);
-        *self.charged.get_mut(owner).expect("it is known") +=
-            i128::from(predicted_ns / world.weight(owner));
         self.longest_ns = self.longest_ns.max(*predicted_ns).max(actual_ns);
         self.flights[*slot] = Some(TrueFlight {
             parts: keys,
             failed: BTreeSet::new(),
             bytes,
+            predicted,
             predicted_ns: *predicted_ns,
             started_ns: now_ns,
         });
@@ -314,19 +329,35 @@ impl Truth {
         self.backing_off.insert((at_ns, key, part));
     }
 
-    pub(super) fn done(&mut self, world: &World, slot: usize, counted: &[(JobId, u32)]) {
+    /// What each part took by itself is said, or is as predicted.
+    pub(super) fn done(
+        &mut self,
+        world: &World,
+        slot: usize,
+        own_ns: Option<&[u64]>,
+        counted: &[(JobId, u32)],
+    ) {
         let flight = self.flights[slot].take().expect("it is under way");
         let busy_ns = self.now_ns - flight.started_ns;
         self.longest_ns = self.longest_ns.max(busy_ns);
+        self.busy_ns += busy_ns;
         let mut due = Vec::new();
+        let count = flight.parts.len() as u64;
+        let all_own_ns = own_ns.map_or(0, |own| own.iter().sum());
         for (place, (key, id, part)) in flight.parts.iter().enumerate() {
             let job = self.jobs.get_mut(key).expect("its flight has not ended");
-            if place == 0 {
-                let owner = name(world, &job.spec);
-                let weight = world.weight(owner);
-                let charged = self.charged.get_mut(owner).expect("it is known");
-                *charged += i128::from(busy_ns / weight) - i128::from(flight.predicted_ns / weight);
-            }
+            let predicted_ns = flight.predicted[place];
+            let received_ns = match own_ns {
+                Some(own_ns) => own_ns[place] + (busy_ns - all_own_ns) / count,
+                None if flight.predicted_ns == 0 => busy_ns / count,
+                None => busy_ns * predicted_ns / flight.predicted_ns,
+            };
+            job.received_ns = job.received_ns - predicted_ns + received_ns;
+            job.about += u64::from(count > 1);
+            let owner = name(world, &job.spec);
+            let weight = world.weight(owner);
+            let received = self.received.get_mut(owner).expect("it is known");
+            *received += i128::from(received_ns / weight) - i128::from(predicted_ns / weight);
             job.flights -= 1;
             if job.phase == Phase::Running && !flight.failed.contains(id) {
                 let part_of = &mut job.parts[*part as usize];
@@ -411,7 +442,7 @@ impl Truth {
                 *pair = None;
                 continue;
             }
-            let ahead = self.charged[a] - self.charged[b];
+            let ahead = self.received[a] - self.received[b];
             let drifted = ahead - *pair.get_or_insert(ahead);
             assert!(drifted.abs() <= bound, "{a} is {drifted} ns ahead of {b}, of {bound}");
         }
@@ -486,10 +517,21 @@ impl Truth {
         assert_eq!(status.slots_busy, self.flights.iter().flatten().count());
         assert_eq!(status.step, self.step);
         assert_eq!(status.jobs.len(), self.jobs.len());
+        let flying_ns: u64 = self.flights.iter().flatten().map(|flight| flight.predicted_ns).sum();
+        let (charged_ns, done_ns) = (status.counters.charged_ns, self.busy_ns + flying_ns);
+        assert_eq!(charged_ns, done_ns, "what is charged is not what is done");
         let mut positions = Vec::new();
         let mut before: Vec<(&TrueJob, usize)> = Vec::new();
         for (job, said) in self.jobs.values().zip(&status.jobs) {
             let parts = || job.parts.iter();
+            let differs_ns = said.attained_ns.abs_diff(job.received_ns);
+            assert!(
+                differs_ns <= job.about,
+                "{:?} was charged {} ns for {}",
+                job.id,
+                said.attained_ns,
+                job.received_ns
+            );
             if job.phase != Phase::Ended {
                 let done = parts().filter(|part| part.counted > 0).count();
                 assert_eq!(said.parts_done as usize, done);
@@ -549,6 +591,8 @@ impl TrueJob {
             parts,
             held: spec.held_bytes,
             flights: 0,
+            received_ns: 0,
+            about: 0,
             position: None,
             passes: 0,
             waiting_since_ns: now_ns,

@@ -114,6 +114,7 @@ impl World {
             credit_ns: random.within(0, 2) * part_ns_max,
             ageing_ns: random.within(1, 4) * 5 * part_ns_max,
             shared_max: random.of(&[1, 2, 4]),
+            dispatch_ns_max: random.of(&[1, 4, u64::MAX / part_ns_max]) * part_ns_max,
             passes_max: random.within(0, 6) as u32,
             weights,
             overload,

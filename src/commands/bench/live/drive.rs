@@ -13,6 +13,7 @@ use tokio::runtime::Runtime;
 
 use super::serving::{Serving, cpu_s, sleep_precisely};
 use super::ticks::Part;
+use crate::memory::use_ordinary_pages;
 
 /// From when both are connected to when the first tick is due.
 const LEAD: Duration = Duration::from_millis(100);
@@ -113,6 +114,7 @@ pub fn drive(asked: &Asked, parts: &[Part]) -> Result<Drive> {
 }
 
 fn publish(runtime: &Runtime, publisher: &mut Publisher, parts: &[Part]) -> Result<Sending> {
+    use_ordinary_pages();
     sleep_precisely();
     let paced = parts.first().is_some_and(|part| part.due.is_some());
     let started = Instant::now() + if paced { LEAD } else { Duration::ZERO };
