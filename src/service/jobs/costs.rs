@@ -10,6 +10,8 @@ use super::record::{Asked, Engine};
 /// What a dispatch is predicted to take at most, where it can be cut: whoever comes waits for one
 /// to end.
 pub const DISPATCH_NS: u64 = 10_000_000;
+/// The same, of one job that reads several row groups by one: others may come along.
+const GROUPED_NS: u64 = DISPATCH_NS / 4;
 /// What a row is taken to need before anything was measured: to be read, and per view.
 const READING_NS: f64 = 5.0;
 const VIEW_NS: f64 = 15.0;
@@ -81,9 +83,14 @@ impl Learned {
     }
 }
 
+/// What takes longer than before may do so because another program had the core: that counts less.
+const LONGER_COUNTS: f64 = 0.125;
+
 fn nearer(before: Option<f64>, rows: u64, ns: u64) -> f64 {
     let measured = ns as f64 / rows as f64;
-    let weight = rows as f64 / (rows as f64 + HALVED_AFTER);
+    let is_longer = before.is_some_and(|before| measured > before);
+    let rows = rows as f64 * if is_longer { LONGER_COUNTS } else { 1.0 };
+    let weight = rows / (rows + HALVED_AFTER);
     before.map_or(measured, |before| before + (measured - before) * weight)
 }
 
@@ -101,7 +108,7 @@ impl Costs {
         let rows = group_rows.max(1) as f64;
         let whole_ns = self.predict_ns(group_rows, &(0..views)).max(1);
         if whole_ns <= DISPATCH_NS || views == 0 {
-            let grouped = (DISPATCH_NS / whole_ns).clamp(1, GROUPED_MAX as u64) as usize;
+            let grouped = (GROUPED_NS / whole_ns).clamp(1, GROUPED_MAX as u64) as usize;
             return Cut { grouped, ends: vec![views] };
         }
         let of_views: f64 = self.views_ns.iter().sum();
@@ -109,12 +116,11 @@ impl Costs {
         let left_ns = DISPATCH_NS as f64 / rows - self.reading_ns;
         let runs = (of_views / left_ns.max(1e-9)).ceil().clamp(1.0, views as f64);
         let (mut ends, mut sum) = (Vec::new(), 0.0);
-        for (view, ns) in self.views_ns.iter().enumerate() {
+        for (end, ns) in (1..).zip(&self.views_ns) {
             sum += ns;
-            // Casts go to the nearest that there is.
-            let begun = (sum * runs / of_views + 1e-6) as usize;
-            if begun > ends.len() && view + 1 < views {
-                ends.push(view + 1);
+            if sum >= of_views / runs * (1.0 - 1e-6) && end < views {
+                ends.push(end);
+                sum = 0.0;
             }
         }
         ends.push(views);
@@ -161,8 +167,9 @@ mod tests {
 
     #[test]
     fn light_jobs_read_several_row_groups_and_heavy_ones_some_views_at_a_time() {
-        assert_eq!(cut(5.0, vec![10.0]), Cut { grouped: 4, ends: vec![1] });
-        assert_eq!(cut(5.0, vec![30.0]), Cut { grouped: 2, ends: vec![1] });
+        assert_eq!(cut(1.0, vec![2.0]), Cut { grouped: 4, ends: vec![1] });
+        assert_eq!(cut(1.0, vec![5.0]), Cut { grouped: 3, ends: vec![1] });
+        assert_eq!(cut(5.0, vec![30.0]), Cut { grouped: 1, ends: vec![1] });
         assert_eq!(cut(5.0, vec![5.0; 10]), Cut { grouped: 1, ends: vec![10] });
         assert_eq!(cut(4.0, vec![5.0; 30]), Cut { grouped: 1, ends: vec![10, 20, 30] });
         assert_eq!(cut(4.0, vec![200.0; 3]), Cut { grouped: 1, ends: vec![1, 2, 3] });
@@ -179,8 +186,10 @@ mod tests {
         let mut learned = Learned::default();
         learned.note_reading(100, 100_000);
         assert_eq!(learned.reading_ns, None);
-        learned.note_reading(1 << 20, 3 << 20);
         learned.note_reading(1 << 20, 5 << 20);
+        learned.note_reading(1 << 20, 3 << 20);
         assert_eq!(learned.reading_ns, Some(4.0));
+        learned.note_reading(8 << 20, (8 << 20) * 6);
+        assert_eq!(learned.reading_ns, Some(5.0), "another program may have had the core");
     }
 }

@@ -34,8 +34,13 @@ struct World {
 impl World {
     /// So many ticks of the market in each of some commits.
     fn new(commits: usize, ticks: usize) -> Self {
+        Self::of(template::EXAMPLE, commits, ticks)
+    }
+
+    /// The same with definitions of its own.
+    fn of(definitions: &str, commits: usize, ticks: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let definitions = Definitions::parse(template::EXAMPLE, "example").unwrap();
+        let definitions = Definitions::parse(definitions, "example").unwrap();
         let world = Self { dir, definitions };
         let mut store = Store::open(&world.path(), "test").unwrap();
         store.folder().put_definitions(&world.definitions.to_toml()).unwrap();
@@ -325,6 +330,37 @@ fn jobs_that_read_the_same_share_their_reads() {
     }
     let list = ask(&service, JobRequest::List);
     assert_eq!(list.last()["jobs"].as_array().unwrap().len(), 8);
+    service.stop().unwrap();
+}
+
+#[test]
+fn a_job_of_many_views_computes_some_at_a_time_and_goes_on_so_after_a_restart() {
+    let views: Vec<String> = (1..=12).map(|n| format!("bars_{n}0s")).collect();
+    let declared = views.iter().zip(1..).map(|(name, n)| {
+        format!(
+            "\n[view.{name}]\nstream = \"trades\"\nwindow = {{ tumbling = \"{n}0s\" }}\n\
+             aggregates = [\"ohlc(price)\", \"volume = sum(size)\"]\n"
+        )
+    });
+    let declared: String = declared.collect();
+    let world = World::of(&format!("{}{declared}", template::EXAMPLE), 1, 400_000);
+    let service = world.serve(few_threads());
+    let asked = SubmitJob { no_rollup: true, ..SubmitJob::new(views.clone()) };
+    let id = submit(&service, &asked);
+    let since = Instant::now();
+    while ask(&service, JobRequest::Show(id.clone())).last()["parts"]["done"] == 0 {
+        assert!(since.elapsed() < Duration::from_secs(60), "nothing comes");
+    }
+    service.stop().unwrap();
+    let service = world.serve(few_threads());
+    let done = wait(&service, &id);
+    // Four row groups, three times four views.
+    assert_eq!((&done["state"], &done["parts"]["total"]), (&"done".into(), &12.into()), "{done}");
+    assert_eq!(done["rows"], serde_json::json!({ "done": 400_000, "total": 400_000 }));
+    assert_eq!(done["rows_read"], 400_000);
+    for (number, view) in views.iter().enumerate() {
+        assert_eq!(done["views"][number]["hash"], *world.hash(&SubmitJob::new([view.as_str()])));
+    }
     service.stop().unwrap();
 }
 

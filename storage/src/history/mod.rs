@@ -10,6 +10,7 @@ mod read;
 mod runs;
 #[cfg(test)]
 mod tests;
+mod times;
 mod write;
 
 use std::ops::RangeInclusive;

@@ -21,6 +21,7 @@ use super::keys::{
     zeros_u32,
 };
 use super::runs::TextRuns;
+use super::times::rows_in;
 use super::{Columns, DECIMAL_DIGITS, scale_entry};
 use crate::error::{Error, Result};
 use crate::folder::DataFolder;
@@ -340,11 +341,21 @@ impl Part {
         let file = &self.file;
         let (selection, columns) = (&self.keys, file.keys);
         let chosen = Chosen::of(&file.stored, self.row_group, self.rows, columns, selection)?;
-        let rows = chosen.as_ref().map_or(self.rows, |chosen| chosen.rows);
-        let (ranges, key_runs) = match chosen {
+        let mut rows = chosen.as_ref().map_or(self.rows, |chosen| chosen.rows);
+        let (mut ranges, mut key_runs) = match chosen {
             Some(chosen) => (Some(chosen.ranges), chosen.keys.map(KeyRuns::new)),
             None => (None, None),
         };
+        if let Some(range) = &self.range
+            && rows > 0
+        {
+            let (stored, within) = (&file.stored, ranges.as_deref());
+            if let Some(found) = rows_in(stored, self.row_group, range, columns, within)? {
+                rows = found.iter().map(Range::len).sum();
+                // The runs of keys are of all their rows.
+                (ranges, key_runs) = (Some(found), None);
+            }
+        }
         let mut columns = self.columns();
         if key_runs.is_some() {
             columns.retain(|&column| column != 1);

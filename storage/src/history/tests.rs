@@ -386,3 +386,59 @@ fn a_damaged_page_is_noticed_by_those_who_read_it_and_no_others() {
     // The key has two rows in seven of a file, and its pages reach a little further.
     assert!(noticed > 60 && passed_over > 150 && unread < 20, "{noticed} {passed_over} {unread}");
 }
+
+#[test]
+fn a_short_range_reads_the_pages_that_have_some_of_it() {
+    let schema = schema(&["symbol"]);
+    let (dir, mut store) = store();
+    commit(&mut store, &schema, &[ticks(&schema, "p", 0, 300_000, 1)]);
+    let attempt = |keys: &KeySelection, range| -> crate::Result<Vec<Row>> {
+        let mut all = Vec::new();
+        for part in store.snapshot().ticks_of(&schema, &Columns::all(&schema), range, keys)? {
+            for batch in part.read()? {
+                all.extend(rows(&batch?));
+            }
+        }
+        Ok(all)
+    };
+    let any = KeySelection::default();
+    let every = attempt(&any, ALL_TIME).unwrap();
+    let key = every[every.len() / 3].0.clone();
+    let one_key = KeySelection::new(1, std::slice::from_ref(&key), None);
+    for n in 0..60 {
+        let start = DAY_NS / 64 * (n - 32);
+        let range = start..=start + DAY_NS / [4, 30, 100, 5_000][n as usize % 4];
+        let inside = |row: &&Row| range.contains(&row.1);
+        let expected: Vec<Row> = every.iter().filter(inside).cloned().collect();
+        assert_eq!(attempt(&any, range.clone()).unwrap(), expected, "{range:?}");
+        let mut found = attempt(&one_key, range.clone()).unwrap();
+        found.retain(|row| row.0 == key);
+        let expected: Vec<Row> = expected.into_iter().filter(|row| row.0 == key).collect();
+        assert_eq!(found, expected, "{range:?}");
+    }
+    let entry = store.manifest().files().next().unwrap();
+    let path = dir.path().join(&entry.path);
+    let bytes = fs::read(&path).unwrap();
+    // Half an hour of the half day that is in the file.
+    let range = -DAY_NS / 4..=-DAY_NS / 4 + DAY_NS / 48;
+    let whole = attempt(&any, range.clone()).unwrap();
+    assert!(whole.len() > 4_000);
+    let (mut noticed, mut passed_over) = (0, 0);
+    for at in (5..bytes.len()).step_by(bytes.len() / 150) {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 0x10;
+        fs::write(&path, damaged).unwrap();
+        match attempt(&any, range.clone()) {
+            Ok(found) => {
+                assert_eq!(found, whole, "byte {at}");
+                passed_over += 1;
+            }
+            Err(error) => {
+                assert!(matches!(error, Error::Damaged { .. }), "byte {at}: {error}");
+                noticed += 1;
+            }
+        }
+    }
+    // The times of all rows, and a page or two of each of five keys.
+    assert!(passed_over > 60 && noticed > 30, "{passed_over} and {noticed}");
+}
