@@ -13,6 +13,7 @@
 mod coordinator;
 mod costs;
 mod fetch;
+mod gate;
 mod job;
 mod pieces;
 mod plan;
@@ -39,9 +40,10 @@ use isotick_wire::{Code, JobRequest, Refusal};
 use serde_json::Value;
 
 use self::coordinator::Coordinator;
+use self::gate::Gate;
 use self::record::Record;
 use self::store::JobStore;
-use self::work::{Bench, Gate};
+use self::work::Bench;
 use super::stats::Shared;
 use crate::cli::JobsArgs;
 use crate::device::Devices;
