@@ -307,7 +307,9 @@ A subscriber that reads more slowly than windows are published
 Examples:
   isotick tail bars_1s --format csv
   isotick tail bars_1s --from-cursor 0 --until-idle 2s --format json
-  isotick tail bars_1s --at ticks.example.com:7400 --ca authority.pem --token @token.txt --resume")]
+  isotick tail bars_1s --at ticks.example.com:7400 --ca authority.pem --token @token.txt --resume
+  isotick tail bars_1s --format arrow -o bars.arrows       pyarrow.ipc.open_stream reads it
+  isotick tail bars_1s --format arrow | python3 consume.py")]
 pub struct TailArgs {
     /// The view
     pub view: String,
@@ -316,7 +318,10 @@ pub struct TailArgs {
     /// How to print windows
     #[arg(long, default_value = "table")]
     pub format: TailFormat,
-    /// How to print times
+    /// Write to this file, anew, instead of standard output
+    #[arg(short = 'o', long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// How to print times; in Arrow they are timestamps
     #[arg(long, default_value = "rfc3339")]
     pub time: TimeFormat,
     /// End, with success, when nothing came for this long, e.g. 2s
@@ -509,6 +514,8 @@ pub enum TailFormat {
     Csv,
     /// One JSON object a line
     Json,
+    /// One Arrow IPC stream, a record batch at a time, for programs: not to a terminal
+    Arrow,
 }
 
 /// How `scan` writes.

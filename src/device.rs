@@ -6,13 +6,16 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
-use isotick_kernels::{CpuEngine, Engine, EngineError, EngineKind, Partials, Plan, Run, Runs};
+use isotick_kernels::{
+    CpuEngine, Engine, EngineError, EngineKind, Group, Groups, Partials, Plan, PublisherTable, Run,
+    Runs, states,
+};
 use isotick_scheduler::lanes::{DeviceAnswer, DeviceRefused, DeviceStatus, Ticket};
-use isotick_scheduler::{Costs, DeviceLane, OnFailure};
+use isotick_scheduler::{DeviceLane, OnFailure};
 
 use crate::cli::EngineChoice;
 use crate::engines::{self, Placed};
-use crate::placing;
+use crate::placing::{self, ByForm};
 
 /// The devices of a service, opened when they are first needed.
 pub struct Devices {
@@ -103,8 +106,9 @@ struct Shared {
     engine: Mutex<Box<dyn Engine>>,
     description: String,
     /// Of a dispatch, and of the same on the CPU.
-    costs: Costs,
-    cpu_costs: Costs,
+    costs: ByForm,
+    cpu_costs: ByForm,
+    takes_groups: bool,
     state: Mutex<State>,
     /// Someone else has the device now.
     passed: Condvar,
@@ -125,6 +129,7 @@ impl Shared {
         let lane = DeviceLane::new(u64::MAX, wait_ns_max);
         Ok(Self {
             description: engine.describe(),
+            takes_groups: engine.takes_groups(),
             engine: Mutex::new(engine),
             costs,
             cpu_costs: placing::costs(&mut CpuEngine)?,
@@ -183,12 +188,15 @@ impl Shared {
         }
     }
 
-    fn reduce(&self, ticket: Ticket, plan: &Plan, runs: &Runs) -> Result<Partials, EngineError> {
-        let reduced = self.engine.lock().unwrap_or_else(PoisonError::into_inner).reduce(plan, runs);
+    /// Lets the engine do its work, and passes the device on.
+    fn run(&self, ticket: Ticket, work: impl FnOnce(&mut dyn Engine) -> Reduced) -> Reduced {
+        let reduced = work(&mut **self.engine.lock().unwrap_or_else(PoisonError::into_inner));
         self.release(ticket);
         reduced
     }
 }
+
+type Reduced = Result<Partials, EngineError>;
 
 /// A device as one thread of a lane uses it.
 struct OnDevice {
@@ -205,19 +213,17 @@ impl Engine for OnDevice {
         self.device.description.clone()
     }
 
-    fn reduce(&mut self, plan: &Plan, runs: &Runs) -> Result<Partials, EngineError> {
+    fn reduce(&mut self, plan: &Plan, runs: &Runs) -> Reduced {
         let rows = runs.ticks.len();
-        let predicted_ns = self.device.costs.predict_ns(&placing::work(plan, runs)) as u64;
+        let predicted_ns = self.device.costs.runs.predict_ns(&placing::work(plan, runs)) as u64;
         let bytes = (rows * placing::bytes_per_row(plan)) as u64;
         // One run is not cut: its partial is one.
         let can_be_cut = runs.runs.len() > 1;
         match self.device.acquire(self.lane, can_be_cut, predicted_ns, bytes) {
-            Ok(ticket) => self.device.reduce(ticket, plan, runs),
+            Ok(ticket) => self.device.run(ticket, |engine| engine.reduce(plan, runs)),
             Err(DeviceRefused::TooLong { dispatches, .. }) => {
-                let pieces = usize::try_from(dispatches).unwrap_or(usize::MAX);
-                let rows_max = rows.div_ceil(pieces.max(2));
                 let mut all = Partials { words: Vec::new(), stride: plan.words() };
-                for place in cut(&runs.runs, rows_max as u32) {
+                for place in cut(&runs.runs, rows_max(rows, dispatches) as u32) {
                     all.words.extend(self.reduce(plan, &piece(runs, place))?.words);
                 }
                 Ok(all)
@@ -225,6 +231,109 @@ impl Engine for OnDevice {
             Err(why) => Err(refused(&why)),
         }
     }
+
+    fn takes_groups(&self) -> bool {
+        self.device.takes_groups
+    }
+
+    fn reduce_groups(&mut self, plan: &Plan, groups: &Groups) -> Reduced {
+        let rows = groups.ticks.len();
+        let work = placing::work_of_groups(plan, groups);
+        let costs = self.device.costs.groups.unwrap_or(self.device.costs.runs);
+        // A time, a key, the group and its order.
+        let bytes = (rows * (placing::bytes_per_row(plan) + 12)) as u64;
+        match self.device.acquire(self.lane, rows > 1, costs.predict_ns(&work) as u64, bytes) {
+            Ok(ticket) => self.device.run(ticket, |engine| engine.reduce_groups(plan, groups)),
+            Err(DeviceRefused::TooLong { dispatches, .. }) => {
+                let mut joined = Joined::new(plan, groups);
+                let rows_max = rows_max(rows, dispatches);
+                for first in (0..rows).step_by(rows_max) {
+                    let of = first..rows.min(first + rows_max);
+                    let (piece, of_groups) = piece_of_groups(groups, of, &joined.codes);
+                    let partials = self.reduce_groups(plan, &piece)?;
+                    joined.add(plan, &of_groups, &partials);
+                }
+                Ok(joined.into_partials(plan, &groups.publisher_codes))
+            }
+            Err(why) => Err(refused(&why)),
+        }
+    }
+}
+
+/// Rows of a piece, where so many pieces are wanted.
+fn rows_max(rows: usize, pieces: u64) -> usize {
+    rows.div_ceil(usize::try_from(pieces).unwrap_or(usize::MAX).max(2))
+}
+
+/// Partials of the groups of a batch, from those of its pieces.
+struct Joined {
+    partials: Partials,
+    /// The batch's publishers; pieces have their codes here.
+    publishers: PublisherTable,
+    /// Of each of the batch's publishers, its code here.
+    codes: Vec<u32>,
+}
+
+impl Joined {
+    fn new(plan: &Plan, groups: &Groups) -> Self {
+        let stride = plan.words();
+        let words = vec![0; groups.groups.len() * stride];
+        let mut publishers = PublisherTable::default();
+        let codes = groups.ticks.publishers.iter().map(|name| publishers.intern(name)).collect();
+        Self { partials: Partials { words, stride }, publishers, codes }
+    }
+
+    /// Combines the partials of a piece into those of the batch's groups.
+    fn add(&mut self, plan: &Plan, of_groups: &[u32], partials: &Partials) {
+        let stride = plan.words();
+        for (&group, from) in of_groups.iter().zip(partials.words.chunks_exact(stride)) {
+            let into = &mut self.partials.words[group as usize * stride..][..stride];
+            states::combine(plan, into, from, &self.publishers);
+        }
+    }
+
+    /// The partials, with the codes that the batch's publishers have for the caller.
+    fn into_partials(mut self, plan: &Plan, callers: &[u32]) -> Partials {
+        let mut publisher_codes = vec![0; self.codes.len()];
+        for (&code, &of_caller) in self.codes.iter().zip(callers) {
+            publisher_codes[code as usize] = of_caller;
+        }
+        for words in self.partials.words.chunks_exact_mut(plan.words()) {
+            states::recode_publishers(plan, words, &publisher_codes);
+        }
+        self.partials
+    }
+}
+
+/// Some rows of a batch, with their groups and these groups' places in it. Publishers have other
+/// codes.
+fn piece_of_groups(
+    groups: &Groups,
+    rows: Range<usize>,
+    publisher_codes: &[u32],
+) -> (Groups, Vec<u32>) {
+    const NONE: u32 = u32::MAX;
+    let mut place_of = vec![NONE; groups.groups.len()];
+    let (mut of_groups, mut pieces) = (Vec::new(), Vec::<Group>::new());
+    let group_of = groups.group_of[rows.clone()].iter().map(|&group| {
+        let place = &mut place_of[group as usize];
+        if *place == NONE {
+            *place = pieces.len() as u32;
+            of_groups.push(group);
+            pieces.push(Group { rows: 0, ..groups.groups[group as usize] });
+        }
+        pieces[*place as usize].rows += 1;
+        *place
+    });
+    let group_of = group_of.collect();
+    let piece = Groups {
+        ticks: groups.ticks.slice(rows),
+        group_of,
+        groups: pieces,
+        publisher_codes: publisher_codes.to_vec(),
+        publisher_ranks: groups.publisher_ranks.clone(),
+    };
+    (piece, of_groups)
 }
 
 fn refused(why: &DeviceRefused) -> EngineError {
@@ -262,6 +371,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
     use isotick_kernels::Partitioner;
+    use isotick_model::PublisherId;
     use isotick_model::definitions::{Definitions, template};
 
     use super::*;
@@ -283,11 +393,25 @@ mod tests {
         }
 
         fn reduce(&mut self, plan: &Plan, runs: &Runs) -> Result<Partials, EngineError> {
+            self.slowly(runs.ticks.len(), || CpuEngine.reduce(plan, runs))
+        }
+
+        fn takes_groups(&self) -> bool {
+            true
+        }
+
+        fn reduce_groups(&mut self, plan: &Plan, groups: &Groups) -> Reduced {
+            self.slowly(groups.ticks.len(), || CpuEngine.reduce_groups(plan, groups))
+        }
+    }
+
+    impl Slow {
+        fn slowly(&self, rows: usize, reduce: impl FnOnce() -> Reduced) -> Reduced {
             assert!(!self.busy.swap(true, Ordering::SeqCst), "one dispatch at a time");
-            let rows = runs.ticks.len() as u64;
+            let rows = rows as u64;
             std::thread::sleep(Duration::from_nanos(rows * 200));
             self.largest.fetch_max(rows, Ordering::SeqCst);
-            let reduced = CpuEngine.reduce(plan, runs);
+            let reduced = reduce();
             self.busy.store(false, Ordering::SeqCst);
             reduced
         }
@@ -304,16 +428,26 @@ mod tests {
         let slow = Slow { busy, largest: largest.clone() };
         let shared = Arc::new(Shared::new(Box::new(slow), Duration::from_millis(1)).unwrap());
         largest.store(0, Ordering::SeqCst);
+        let mut in_time_order = Market::new(2).next_ticks(40_000);
+        // Two publishers, in turns, of the names that come last and first.
+        in_time_order.publishers = ["z", "a"].map(|name| PublisherId::new(name).unwrap()).to_vec();
+        in_time_order.publisher = (0..40_000).map(|row| row % 2).collect();
+        let mut groups = placing::groups(&partitioner, &in_time_order).unwrap();
+        groups.publisher_codes = vec![7, 3];
         let expected = CpuEngine.reduce(&plan, &runs).unwrap();
+        let expected_of_groups = CpuEngine.reduce_groups(&plan, &groups).unwrap();
         std::thread::scope(|scope| {
             for lane in [Lane::Scan, Lane::Scan, Lane::Live] {
                 let mut engine = OnDevice { device: shared.clone(), lane };
                 let (plan, runs, expected) = (&plan, &runs, &expected);
+                let (groups, expected_of_groups) = (&groups, &expected_of_groups);
                 scope.spawn(move || {
                     for _ in 0..3 {
                         match lane {
                             Lane::Scan => {
                                 assert_eq!(engine.reduce(plan, runs).unwrap(), *expected);
+                                let of_groups = engine.reduce_groups(plan, groups).unwrap();
+                                assert_eq!(of_groups, *expected_of_groups);
                             }
                             Lane::Live => {
                                 let few = piece(runs, 0..20);

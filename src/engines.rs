@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context, Result};
 use isotick_gpu::{Calibrate, Choice, GpuEngine, Settings};
 use isotick_kernels::{CpuEngine, Engine, EngineError, EngineKind, Groups, Partials, Plan, Runs};
-use isotick_scheduler::{Costs, OnFailure, choose};
+use isotick_scheduler::{OnFailure, Work, choose};
 
 use crate::cli::EngineChoice;
-use crate::placing;
+use crate::placing::{self, ByForm};
 
 /// Engines for a number of threads.
 pub struct Engines {
@@ -100,22 +100,41 @@ impl Engine for Shared {
     fn reduce(&mut self, plan: &Plan, runs: &Runs) -> Result<Partials, EngineError> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).reduce(plan, runs)
     }
+
+    fn takes_groups(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).takes_groups()
+    }
+
+    fn groups_ns_per_row(&self) -> Option<f64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).groups_ns_per_row()
+    }
+
+    fn reduce_groups(&mut self, plan: &Plan, groups: &Groups) -> Result<Partials, EngineError> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).reduce_groups(plan, groups)
+    }
 }
 
-/// Sends each batch in runs to the engine that is predicted to be faster. Rows in time order stay
-/// on the CPU as groups: bringing them into runs takes it longer than reducing them.
+/// Sends each batch to the engine that is predicted to be faster, be it in runs or, in time order,
+/// in groups: the CPU takes those as they come, and the GPU partitions them on the device.
 pub struct Placed<G> {
     gpu: G,
-    /// Of the CPU and the GPU.
-    costs: [Costs; 2],
+    costs: [ByForm; 2],
     /// Which engine reduced the last batch.
     last: EngineKind,
 }
 
 impl<G> Placed<G> {
     /// With the costs of the CPU and of the GPU.
-    pub fn new(gpu: G, costs: [Costs; 2]) -> Self {
+    pub fn new(gpu: G, costs: [ByForm; 2]) -> Self {
         Self { gpu, costs, last: EngineKind::Cpu }
+    }
+}
+
+/// Where a batch in groups is predicted to be faster. A GPU that takes runs only gets none.
+pub fn choose_for_groups([cpu, gpu]: &[ByForm; 2], work: &Work) -> EngineKind {
+    match (cpu.groups, gpu.groups) {
+        (Some(cpu), Some(gpu)) if choose(&[cpu, gpu], work) == 1 => EngineKind::Gpu,
+        _ => EngineKind::Cpu,
     }
 }
 
@@ -130,7 +149,7 @@ impl<G: Engine> Engine for Placed<G> {
 
     fn reduce(&mut self, plan: &Plan, runs: &Runs) -> Result<Partials, EngineError> {
         let work = placing::work(plan, runs);
-        match choose(&self.costs, &work) {
+        match choose(&self.costs.map(|costs| costs.runs), &work) {
             0 => {
                 self.last = EngineKind::Cpu;
                 CpuEngine.reduce(plan, runs)
@@ -147,8 +166,11 @@ impl<G: Engine> Engine for Placed<G> {
     }
 
     fn reduce_groups(&mut self, plan: &Plan, groups: &Groups) -> Result<Partials, EngineError> {
-        self.last = EngineKind::Cpu;
-        CpuEngine.reduce_groups(plan, groups)
+        self.last = choose_for_groups(&self.costs, &placing::work_of_groups(plan, groups));
+        match self.last {
+            EngineKind::Cpu => CpuEngine.reduce_groups(plan, groups),
+            EngineKind::Gpu => self.gpu.reduce_groups(plan, groups),
+        }
     }
 }
 
@@ -156,6 +178,7 @@ impl<G: Engine> Engine for Placed<G> {
 mod tests {
     use isotick_kernels::Windows;
     use isotick_model::definitions::{Definitions, template};
+    use isotick_scheduler::Costs;
 
     use super::*;
     use crate::market::Market;
@@ -175,6 +198,14 @@ mod tests {
         fn reduce(&mut self, plan: &Plan, runs: &Runs) -> Result<Partials, EngineError> {
             CpuEngine.reduce(plan, runs)
         }
+
+        fn takes_groups(&self) -> bool {
+            true
+        }
+
+        fn reduce_groups(&mut self, plan: &Plan, groups: &Groups) -> Result<Partials, EngineError> {
+            CpuEngine.reduce_groups(plan, groups)
+        }
     }
 
     #[test]
@@ -184,13 +215,23 @@ mod tests {
         let schema = definitions.stream(&view.stream).unwrap();
         let line =
             |dispatch_ns, row_ns| Costs { dispatch_ns, row_ns, window_ns: 0.0, byte_ns: 0.0 };
-        let costs = [line(0.0, 2.0), line(1_000.0, 1.0)];
+        let form = |runs, groups| ByForm { runs, groups };
+        let costs = [
+            form(line(0.0, 2.0), Some(line(0.0, 3.0))),
+            form(line(1_000.0, 1.0), Some(line(1_000.0, 2.9))),
+        ];
         let mut placed = Placed::new(Other, costs);
         let mut alone = Windows::new(view.clone(), schema);
         let mut both = Windows::new(view, schema);
         let mut market = Market::new(1);
         let (cpu, gpu) = (EngineKind::Cpu, EngineKind::Gpu);
-        let cases = [(900, true, cpu), (5_000, true, gpu), (5_000, false, cpu), (10, true, cpu)];
+        let cases = [
+            (900, true, cpu),
+            (5_000, true, gpu),
+            (5_000, false, cpu),
+            (10, true, cpu),
+            (20_000, false, gpu),
+        ];
         for (rows, by_key, kind) in cases {
             let mut ticks = market.next_ticks(rows);
             if by_key {
@@ -206,5 +247,9 @@ mod tests {
             alone.update_all(&ticks, &mut CpuEngine).unwrap();
         }
         assert_eq!(both.rows(), alone.rows());
+        // A GPU that takes runs only.
+        let costs = [costs[0], form(line(0.0, 0.0), None)];
+        let work = Work { rows: 1e9, bytes_per_row: 8.0, windows_per_row: 0.1, resident: false };
+        assert_eq!(choose_for_groups(&costs, &work), cpu);
     }
 }

@@ -68,9 +68,12 @@ fn threads_and_the_order_of_merging_do_not_matter() {
 fn the_engine_does_not_matter() {
     let Some(mut gpu) = gpu::engine() else { return };
     for mut subject in Subject::all(SEEDS / 3) {
-        let rows = subject.rows();
-        let ways =
-            [("gpu, whole", vec![subject.batch(&rows)]), ("gpu, cut", subject.cut(&rows, 3))];
+        let (rows, sorted) = (subject.rows(), subject.sorted_rows());
+        let ways = [
+            ("gpu, whole", vec![subject.batch(&rows)]),
+            ("gpu, cut", subject.cut(&rows, 3)),
+            ("gpu, in the order of history", subject.cut(&sorted, 2)),
+        ];
         for truth in TRUTHS {
             let expected = subject.expected(truth);
             for (how, batches) in &ways {
@@ -89,6 +92,15 @@ fn the_engine_does_not_matter() {
             subject.check(truth, "gpu and cpu by turns", &expected, &mixed);
         }
     }
+    assert_partitioned(&gpu);
+}
+
+/// Rows in arrival order must have come as they were, where the adapter takes them.
+fn assert_partitioned(gpu: &GpuEngine) {
+    match gpu.partition_lacking() {
+        None => assert!(gpu.partitioned_rows() > 0, "{} partitioned nothing", gpu.describe()),
+        Some(lacking) => println!("{}: no partition: {lacking}", gpu.describe()),
+    }
 }
 
 /// Every variant of the kernels on every adapter, by itself and by turns within one result.
@@ -104,10 +116,16 @@ fn the_variant_does_not_matter() {
             let rows = subject.rows();
             let expected = subject.expected(Truth::Now);
             let (whole, cut) = ([subject.batch(&rows)], subject.cut(&rows, 2 * variants.len()));
+            // In arrival order rows are partitioned on the device; in that of history they are in
+            // runs.
+            let sorted = [subject.batch(&subject.sorted_rows())];
             for &variant in &variants {
                 gpu.force(Some(variant)).expect("it is one of the adapter's");
-                let windows = subject.product.run(Truth::Now, &whole, &mut gpu);
-                subject.check(Truth::Now, &variant.to_string(), &expected, &windows);
+                for (form, batches) in [("partitioned", &whole), ("in runs", &sorted)] {
+                    let windows = subject.product.run(Truth::Now, batches, &mut gpu);
+                    let how = format!("{variant}, {form}");
+                    subject.check(Truth::Now, &how, &expected, &windows);
+                }
             }
             let mut mixed = subject.product.windows(Truth::Now);
             for (batch, &variant) in cut.iter().zip(variants.iter().cycle()) {
@@ -116,6 +134,7 @@ fn the_variant_does_not_matter() {
             }
             subject.check(Truth::Now, "variants by turns", &expected, &mixed);
         }
+        assert_partitioned(&gpu);
     }
 }
 

@@ -138,6 +138,8 @@ pub struct Granted {
     rights: Option<Rights>,
     /// Whether everything is allowed.
     is_admin: bool,
+    /// When what let them in ends, seconds since 1970 UTC.
+    expires_unix_s: Option<i64>,
 }
 
 /// What someone was let in for, and by what: enough to ask again whether they may.
@@ -145,17 +147,23 @@ pub struct Granted {
 pub(crate) struct Admitted {
     token: Token,
     role: Role,
+    expires_unix_s: Option<i64>,
 }
 
 impl Admitted {
     /// Of a hello that was let in.
-    pub(crate) fn new(hello: &Hello) -> Self {
+    pub(crate) fn new(hello: &Hello, granted: &Granted) -> Self {
         let role = match &hello.role {
             // Rights make no difference between requests, and some are long.
             Role::Jobs(_) => Role::Jobs(JobRequest::List),
             role => role.clone(),
         };
-        Self { token: hello.token.clone(), role }
+        Self { token: hello.token.clone(), role, expires_unix_s: granted.expires_unix_s }
+    }
+
+    /// Whether its time is over.
+    pub(crate) fn has_expired(&self, now_unix_s: i64) -> bool {
+        self.expires_unix_s.is_some_and(|end| now_unix_s >= end)
     }
 }
 
@@ -198,7 +206,7 @@ impl From<Granted> for JobOwner {
 impl Granted {
     /// Everything, as where nobody is asked.
     pub fn everything() -> Self {
-        Self { name: String::new(), rights: None, is_admin: true }
+        Self { name: String::new(), rights: None, is_admin: true, expires_unix_s: None }
     }
 
     /// Whether a view may be scanned: all views, or none.
@@ -373,13 +381,13 @@ impl Access {
         let Some(entries) = &self.entries else {
             return Ok(Granted::everything());
         };
-        let (entry, what) = match (token.reveal(), client_certificate) {
+        let (entry, end, what) = match (token.reveal(), client_certificate) {
             ("", None) => return Err(Denied::Anonymous),
             ("", Some(certificate)) => {
-                let found = by_certificate(entries, certificate, now_unix_s)?;
-                (found.ok_or(Denied::UnknownCertificate)?, "client certificate's entry")
+                let (found, end) = by_certificate(entries, certificate, now_unix_s)?;
+                (found.ok_or(Denied::UnknownCertificate)?, end, "client certificate's entry")
             }
-            (text, _) => (by_token(entries, text).ok_or(Denied::UnknownToken)?, "token"),
+            (text, _) => (by_token(entries, text).ok_or(Denied::UnknownToken)?, i64::MAX, "token"),
         };
         if entry.expires_unix_s.is_some_and(|end| now_unix_s >= end) {
             return Err(Denied::Expired { what });
@@ -389,7 +397,12 @@ impl Access {
         }
         let all = entry.rights.admin || entry.rights.scan;
         let rights = (!all).then(|| entry.rights.clone());
-        Ok(Granted { name: entry.name.clone(), rights, is_admin: entry.rights.admin })
+        Ok(Granted {
+            name: entry.name.clone(),
+            rights,
+            is_admin: entry.rights.admin,
+            expires_unix_s: entry.expires_unix_s.into_iter().chain([end]).min(),
+        })
     }
 }
 
@@ -426,13 +439,13 @@ fn by_token<'a>(entries: &'a [Entry], text: &str) -> Option<&'a Entry> {
     found
 }
 
-/// A fingerprint goes before a name.
+/// A fingerprint goes before a name. With the second that the certificate does not hold any more.
 fn by_certificate<'a>(
     entries: &'a [Entry],
     certificate: &CertificateDer<'_>,
     now_unix_s: i64,
-) -> Result<Option<&'a Entry>, Denied> {
-    let Ok(facts) = certificates::facts(certificate) else { return Ok(None) };
+) -> Result<(Option<&'a Entry>, i64), Denied> {
+    let Ok(facts) = certificates::facts(certificate) else { return Ok((None, i64::MAX)) };
     // The handshake looked at the times too, but a connection can be older than its certificate.
     if now_unix_s > facts.not_after_unix_s {
         return Err(Denied::Expired { what: "client certificate" });
@@ -445,7 +458,7 @@ fn by_certificate<'a>(
         let named = |entry: &&Entry| matches!(&entry.credential, Credential::CertificateName(name) if facts.names.contains(name));
         entries.iter().find(named)
     };
-    Ok(by_fingerprint.or_else(by_name))
+    Ok((by_fingerprint.or_else(by_name), facts.not_after_unix_s.saturating_add(1)))
 }
 
 fn digest_of(bytes: &[u8]) -> [u8; 32] {

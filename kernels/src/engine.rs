@@ -22,6 +22,12 @@ pub trait Engine: Send {
         false
     }
 
+    /// What rows in groups cost more than rows in runs, nanoseconds per row, where the engine has
+    /// measured it before.
+    fn groups_ns_per_row(&self) -> Option<f64> {
+        None
+    }
+
     /// One partial per group. Only called when [`takes_groups`](Self::takes_groups) says so.
     fn reduce_groups(&mut self, _: &Plan, _: &Groups) -> Result<Partials, EngineError> {
         Err(EngineError { engine: self.kind(), reason: "it takes rows in runs only".to_owned() })

@@ -48,6 +48,11 @@ impl Costs {
         self.row_ns + work.windows_per_row * self.window_ns + bytes * self.byte_ns
     }
 
+    /// The costs of the same batches with so much more per row.
+    pub fn with_more_per_row(self, ns: f64) -> Self {
+        Self { row_ns: self.row_ns + ns, ..self }
+    }
+
     /// The costs behind two measurements of the same kind of work, which differ in their rows:
     /// all that grows with rows goes to `row_ns`. Noise never makes a figure negative.
     pub fn from_two(small: (f64, f64), large: (f64, f64)) -> Self {

@@ -2,19 +2,23 @@
 
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
-use std::sync::atomic::AtomicU64;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use isotick_kernels::{CpuEngine, Engine, Plan, Term, Truth};
+use isotick_kernels::{
+    CpuEngine, Engine, EngineError, EngineKind, Groups, Partials, Plan, Runs, Term, Truth,
+};
 use isotick_model::{StreamSchema, time};
-use isotick_scheduler::{Costs, OnFailure, Part, Scan, ScanView, Work, break_even_rows};
+use isotick_scheduler::{OnFailure, Part, Scan, ScanView, Work, break_even_rows};
 use serde_json::{Value, json};
 
 use crate::cli::{EngineChoice, ExplainArgs};
 use crate::input::Input;
+use crate::placing::{self, ByForm};
 use crate::scanning::StatesRead;
-use crate::{engines, placing, rollups, scanning};
+use crate::{engines, rollups, scanning};
 
 pub fn run(args: ExplainArgs) -> Result<ExitCode> {
     let names = [args.view.clone()];
@@ -38,7 +42,8 @@ pub fn run(args: ExplainArgs) -> Result<ExitCode> {
     let spared = input.states.iter().fold((0, 0), |sum, of| (sum.0 + of.rows, sum.1 + of.bytes));
     input.rows = input.rows.map(|rows| rows - spared.0);
     input.bytes = input.bytes.map(|bytes| bytes - spared.1);
-    let sampled = sample(&mut input, engines.workers.pop())?;
+    let forms = Arc::new(Forms::default());
+    let sampled = sample(&mut input, engines.workers.pop(), &forms)?;
     // A text file does not say how many rows it has; read to its end, it has.
     let all = sampled.map(|(_, rows)| rows).filter(|_| parts == 1 && input.states.is_empty());
     input.rows = input.rows.or(all);
@@ -89,12 +94,19 @@ pub fn run(args: ExplainArgs) -> Result<ExitCode> {
         "predicted": {
             "seconds": predicted,
             "ns_per_row_and_thread": sampled,
-            "reduce_on_cpu_seconds": costs.predict(&work).as_secs_f64(),
-            "reduce_on_cpu_ns_per_row": costs.row_ns,
-            "reduce_on_gpu_seconds": gpu.map(|gpu| gpu.predict(&on_gpu).as_secs_f64()),
-            "reduce_on_gpu_ns_per_row": gpu.map(|gpu| gpu.row_ns),
-            "break_even_rows": gpu.and_then(|gpu| break_even_rows(&costs, &gpu, &work)),
+            "reduce_on_cpu_seconds": costs.runs.predict(&work).as_secs_f64(),
+            "reduce_on_cpu_ns_per_row": costs.runs.row_ns,
+            "reduce_on_gpu_seconds": gpu.map(|gpu| gpu.runs.predict(&on_gpu).as_secs_f64()),
+            "reduce_on_gpu_ns_per_row": gpu.map(|gpu| gpu.runs.row_ns),
+            "break_even_rows": gpu.and_then(|gpu| break_even_rows(&costs.runs, &gpu.runs, &work)),
+            "in_any_order": {
+                "reduce_on_cpu_ns_per_row": costs.groups.map(|costs| costs.row_ns),
+                "reduce_on_gpu_ns_per_row": gpu.and_then(|gpu| gpu.groups).map(|gpu| gpu.row_ns),
+                "break_even_rows": costs.groups.zip(gpu.and_then(|gpu| gpu.groups))
+                    .and_then(|(cpu, gpu)| break_even_rows(&cpu, &gpu, &work)),
+            },
         },
+        "sampled": forms.to_json(),
     });
     if args.measure {
         // The sample has taken a part and an engine.
@@ -119,10 +131,15 @@ const SAMPLED_PARTS_MAX: usize = 8;
 
 /// Reads, reduces and finishes some parts on one thread: nanoseconds that all would take, and rows
 /// that were read; `None` of nothing. Parts of ticks are alike, and so are those of states.
-fn sample(input: &mut Input, engine: Option<Box<dyn Engine>>) -> Result<Option<(f64, u64)>> {
+fn sample(
+    input: &mut Input,
+    engine: Option<Box<dyn Engine>>,
+    forms: &Arc<Forms>,
+) -> Result<Option<(f64, u64)>> {
     let (states, ticks): (Vec<_>, _) =
         input.parts.drain(..).partition(|part: &Part| part.is_of_states());
-    let mut engine = engine;
+    let noting = |engine| Box::new(Noting { engine, forms: forms.clone() }) as Box<dyn Engine>;
+    let mut engine = engine.map(noting);
     let mut all = None;
     for parts in [ticks, states] {
         let of_kind = sample_of(&input.scan, parts, engine.take().or_else(cpu))?;
@@ -132,6 +149,57 @@ fn sample(input: &mut Input, engine: Option<Box<dyn Engine>>) -> Result<Option<(
         };
     }
     Ok(all)
+}
+
+/// Rows that came in runs and rows that came in groups, each by the engine that reduced them.
+#[derive(Default)]
+struct Forms([[AtomicU64; 2]; 2]);
+
+impl Forms {
+    fn add(&self, in_groups: bool, kind: EngineKind, rows: usize) {
+        let counted = &self.0[usize::from(in_groups)][usize::from(kind == EngineKind::Gpu)];
+        counted.fetch_add(rows as u64, Ordering::Relaxed);
+    }
+
+    fn to_json(&self) -> Value {
+        let rows = |form: &[AtomicU64; 2]| {
+            let [cpu, gpu] = form.each_ref().map(|rows| rows.load(Ordering::Relaxed));
+            json!({ "cpu_rows": cpu, "gpu_rows": gpu })
+        };
+        json!({ "in_runs": rows(&self.0[0]), "in_any_order": rows(&self.0[1]) })
+    }
+}
+
+/// An engine that notes in which form rows come to it, and who reduces them.
+struct Noting {
+    engine: Box<dyn Engine>,
+    forms: Arc<Forms>,
+}
+
+impl Engine for Noting {
+    fn kind(&self) -> EngineKind {
+        self.engine.kind()
+    }
+
+    fn describe(&self) -> String {
+        self.engine.describe()
+    }
+
+    fn reduce(&mut self, plan: &Plan, runs: &Runs) -> Result<Partials, EngineError> {
+        let partials = self.engine.reduce(plan, runs)?;
+        self.forms.add(false, self.engine.kind(), runs.ticks.len());
+        Ok(partials)
+    }
+
+    fn takes_groups(&self) -> bool {
+        self.engine.takes_groups()
+    }
+
+    fn reduce_groups(&mut self, plan: &Plan, groups: &Groups) -> Result<Partials, EngineError> {
+        let partials = self.engine.reduce_groups(plan, groups)?;
+        self.forms.add(true, self.engine.kind(), groups.ticks.len());
+        Ok(partials)
+    }
 }
 
 /// The engine of what is not sampled with the one of the scan.
@@ -240,7 +308,7 @@ fn terms(plan: &Plan, schema: &StreamSchema) -> Vec<Value> {
     terms.collect()
 }
 
-fn print(report: &Value, gpu: Option<&Costs>, cpu: &Costs) {
+fn print(report: &Value, gpu: Option<&ByForm>, cpu: &ByForm) {
     let text = |value: &Value| match value {
         Value::String(text) => text.clone(),
         Value::Null => "none".to_owned(),
@@ -308,23 +376,50 @@ fn print(report: &Value, gpu: Option<&Costs>, cpu: &Costs) {
     println!(
         "            of which {} to reduce on the CPU ({:.2} ns a row and thread)",
         seconds(&predicted["reduce_on_cpu_seconds"]),
-        cpu.row_ns
+        cpu.runs.row_ns
     );
     match gpu {
         Some(gpu) => {
             println!(
                 "            or {} on the GPU ({:.2} ns a row, {:.1} us a batch)",
                 seconds(&predicted["reduce_on_gpu_seconds"]),
-                gpu.row_ns,
-                gpu.dispatch_ns / 1e3
+                gpu.runs.row_ns,
+                gpu.runs.dispatch_ns / 1e3
             );
             let from = match &predicted["break_even_rows"] {
                 Value::Null => "never: the CPU is faster at every size".to_owned(),
                 rows => format!("the GPU is faster from {rows} rows a batch on"),
             };
             line("break-even", from);
+            if let (Some(cpu), Some(gpu)) = (cpu.groups, gpu.groups) {
+                let from = match &predicted["in_any_order"]["break_even_rows"] {
+                    Value::Null => "the CPU takes them as they come".to_owned(),
+                    rows => format!("partitioned on the GPU from {rows} rows a batch on"),
+                };
+                println!(
+                    "            rows in any order: {:.2} ns a row on the CPU, {:.2} on the GPU; {from}",
+                    cpu.row_ns, gpu.row_ns
+                );
+            }
         }
         None => line("break-even", "none: every batch goes to the CPU".into()),
+    }
+    let sampled = &report["sampled"];
+    for (form, how) in [
+        ("in_runs", ["in runs, reduced on the CPU", "in runs, reduced on the GPU"]),
+        (
+            "in_any_order",
+            [
+                "in any order, reduced on the CPU",
+                "in any order, partitioned and reduced on the GPU",
+            ],
+        ),
+    ] {
+        for (rows, how) in ["cpu_rows", "gpu_rows"].map(|by| &sampled[form][by]).iter().zip(how) {
+            if **rows != 0 {
+                line("sampled", format!("{rows} rows {how}"));
+            }
+        }
     }
     if let Some(measured) = report.get("measured") {
         let over = measured["over_predicted"].as_f64();

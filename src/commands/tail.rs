@@ -1,10 +1,16 @@
 //! `isotick tail`: a view's windows as they are published.
 
-use std::io::{BufWriter, Write};
+use std::fs::File;
+use std::io::{BufWriter, IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Result;
-use isotick_client::{ClientError, Policy, Reconnect, ResumingSubscriber, Subscribe};
+use anyhow::{Context, Result, bail};
+use isotick_client::{
+    ClientError, Policy, PublishedWindow, Reconnect, ResumingSubscriber, Subscribe,
+};
+use isotick_model::results::ResultSchema;
+use isotick_wire::arrow::WindowStream;
 use tokio::time::timeout;
 
 use crate::cli::{PolicyChoice, TailArgs, TailFormat};
@@ -12,6 +18,13 @@ use crate::memory::use_ordinary_pages;
 use crate::output::{RowWriter, TextFormat};
 
 pub fn run(args: TailArgs) -> Result<ExitCode> {
+    if args.format == TailFormat::Arrow && args.output.is_none() && std::io::stdout().is_terminal()
+    {
+        bail!(
+            "`--format arrow` writes bytes that a terminal cannot show: pipe them into the program \
+             that reads them, or name a file with `-o`"
+        );
+    }
     use_ordinary_pages();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(follow(args))
@@ -39,18 +52,7 @@ async fn follow(args: TailArgs) -> Result<ExitCode> {
     if let Some(notice) = subscriber.peer().and_then(|peer| peer.notice()) {
         eprintln!("{notice}");
     }
-    let format = match args.format {
-        TailFormat::Table => TextFormat::Table,
-        TailFormat::Csv => TextFormat::Csv,
-        TailFormat::Json => TextFormat::Json,
-    };
-    let out = BufWriter::new(std::io::stdout());
-    let mut writer = RowWriter::new(out, format, args.time, subscriber.schema().clone(), true);
-    // The header at once, so that whoever reads a pipe knows the columns before the first window.
-    if format == TextFormat::Csv {
-        writer.write(&[])?;
-        writer.flush()?;
-    }
+    let mut sink = Sink::new(&args, subscriber.schema())?;
     loop {
         let received = match args.until_idle {
             None => subscriber.next().await,
@@ -67,10 +69,80 @@ async fn follow(args: TailArgs) -> Result<ExitCode> {
                 return Err(anyhow::Error::new(error).context(text));
             }
         };
-        let rows: Vec<_> = batch.windows.into_iter().map(|window| window.row).collect();
-        writer.write(&rows)?;
-        writer.flush()?;
+        sink.write(batch.windows)?;
     }
-    writer.finish()?.flush()?;
+    sink.finish()?;
     Ok(ExitCode::SUCCESS)
+}
+
+type Out = BufWriter<Box<dyn Write>>;
+
+/// Where windows go, and as what. What was written is whole and visible after each batch.
+enum Sink {
+    Text(RowWriter<Out>),
+    Arrow(WindowStream, Out),
+}
+
+impl Sink {
+    /// Whoever reads it knows the columns before the first window, but for tables, which wait for
+    /// the widths.
+    fn new(args: &TailArgs, schema: &ResultSchema) -> Result<Self> {
+        let mut out = out(args.output.as_deref())?;
+        let text = |out, format| RowWriter::new(out, format, args.time, schema.clone(), true);
+        Ok(match args.format {
+            TailFormat::Table => Self::Text(text(out, TextFormat::Table)),
+            TailFormat::Json => Self::Text(text(out, TextFormat::Json)),
+            TailFormat::Csv => {
+                let mut writer = text(out, TextFormat::Csv);
+                writer.write(&[])?;
+                writer.flush()?;
+                Self::Text(writer)
+            }
+            TailFormat::Arrow => {
+                let mut stream = WindowStream::new(schema.clone());
+                out.write_all(&stream.take())?;
+                out.flush()?;
+                Self::Arrow(stream, out)
+            }
+        })
+    }
+
+    fn write(&mut self, windows: Vec<PublishedWindow>) -> Result<()> {
+        match self {
+            Self::Text(writer) => {
+                let rows: Vec<_> = windows.into_iter().map(|window| window.row).collect();
+                writer.write(&rows)?;
+                writer.flush()?;
+            }
+            Self::Arrow(stream, out) => {
+                stream.write(&windows)?;
+                out.write_all(&stream.take())?;
+                out.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<()> {
+        match self {
+            Self::Text(writer) => writer.finish()?.flush()?,
+            Self::Arrow(mut stream, mut out) => {
+                stream.finish();
+                out.write_all(&stream.take())?;
+                out.flush()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn out(path: Option<&Path>) -> Result<Out> {
+    let out: Box<dyn Write> = match path {
+        None => Box::new(std::io::stdout()),
+        Some(path) => {
+            let file = File::create(path);
+            Box::new(file.with_context(|| format!("cannot write {}", path.display()))?)
+        }
+    };
+    Ok(BufWriter::new(out))
 }

@@ -15,6 +15,8 @@ mod subscriber;
 mod tls;
 mod writer;
 
+/// The version of Arrow that [`Publisher::send_arrow`] takes batches of.
+pub use arrow_array;
 pub use connect::{Options, Peer};
 pub use error::ClientError;
 pub use held::Held;

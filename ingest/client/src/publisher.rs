@@ -3,10 +3,11 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use arrow_array::RecordBatch;
 use bytes::Bytes;
 use isotick_model::{PublisherId, Rejected, Ticks};
 use isotick_wire::frame::Encoder;
-use isotick_wire::{Ack, Control, EncodeError, HelloReply, Kind, Role, datagram, message};
+use isotick_wire::{Ack, Control, EncodeError, HelloReply, Kind, Role, arrow, datagram, message};
 use quinn::SendDatagramError;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -146,6 +147,42 @@ impl Publisher {
             self.put(ticks, start..end, now, &mut bytes)?;
             self.send_message(bytes.into()).await?;
             (start, rejected) = (end, later);
+        }
+        Ok(())
+    }
+
+    /// Sends the rows of an Arrow record batch, in messages of at most [`Options::frame_rows`]. The
+    /// service finds the columns by the names that the stream declares (time, keys, values) and
+    /// ignores others. A column `sequence` numbers the rows; without one they are numbered on from
+    /// the greatest row that this session sent before, at first from
+    /// [`HelloReply::next_sequence`].
+    ///
+    /// For rows that are columns already: a tick frame takes a sixth of the bytes. Waits, and ends
+    /// the session when dropped, as [`send`](Self::send).
+    ///
+    /// # Errors
+    ///
+    /// A type that no service reads (integers, floats, decimals, timestamps, text, booleans and
+    /// text by dictionary are read), a row longer than a message; nothing of the message at fault
+    /// was sent. Or the session is over: the service closes it when a column is missing, or of a
+    /// type that the stream does not take.
+    pub async fn send_arrow(&mut self, batch: &RecordBatch) -> Result<(), ClientError> {
+        let (mut start, mut rows) = (0, self.frame_rows);
+        while start < batch.num_rows() {
+            let part = batch.slice(start, rows.min(batch.num_rows() - start));
+            match arrow::encode_ticks(&part) {
+                Err(EncodeError::TooLarge { rows: all }) if all > 1 => rows = all.div_ceil(2),
+                Err(error) => return Err(error.into()),
+                Ok(payload) => {
+                    let mut bytes = Vec::with_capacity(message::HEADER_BYTES + payload.len());
+                    message::put(Kind::Arrow, &mut bytes, |out| {
+                        out.extend_from_slice(&payload);
+                        Ok::<(), EncodeError>(())
+                    })?;
+                    self.send_message(bytes.into()).await?;
+                    start += part.num_rows();
+                }
+            }
         }
         Ok(())
     }

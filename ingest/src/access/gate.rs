@@ -102,9 +102,10 @@ impl Gate {
         client_certificate: Option<&CertificateDer<'_>>,
         now_unix_s: i64,
     ) -> Result<(), Refusal> {
-        let Admitted { token, role } = admitted;
+        let Admitted { token, role, .. } = admitted;
         match self.access().check(token, client_certificate, role, now_unix_s) {
             Ok(_) => Ok(()),
+            Err(denied @ Denied::Expired { .. }) => Err(denied.to_refusal()),
             Err(denied) => {
                 let Refusal { code, text } = denied.to_refusal();
                 Err(Refusal::new(code, format!("the access rules were changed: {text}")))

@@ -54,7 +54,8 @@ impl Context<'_> {
         self.gate.recheck(admitted, client_chain(connection).first(), self.now_s())
     }
 
-    fn now_s(&self) -> i64 {
+    /// The same in whole seconds since 1970 UTC.
+    pub(super) fn now_s(&self) -> i64 {
         self.now_ns() / 1_000_000_000
     }
 

@@ -92,7 +92,8 @@ counters! {
     sessions_refused,
     /// Sessions refused for want of a token or of a right.
     sessions_forbidden,
-    /// Sessions ended because the access rules, read again, no longer allow them.
+    /// Sessions ended because the access rules, read again, no longer allow them, or the token or
+    /// certificate that let them in has expired.
     sessions_revoked,
     /// Sessions ended because the client broke the protocol.
     protocol_errors,

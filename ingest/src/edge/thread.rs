@@ -3,6 +3,8 @@
 //! A turn: take what arrived and what other threads posted; drive the connections that this
 //! concerns and those whose time has come; send; sleep until there is something to do.
 
+mod arrivals;
+
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
@@ -11,14 +13,11 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use isotick_wire::{Code, Refusal, datagram};
-use quinn_proto::{
-    ConnectionHandle, DatagramEvent, Dir, Endpoint, Event, Incoming, StreamEvent, StreamId,
-    Transmit, VarInt,
-};
+use quinn_proto::{ConnectionHandle, Dir, Endpoint, Event, StreamEvent, StreamId, VarInt};
 use rustc_hash::FxHashMap;
 
 use super::context::{Context, Holding, context};
-use super::ids::{ConnectionIds, Owner};
+use super::ids::ConnectionIds;
 use super::io::{Io, Received};
 use super::mailbox::{Forwarded, Mailbox};
 use super::session::{Driven, Driver};
@@ -29,6 +28,8 @@ use crate::stages::Stages;
 
 /// Sends of one connection before others get their turn.
 const SENDS_PER_TURN: usize = 16;
+/// How often is looked whose token or certificate has expired.
+const EXPIRY_STEP: Duration = Duration::from_secs(1);
 /// The longest sleep.
 const SLEEP_MAX: Duration = Duration::from_millis(500);
 
@@ -72,6 +73,8 @@ pub(super) struct IngestThread {
     handshakes: usize,
     window_bytes: u32,
     holding: Holding,
+    /// When it is looked next whose time is over.
+    expiry_at: Instant,
     stopping: Option<Instant>,
     /// Kept for its memory.
     arrived: Vec<Forwarded>,
@@ -100,6 +103,7 @@ impl IngestThread {
             blocked: Vec::new(),
             handshakes: 0,
             window_bytes,
+            expiry_at: Instant::now(),
             stopping: None,
             arrived: Vec::new(),
         }
@@ -165,98 +169,6 @@ impl IngestThread {
         Ok(some)
     }
 
-    /// Sees to whom a datagram belongs.
-    fn route(&mut self, datagram: Forwarded, now: Instant) {
-        let counters = &self.shared.counters;
-        match self.shared.ids.owner(&datagram.data) {
-            Owner::Thread(owner) if usize::from(owner) != self.index => {
-                let mailbox = self.shared.mailboxes.get(usize::from(owner));
-                return SharedCounters::add(
-                    match mailbox.is_some_and(|mailbox| mailbox.forward(datagram)) {
-                        true => &counters.datagrams_forwarded,
-                        false => &counters.datagrams_not_forwarded,
-                    },
-                );
-            }
-            Owner::Nobody => SharedCounters::add(&counters.datagrams_refused),
-            Owner::Anyone | Owner::Thread(_) => {}
-        }
-        self.handle(datagram, now);
-    }
-
-    fn handle(&mut self, datagram: Forwarded, now: Instant) {
-        let Forwarded { remote, local_ip, ecn, data } = datagram;
-        let mut response = Vec::new();
-        match self.endpoint.handle(now, remote, local_ip, ecn, data, &mut response) {
-            Some(DatagramEvent::ConnectionEvent(handle, event)) => {
-                if let Some(connection) = self.connections.get_mut(&handle) {
-                    connection.proto.handle_event(event);
-                    self.make_due(handle);
-                }
-            }
-            Some(DatagramEvent::NewConnection(incoming)) => {
-                if let Some(transmit) = self.let_in(incoming, now, &mut response) {
-                    self.respond(transmit, &response);
-                }
-            }
-            Some(DatagramEvent::Response(transmit)) => self.respond(transmit, &response),
-            None => {}
-        }
-    }
-
-    /// Sends a datagram that belongs to no connection. Nobody waits for it: without room it is
-    /// dropped.
-    fn respond(&mut self, transmit: Transmit, bytes: &[u8]) {
-        if self.io.has_room() {
-            let mut transmit = Some(transmit);
-            self.io.send(&mut |out| {
-                out.extend_from_slice(bytes);
-                transmit.take()
-            });
-        }
-    }
-
-    /// Lets a client in, asks it to prove its address, or refuses it.
-    fn let_in(
-        &mut self,
-        incoming: Incoming,
-        now: Instant,
-        response: &mut Vec<u8>,
-    ) -> Option<Transmit> {
-        let counters = &self.shared.counters;
-        let open = self.shared.connections.load(Ordering::Relaxed);
-        if self.stopping.is_some() || open >= self.shared.config.connections_max {
-            SharedCounters::add(&counters.connections_refused);
-            return Some(self.endpoint.refuse(incoming, response));
-        }
-        let unproven_max = self.shared.config.handshakes_unproven_max;
-        if self.handshakes >= unproven_max && !incoming.remote_address_validated() {
-            SharedCounters::add(&counters.addresses_challenged);
-            return self.endpoint.retry(incoming, response).ok();
-        }
-        match self.endpoint.accept(incoming, now, response, None) {
-            Ok((handle, proto)) => {
-                self.shared.connections.fetch_add(1, Ordering::Relaxed);
-                self.handshakes += 1;
-                let connection = Connection {
-                    proto,
-                    drivers: Vec::new(),
-                    is_established: false,
-                    unused_since: now,
-                    deadline: None,
-                    is_due: false,
-                };
-                self.connections.insert(handle, connection);
-                self.make_due(handle);
-                None
-            }
-            Err(error) => {
-                SharedCounters::add(&counters.handshakes_failed);
-                error.response
-            }
-        }
-    }
-
     fn make_due(&mut self, handle: ConnectionHandle) {
         if let Some(connection) = self.connections.get_mut(&handle)
             && !std::mem::replace(&mut connection.is_due, true)
@@ -289,7 +201,7 @@ impl IngestThread {
             self.endpoint.set_server_config(Some(server));
         }
         if mail.recheck {
-            self.for_every_session(|driver, proto, cx| driver.recheck(proto, cx, now));
+            self.for_sessions_of(|_| true, |driver, proto, cx| driver.recheck(proto, cx, now));
         }
         if let Some(patience) = mail.stop {
             self.stop(now, patience);
@@ -298,17 +210,35 @@ impl IngestThread {
 
     fn stop(&mut self, now: Instant, patience: Duration) {
         self.stopping = Some(now + patience);
-        self.for_every_session(|driver, proto, cx| {
-            driver.dismiss(Refusal::new(Code::ShuttingDown, STOPS), proto, cx, now);
-        });
+        self.for_sessions_of(
+            |_| true,
+            |driver, proto, cx| {
+                driver.dismiss(Refusal::new(Code::ShuttingDown, STOPS), proto, cx, now);
+            },
+        );
     }
 
-    /// Every session has something to say now, it may be.
-    fn for_every_session(
+    /// Who was let in for a time that is over is told so.
+    fn end_expired(&mut self, now: Instant) {
+        if now < self.expiry_at {
+            return;
+        }
+        self.expiry_at = now + EXPIRY_STEP;
+        let now_s = context(&self.shared, &self.mailbox, &mut self.holding).now_s();
+        self.for_sessions_of(
+            |connection| connection.drivers.iter().any(|driver| driver.has_expired(now_s)),
+            |driver, proto, cx| driver.recheck(proto, cx, now),
+        );
+    }
+
+    /// Every session of some connections has something to say now, it may be.
+    fn for_sessions_of(
         &mut self,
+        which: impl Fn(&Connection) -> bool,
         mut change: impl FnMut(&mut Driver, &mut quinn_proto::Connection, &mut Context<'_>),
     ) {
-        let handles: Vec<_> = self.connections.keys().copied().collect();
+        let chosen = self.connections.iter().filter(|(_, connection)| which(connection));
+        let handles: Vec<_> = chosen.map(|(handle, _)| *handle).collect();
         for handle in handles {
             self.make_due(handle);
             let Some(Connection { proto, drivers, .. }) = self.connections.get_mut(&handle) else {
@@ -332,6 +262,7 @@ impl IngestThread {
             }
             self.make_due(handle);
         }
+        self.end_expired(now);
         for session in self.holding.relieved() {
             if let Some(&handle) = self.sessions.get(&session) {
                 self.make_due(handle);

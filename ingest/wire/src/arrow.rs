@@ -7,8 +7,9 @@ use arrow_array::RecordBatch;
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
 
-use crate::DecodeError;
-pub use windows::{encode_windows, windows_schema};
+use crate::frame::{CELLS_MAX, ROWS_MAX};
+use crate::{DecodeError, EncodeError, REQUEST_BYTES_MAX};
+pub use windows::{WindowStream, encode_windows, windows_schema};
 
 /// Reads the payload of a publisher's message of kind [`Arrow`](crate::Kind::Arrow): one IPC
 /// stream of any number of record batches.
@@ -27,6 +28,33 @@ pub fn read_batches(payload: &[u8]) -> Result<Vec<RecordBatch>, DecodeError> {
     StreamReader::try_new(payload, None)
         .and_then(Iterator::collect)
         .map_err(|source| DecodeError::Arrow { reason: source.to_string() })
+}
+
+/// The payload of a publisher's message with the rows of this batch, checked as a service will
+/// check it.
+///
+/// # Errors
+///
+/// [`EncodeError::TooLarge`] when they do not fit one message: slice the batch.
+/// [`EncodeError::Arrow`] when a column is of a type that [`read_batches`] does not read.
+pub fn encode_ticks(batch: &RecordBatch) -> Result<Vec<u8>, EncodeError> {
+    let rows = batch.num_rows();
+    if rows > ROWS_MAX || rows * batch.num_columns() > CELLS_MAX {
+        return Err(EncodeError::TooLarge { rows });
+    }
+    let refused = |reason: String| EncodeError::Arrow { reason };
+    let mut bytes = Vec::new();
+    StreamWriter::try_new(&mut bytes, batch.schema_ref())
+        .and_then(|mut writer| {
+            writer.write(batch)?;
+            writer.finish()
+        })
+        .map_err(|error| refused(error.to_string()))?;
+    if bytes.len() > REQUEST_BYTES_MAX {
+        return Err(EncodeError::TooLarge { rows });
+    }
+    check::check(&bytes).map_err(|error| refused(error.to_string()))?;
+    Ok(bytes)
 }
 
 /// The payload of a publisher's message: an IPC stream of these batches.

@@ -115,6 +115,12 @@ pub enum EncodeError {
         /// The column's index.
         column: usize,
     },
+    /// A record batch that no receiver would read.
+    #[error("the record batch cannot be sent: {reason}")]
+    Arrow {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A column has not one value per row.
     #[error("value column {column} has {values} values for {rows} rows")]
     ColumnLength {

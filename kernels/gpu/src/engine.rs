@@ -42,6 +42,7 @@ pub struct GpuEngine {
     refused: Refused,
     /// Why rows are not partitioned here, though the adapter could.
     partition_refused: Option<String>,
+    pub(crate) partitioned_rows: u64,
 }
 
 /// How to open an engine.
@@ -186,6 +187,11 @@ impl GpuEngine {
         Ok(timing::measure_bandwidth(&self.device)?)
     }
 
+    /// Rows that were partitioned on the device since it was opened.
+    pub fn partitioned_rows(&self) -> u64 {
+        self.partitioned_rows
+    }
+
     /// Bytes that the host has written to the device since it was opened.
     pub fn uploaded_bytes(&self) -> u64 {
         self.pool.uploaded_bytes
@@ -233,6 +239,7 @@ impl GpuEngine {
             origin: Origin::Assumed,
             refused: Refused::default(),
             partition_refused: None,
+            partitioned_rows: 0,
         })
     }
 
@@ -531,6 +538,10 @@ impl Engine for GpuEngine {
 
     fn takes_groups(&self) -> bool {
         self.partition_lacking().is_none()
+    }
+
+    fn groups_ns_per_row(&self) -> Option<f64> {
+        self.selection.partition_ns_per_row.filter(|_| self.takes_groups())
     }
 
     fn reduce_groups(&mut self, plan: &Plan, groups: &Groups) -> Result<Partials, EngineError> {

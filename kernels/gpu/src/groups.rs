@@ -168,6 +168,7 @@ impl GpuEngine {
         for ends in &work.ends {
             write_ends(ends, groups, &mut partials);
         }
+        self.partitioned_rows += groups.ticks.len() as u64;
         Ok(partials)
     }
 

@@ -52,14 +52,21 @@ pub fn run(bench: &mut Bench) -> Result<()> {
     }
     println!();
     for (kind, costs) in &costs {
-        let (dispatch, row) = (costs.dispatch_ns / 1e3, costs.row_ns);
-        println!("{kind}: {dispatch:.1} us a batch and {row:.2} ns a row, in runs");
+        let forms = [("in runs", Some(costs.runs)), ("in any order", costs.groups)];
+        for (form, costs) in forms.into_iter().filter_map(|(form, costs)| Some((form, costs?))) {
+            let (dispatch, row) = (costs.dispatch_ns / 1e3, costs.row_ns);
+            println!("{kind}: {dispatch:.1} us a batch and {row:.2} ns a row, {form}");
+        }
     }
     if let [(EngineKind::Cpu, cpu), (EngineKind::Gpu, gpu)] = costs.as_slice() {
         let work = Work { rows: 0.0, bytes_per_row: 0.0, windows_per_row: 0.0, resident: true };
-        match break_even_rows(cpu, gpu, &work) {
-            Some(rows) => println!("break-even: the GPU is faster from {rows} rows a batch on"),
-            None => println!("break-even: none, the CPU is faster at every size"),
+        let forms = [("in runs", Some((cpu.runs, gpu.runs)))];
+        let forms = forms.into_iter().chain([("in any order", cpu.groups.zip(gpu.groups))]);
+        for (form, costs) in forms {
+            match costs.and_then(|(cpu, gpu)| break_even_rows(&cpu, &gpu, &work)) {
+                Some(rows) => println!("break-even, {form}: the GPU from {rows} rows a batch on"),
+                None => println!("break-even, {form}: none, the CPU is faster at every size"),
+            }
         }
     } else {
         println!("break-even: none, there is one engine");

@@ -332,8 +332,7 @@ impl Few {
             Some(nulls) => nulls.valid_indices().all(|row| add(values[row])),
             None => values.iter().all(|&value| add(value)),
         };
-        // One value takes no bits either way.
-        (all && few.len() > 1).then_some(Self { values: few })
+        (all && !few.is_empty()).then_some(Self { values: few })
     }
 
     fn index(&self, value: i64) -> u32 {

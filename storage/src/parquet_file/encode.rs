@@ -2,10 +2,13 @@
 
 use std::iter;
 
-/// Values of a block and of each of its parts, as other writers of 64-bit integers have them.
+/// Values of a block, as other writers of 64-bit integers have them.
 const BLOCK_VALUES: usize = 256;
-const PART_VALUES: usize = 64;
-const PARTS: usize = BLOCK_VALUES / PART_VALUES;
+/// Values of a block's parts, each of a width of its own. Readers unpack 64 values at a time, or 32
+/// of up to 32 bits.
+const LARGE: usize = 64;
+const SMALL: usize = 32;
+const SMALL_WIDTH_MAX: u32 = 32;
 
 /// How wide packed values are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,51 +19,88 @@ pub(super) enum Widths {
     Bytes,
 }
 
-/// Appends a page's values as `DELTA_BINARY_PACKED`. All arithmetic wraps, as the format has it.
-pub(super) fn delta_packed(values: &[i64], widths_are: Widths, out: &mut Vec<u8>) {
+impl Widths {
+    /// Of values that have these bits between them.
+    fn of(self, bits: u64) -> u32 {
+        let least = u64::BITS - bits.leading_zeros();
+        match self {
+            Self::Least => least,
+            Self::Bytes => least.next_multiple_of(8),
+        }
+    }
+}
+
+/// Appends a page's values as `DELTA_BINARY_PACKED`, in parts of the size that makes it shorter. All
+/// arithmetic wraps, as the format has it.
+pub(super) fn delta_packed(values: &[i64], widths: Widths, out: &mut Vec<u8>) {
+    let part = if are_small_parts_shorter(values, widths) { SMALL } else { LARGE };
     put_varint(BLOCK_VALUES as u64, out);
-    put_varint(PARTS as u64, out);
+    put_varint((BLOCK_VALUES / part) as u64, out);
     put_varint(values.len() as u64, out);
     put_zigzag(values.first().copied().unwrap_or(0), out);
-    let mut deltas = [0_i64; BLOCK_VALUES];
+    each_block(values, |least, offsets| {
+        put_zigzag(least, out);
+        let at = out.len();
+        out.resize(at + BLOCK_VALUES / part, 0);
+        for (number, part) in offsets.chunks(part).enumerate() {
+            let width = widths.of(bits_of(part));
+            out[at + number] = width as u8;
+            pack(part, width, out);
+        }
+    });
+}
+
+/// Whether parts of 32 values take less space than those of 64, and readers are as fast with them.
+fn are_small_parts_shorter(values: &[i64], widths: Widths) -> bool {
+    // Bits that small parts save, and the widest of them.
+    let (mut saved, mut widest) = (0, 0);
+    each_block(values, |_, offsets| {
+        for pair in offsets.chunks(LARGE) {
+            let (left, right) = pair.split_at(pair.len().min(SMALL));
+            let (left, right) = (widths.of(bits_of(left)), widths.of(bits_of(right)));
+            widest = widest.max(left).max(right);
+            saved += i64::from(left.abs_diff(right)) * SMALL as i64;
+        }
+        // There are more widths, of a byte each.
+        saved -= 8 * (BLOCK_VALUES / SMALL - BLOCK_VALUES / LARGE) as i64;
+    });
+    widest <= SMALL_WIDTH_MAX && saved > 0
+}
+
+/// Calls with each block's least delta and its deltas over that. The last block's deltas are filled
+/// up with zeros to whole large parts.
+fn each_block(values: &[i64], mut each: impl FnMut(i64, &[u64])) {
     let mut at = 1;
     while at < values.len() {
         let len = (values.len() - at).min(BLOCK_VALUES);
         let before = &values[at - 1..at - 1 + len];
+        let mut deltas = [0_i64; BLOCK_VALUES];
         for ((delta, &value), &before) in deltas.iter_mut().zip(&values[at..at + len]).zip(before) {
             *delta = value.wrapping_sub(before);
         }
         let least = deltas[..len].iter().copied().fold(i64::MAX, i64::min);
-        put_zigzag(least, out);
-        let widths = out.len();
-        out.extend_from_slice(&[0; PARTS]);
-        for (number, part) in deltas[..len].chunks(PART_VALUES).enumerate() {
-            let mut offsets = [0_u64; PART_VALUES];
-            let mut all = 0;
-            for (offset, &delta) in offsets.iter_mut().zip(part) {
-                *offset = delta.wrapping_sub(least).cast_unsigned();
-                all |= *offset;
-            }
-            let least = u64::BITS - all.leading_zeros();
-            let width = match widths_are {
-                Widths::Least => least,
-                Widths::Bytes => least.next_multiple_of(8),
-            };
-            out[widths + number] = width as u8;
-            pack(&offsets, width, out);
+        let mut offsets = [0_u64; BLOCK_VALUES];
+        for (offset, &delta) in offsets.iter_mut().zip(&deltas[..len]) {
+            *offset = delta.wrapping_sub(least).cast_unsigned();
         }
+        each(least, &offsets[..len.next_multiple_of(LARGE)]);
         at += len;
     }
 }
 
-/// Appends 64 values of this many bits each, the least significant bit first.
-fn pack(values: &[u64; PART_VALUES], width: u32, out: &mut Vec<u8>) {
+/// The bits that any of the values has.
+fn bits_of(values: &[u64]) -> u64 {
+    values.iter().fold(0, |all, &value| all | value)
+}
+
+/// Appends a multiple of 32 values of this many bits each, the least significant bit first.
+fn pack(values: &[u64], width: u32, out: &mut Vec<u8>) {
     match width {
         0 => {}
         u64::BITS => out.extend(values.iter().flat_map(|value| value.to_le_bytes())),
         _ => {
-            // 64 values of w bits are w words.
-            let mut words = [0_u64; PART_VALUES];
+            // At most 64 values of w bits are at most w words, the last one perhaps a half.
+            let mut words = [0_u64; LARGE];
             let (mut word, mut used, mut next) = (0, 0, 0);
             for &value in values {
                 word |= value << used;
@@ -73,10 +113,13 @@ fn pack(values: &[u64; PART_VALUES], width: u32, out: &mut Vec<u8>) {
                     word = value.checked_shr(width - used).unwrap_or(0);
                 }
             }
+            if used > 0 {
+                words[next] = word;
+            }
             let start = out.len();
-            out.resize(start + width as usize * 8, 0);
-            for (bytes, word) in out[start..].chunks_exact_mut(8).zip(words) {
-                bytes.copy_from_slice(&word.to_le_bytes());
+            out.resize(start + values.len() * width as usize / 8, 0);
+            for (bytes, word) in out[start..].chunks_mut(8).zip(words) {
+                bytes.copy_from_slice(&word.to_le_bytes()[..bytes.len()]);
             }
         }
     }
@@ -124,9 +167,12 @@ fn put_packed(values: &mut Vec<u32>, width: u32, out: &mut Vec<u8>) {
 }
 
 /// Appends a page of dictionary indices of this many bits.
-pub(super) fn indices(indices: impl Iterator<Item = u32>, width: u32, out: &mut Vec<u8>) {
+pub(super) fn indices(indices: impl ExactSizeIterator<Item = u32>, width: u32, out: &mut Vec<u8>) {
     out.push(width as u8);
-    hybrid(indices.map(|index| (index, 1)), width, out);
+    match width {
+        0 => hybrid(iter::once((0, indices.len())), width, out),
+        _ => hybrid(indices.map(|index| (index, 1)), width, out),
+    }
 }
 
 /// Appends definition levels of a column that may be null, with their length before them.

@@ -3,12 +3,18 @@
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Int64Type, TimestampNanosecondType};
-use arrow_array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow_array::types::{
+    Decimal128Type, Float64Type, Int32Type, Int64Type, TimestampNanosecondType, UInt32Type,
+};
+use arrow_array::{
+    Array, ArrayRef, DictionaryArray, Int64Array, ListArray, RecordBatch, StringArray,
+};
+use isotick_client::{ClientError, Level, Options, Publisher};
+use isotick_model::PublisherId;
 use isotick_wire::{Code, Control, Format, Hello, Kind, Role, Subscribe, arrow};
 
-use super::raw::{Client, message_bytes};
-use crate::program::{DEFINITIONS, Place, SECOND_NS, START_NS};
+use super::raw::{Client, columns, message_bytes};
+use crate::program::{DEFINITIONS, Place, SECOND_NS, START_NS, Tick};
 
 /// Rows in time order, ten a second; row 5 has a price below zero.
 fn batch(first: i64, rows: i64) -> RecordBatch {
@@ -94,4 +100,132 @@ fn ticks_come_and_windows_go_as_arrow() {
     drop(windows);
     service.stop();
     place.verified("bars", "data");
+}
+
+/// The same rows with the symbols by dictionary, and a column that the stream has not.
+fn by_dictionary(first: i64, rows: i64) -> RecordBatch {
+    let plain = batch(first, rows);
+    let symbols = plain.column(0).as_string::<i32>().iter().flatten();
+    let symbols: DictionaryArray<Int32Type> = symbols.collect();
+    let names = plain.schema();
+    let names = names.fields().iter().map(|field| field.name().clone()).skip(1);
+    let columns = names.zip(plain.columns()[1..].iter().cloned());
+    let more: [(String, ArrayRef); 2] = [
+        ("symbol".into(), Arc::new(symbols)),
+        ("venue".into(), Arc::new(StringArray::from_iter_values((0..rows).map(|_| "X")))),
+    ];
+    RecordBatch::try_from_iter(columns.chain(more)).expect("columns of one length")
+}
+
+#[tokio::test]
+async fn the_client_sends_record_batches_and_frames_in_one_session() {
+    let place = Place::new(DEFINITIONS);
+    let service = place.serve("data");
+    let publisher = PublisherId::new("client").expect("a name");
+    let options = Options { frame_rows: 700, ..Options::default() };
+    let connect =
+        || async { Publisher::connect(&service.address, "trades", &publisher, &options).await };
+    let (mut session, _) = connect().await.expect("everybody may");
+    session.send_arrow(&batch(0, 2_500)).await.expect("it takes them");
+    // A frame brings its numbers; batches after it go on from there.
+    let tick = |row: i64| Tick {
+        ts: START_NS + row * SECOND_NS / 10,
+        symbol: if row % 2 == 0 { "A".into() } else { "B".into() },
+        price: 10_000 + row,
+        size: row + 1,
+    };
+    let rows: Vec<_> = (2_500..2_600).map(tick).collect();
+    session.send(&columns(&rows, 2_500), &[]).await.expect("it takes them");
+    session.send_arrow(&by_dictionary(2_600, 400)).await.expect("it takes them");
+    session.wait(Level::Written, 3_000).await.expect("all were numbered");
+    // What no service reads is refused here, and the session goes on.
+    let nested: ArrayRef =
+        Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>([Some([Some(1)])]));
+    let nested = RecordBatch::try_from_iter([("price", nested)]).expect("one column");
+    let refused = session.send_arrow(&nested).await.expect_err("a list");
+    let ClientError::Encode(refused) = refused else { panic!("{refused}") };
+    assert!(refused.to_string().contains("type"), "{refused}");
+    session.send_arrow(&batch(3_000, 0)).await.expect("nothing is easy");
+    let ack = session.finish().await.expect("the service finishes");
+    assert_eq!((ack.accepted, ack.rejected.total(), ack.durable_through), (2_999, 1, 3_000));
+    assert_eq!((ack.duplicate, ack.conflicting), (0, 0));
+
+    let (mut session, reply) = connect().await.expect("everybody may");
+    assert_eq!(reply.next_sequence, 3_000);
+    let price: ArrayRef = Arc::new(Int64Array::from_iter_values(0..3));
+    let price = RecordBatch::try_from_iter([("price", price)]).expect("one column");
+    session.send_arrow(&price).await.expect("the service looks at names");
+    let ended = session.wait(Level::Received, 3_003).await.expect_err("no time, no key");
+    assert!(matches!(&ended, ClientError::Ended(r) if r.code == Code::Protocol), "{ended}");
+    service.stop();
+    assert_eq!(place.ticks("data"), 2_999);
+    place.verified("bars", "data");
+}
+
+/// The windows of an IPC stream as lines of `tail --format csv --time ns`.
+fn lines(stream: &[u8]) -> Vec<String> {
+    let batches = arrow::read_batches(stream).expect("an Arrow IPC stream");
+    let line = |batch: &RecordBatch, row: usize| {
+        let column = |name: &str| batch.column_by_name(name).expect("the view's columns");
+        let time = |name| column(name).as_primitive::<TimestampNanosecondType>().value(row);
+        let decimal = |name| column(name).as_primitive::<Decimal128Type>().value_as_string(row);
+        let [open, high, low, close, volume] =
+            ["open", "high", "low", "close", "volume"].map(decimal);
+        assert_eq!(column("reason").as_string::<i32>().value(row), "closed");
+        format!(
+            "{},{},{},{},{open},{high},{low},{close},{volume},{},{}",
+            column("symbol").as_string::<i32>().value(row),
+            time("window_start"),
+            time("window_end"),
+            column("version").as_primitive::<UInt32Type>().value(row),
+            column("vwap").as_primitive::<Float64Type>().value(row),
+            column("trades").as_primitive::<Int64Type>().value(row),
+        )
+    };
+    batches.iter().flat_map(|b| (0..b.num_rows()).map(move |row| line(b, row))).collect()
+}
+
+#[test]
+fn a_tail_in_arrow_is_one_stream_of_what_a_tail_in_csv_says() {
+    let place = Place::new(DEFINITIONS);
+    let service = place.serve("data");
+    let at = &service.address;
+    // Reads from before the first window on, into a pipe.
+    let tail = format!("tail bars --at {at} --format arrow --until-idle 3s");
+    let mut piped = std::process::Command::new(env!("CARGO_BIN_EXE_isotick"));
+    piped.args(tail.split_whitespace()).stdout(std::process::Stdio::piped());
+    let piped = piped.stderr(std::process::Stdio::null()).spawn().expect("the binary runs");
+    let started = std::time::Instant::now();
+    while place.status(&service)["edge"]["sessions_open"].as_u64() < Some(2) {
+        assert!(started.elapsed() < crate::program::WITHIN, "nobody subscribes");
+    }
+    let client = Client::new();
+    let (mut stream, _) = client.publisher(at, "arrow");
+    let mut sent = 0;
+    for rows in [500, 300, 700] {
+        let payload = arrow::encode_batches(&[batch(sent, rows)]);
+        stream.send(&message_bytes(Kind::Arrow, &payload));
+        sent += rows;
+        stream.received(sent as u64);
+    }
+    assert_eq!(stream.finish().accepted, 1_499);
+    let again = format!("tail bars --at {at} --from-cursor 0 --until-idle 1s");
+    place.ok(&format!("{again} --format arrow -o bars.arrows"));
+    let csv = place.ok(&format!("{again} --format csv --time ns -o bars.csv"));
+    assert_eq!(csv.out, "");
+    let csv = std::fs::read_to_string(place.path("bars.csv")).expect("it was written");
+    let mut expected: Vec<_> = csv.lines().skip(1).map(str::to_owned).collect();
+    assert_eq!(expected.len(), 2 * 149);
+    expected.sort_unstable();
+    let file = std::fs::read(place.path("bars.arrows")).expect("it was written");
+    let piped = piped.wait_with_output().expect("it ends");
+    assert!(piped.status.success(), "{}", piped.status);
+    for stream in [file, piped.stdout] {
+        assert!(stream.ends_with(&[0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0]), "an end mark");
+        let mut found = lines(&stream);
+        found.sort_unstable();
+        assert_eq!(found, expected);
+    }
+    place.refuse(&format!("{again} --format arrow -o none/bars.arrows"), &["cannot write none/"]);
+    service.stop();
 }

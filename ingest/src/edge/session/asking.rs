@@ -94,7 +94,12 @@ impl Driver {
         }
     }
 
-    /// The rules are new: who may no longer do what it was let in for is told so, and sent away.
+    /// Whether the time of what let it in is over.
+    pub(in super::super) fn has_expired(&self, now_unix_s: i64) -> bool {
+        self.admitted.as_ref().is_some_and(|admitted| admitted.has_expired(now_unix_s))
+    }
+
+    /// The rules are new, or time has passed: who may no longer do what it was let in for is told so, and sent away.
     /// Who has finished is only answered still.
     pub(in super::super) fn recheck(
         &mut self,
@@ -162,7 +167,7 @@ impl Driver {
     ) -> Result<(), End> {
         self.clock.stop();
         let granted = cx.admit(&hello, connection).map_err(End::Refused)?;
-        self.admitted = Some(Admitted::new(&hello));
+        self.admitted = Some(Admitted::new(&hello, &granted));
         let outlet = Outlet::new(self.id, cx.mailbox);
         let session = self.id;
         let mut asked = None;

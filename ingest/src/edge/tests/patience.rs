@@ -1,12 +1,15 @@
-//! Who is waited for, and for how long.
+//! Who is waited for, and for how long; who may stay, and until when.
 
 use std::time::Duration;
 
+use isotick_client::{ClientError, Options, Subscriber};
 use isotick_wire::frame::Encoder;
-use isotick_wire::{Code, Kind, message};
+use isotick_wire::{Code, Kind, Token, message};
 
 use super::strangers::Raw;
 use super::world::*;
+use crate::access::{Access, Credential, Entry, Gate, Pattern, Rights};
+use crate::certificates::sha256;
 
 fn frame(rows: std::ops::Range<u64>) -> Vec<u8> {
     let (ticks, mut bytes) = (ticks(rows, 0), Vec::new());
@@ -56,4 +59,43 @@ fn the_time_in_which_the_service_does_not_read_is_not_the_publishers() {
         while honest.ack().await.received_through < 30_000 {}
         assert_eq!(honest.finish(None).await.accepted, 30_000);
     });
+}
+
+/// A token that ends soon, another one that does not: sessions end with theirs.
+#[test]
+fn a_session_ends_when_its_token_does() {
+    let now_s = i64::try_from(now().as_secs()).unwrap();
+    let entry = |name: &str, expires_unix_s| Entry {
+        name: name.into(),
+        credential: Credential::Token(sha256(name.as_bytes()).as_ref().try_into().unwrap()),
+        rights: Rights { subscribe: vec![Pattern::new("bars").unwrap()], ..Rights::default() },
+        expires_unix_s,
+    };
+    let access = Access::of(vec![entry("brief", Some(now_s + 3)), entry("long", Some(now_s + 90))]);
+    let world = world_with(|config| config.gate = Gate::new(access));
+    let address = world.address();
+    let subscribe = |token: &str| {
+        let options = Options { token: Token::new(token), ..Options::default() };
+        let address = address.clone();
+        async move { Subscriber::connect(&address, "bars", &options).await }
+    };
+    world.client.block_on(async {
+        let mut brief = subscribe("brief").await.unwrap();
+        let mut long = subscribe("long").await.unwrap();
+        let ended = brief.next().await.unwrap_err();
+        let after = now().as_secs_f64() - now_s as f64;
+        assert!((3.0..8.0).contains(&after), "{after} s");
+        let ClientError::Ended(refusal) = ended else { panic!("{ended}") };
+        assert_eq!(refusal.code, Code::Unauthenticated);
+        assert!(refusal.text.starts_with("the token has expired"), "{refusal}");
+        assert!(subscribe("brief").await.is_err());
+        assert_eq!(world.edge.counters().sessions_revoked, 1);
+        world.windows.publish(0, 3);
+        assert_eq!(long.next().await.unwrap().windows.len(), 3);
+    });
+}
+
+#[allow(clippy::disallowed_methods, reason = "tokens end by the clock of the machine")]
+fn now() -> Duration {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap()
 }

@@ -12,8 +12,8 @@ use isotick_model::{Key, Scale};
 use proptest::prelude::*;
 
 use super::*;
+use crate::frame;
 use crate::windows::{PublishedWindow, VersionReason};
-use crate::{EncodeError, frame};
 
 /// Every type that is read, with nulls.
 fn batch(rows: i64) -> RecordBatch {
@@ -176,6 +176,61 @@ fn windows_are_columns_named_and_typed_as_in_a_scan() {
     assert!(batch.column(7).is_null(4) && batch.column(7).is_valid(3));
     let notional = batch.column(8).as_primitive::<Decimal128Type>();
     assert_eq!(notional.value(1), i128::from(i64::MIN) * 1_000);
+}
+
+#[test]
+fn a_stream_of_windows_grows_batch_by_batch_and_ends_with_a_mark() {
+    let mut stream = WindowStream::new(schema());
+    let mut bytes = stream.take();
+    assert!(!bytes.is_empty() && stream.take().is_empty(), "the schema comes first");
+    assert_eq!(StreamReader::try_new(&bytes[..], None).unwrap().count(), 0);
+    let windows: Vec<_> = (0..10).map(window).collect();
+    for part in [&windows[..3], &[], &windows[3..]] {
+        stream.write(part).unwrap();
+        bytes.extend(stream.take());
+    }
+    let mut odd = window(1);
+    odd.row.values[0] = Value::Float(1.0);
+    assert!(stream.write(&[odd]).is_err() && stream.take().is_empty());
+    let read = |bytes: &[u8]| -> Vec<RecordBatch> {
+        StreamReader::try_new(bytes, None).unwrap().collect::<Result<_, _>>().unwrap()
+    };
+    let unended = read(&bytes);
+    stream.finish();
+    let end = stream.take();
+    assert_eq!(end, [0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0]);
+    bytes.extend(end);
+    let batches = read(&bytes);
+    assert_eq!((batches.len(), &batches), (2, &unended));
+    let mut once = Vec::new();
+    encode_windows(&windows[3..], 0, &schema(), &mut once).unwrap();
+    assert_eq!(read(&once[8..]), batches[1..]);
+}
+
+#[test]
+fn rows_to_be_sent_fit_a_message_or_are_refused_before() {
+    let ticks = batch(1_000);
+    let sent = encode_ticks(&ticks.slice(100, 50)).unwrap();
+    assert_eq!(read_batches(&sent).unwrap(), [ticks.slice(100, 50)]);
+    let long = |rows: usize, bytes: usize| {
+        let texts: ArrayRef =
+            Arc::new(StringArray::from_iter_values(vec!["x".repeat(bytes); rows]));
+        RecordBatch::try_from_iter([("text", texts)]).unwrap()
+    };
+    for (batch, fits) in
+        [(long(65_536, 0), true), (long(65_537, 0), false), (long(3, 400_000), false)]
+    {
+        let encoded = encode_ticks(&batch);
+        assert_eq!(encoded.is_ok(), fits);
+        let rows = batch.num_rows();
+        assert!(fits || matches!(encoded, Err(EncodeError::TooLarge { rows: all }) if all == rows));
+    }
+    assert!(encode_ticks(&long(2, 400_000)).is_ok());
+    let nested: ArrayRef =
+        Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>([Some([Some(1)])]));
+    let nested = RecordBatch::try_from_iter([("list", nested)]).unwrap();
+    let error = encode_ticks(&nested).unwrap_err().to_string();
+    assert!(error.contains("type"), "{error}");
 }
 
 #[test]

@@ -74,13 +74,56 @@ pub fn encode_windows(
         writer.write(&batch)?;
         writer.finish()
     });
-    written.expect("a vector grows as needed, and the schema has only types that can be written");
+    written.expect(WRITABLE);
     if out.len() - start > MESSAGE_BYTES_MAX {
         out.truncate(start);
         return Err(too_large);
     }
     Ok(())
 }
+
+/// One IPC stream of a view's windows, a record batch at a time: for files and pipes.
+///
+/// The bytes that [`take`](Self::take) hands out, one after the other, are the stream: first the
+/// schema, as [`windows_schema`] gives it, at the end the end mark of [`finish`](Self::finish).
+pub struct WindowStream {
+    schema: ResultSchema,
+    writer: StreamWriter<Vec<u8>>,
+}
+
+impl WindowStream {
+    /// A stream of windows with these columns, none yet.
+    pub fn new(schema: ResultSchema) -> Self {
+        let writer = StreamWriter::try_new(Vec::new(), &windows_schema(&schema));
+        Self { schema, writer: writer.expect(WRITABLE) }
+    }
+
+    /// Appends windows as one record batch; none append nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError::ColumnLength`] and [`EncodeError::Value`] as [`encode_windows`]; then nothing
+    /// is appended.
+    pub fn write(&mut self, windows: &[PublishedWindow]) -> Result<(), EncodeError> {
+        if !windows.is_empty() {
+            self.writer.write(&record_batch(windows, &self.schema)?).expect(WRITABLE);
+        }
+        Ok(())
+    }
+
+    /// Appends the end mark: there is no more.
+    pub fn finish(&mut self) {
+        self.writer.finish().expect(WRITABLE);
+    }
+
+    /// The bytes since the last call.
+    pub fn take(&mut self) -> Vec<u8> {
+        std::mem::take(self.writer.get_mut())
+    }
+}
+
+const WRITABLE: &str =
+    "a vector grows as needed, and the schema has only types that can be written";
 
 fn record_batch(
     windows: &[PublishedWindow],

@@ -39,13 +39,14 @@ struct Rows {
 /// Every width of deltas, runs of every length, pages that are all null and all valid.
 fn rows(rows: usize, seed: u64) -> Rows {
     let mut random = Random(seed);
-    let width = |row: usize| (row / 64 + seed as usize) % 65;
-    let wide = |random: &mut Random, row: usize| {
-        random.next().checked_shr(64 - width(row) as u32).unwrap_or(0).cast_signed()
+    // Of so many rows each: parts of 64 values are the shorter ones for some, of 32 for others.
+    let wide = |random: &mut Random, row: usize, same: usize| {
+        let width = (row / same + seed as usize) % 65;
+        random.next().checked_shr(64 - width as u32).unwrap_or(0).cast_signed()
     };
-    let plain = (0..rows).map(|row| wide(&mut random, row)).collect();
+    let plain = (0..rows).map(|row| wide(&mut random, row, 32)).collect();
     let unsigned = (0..rows).map(|_| random.next().cast_signed()).collect();
-    let optional = (0..rows).map(|row| wide(&mut random, row).wrapping_neg()).collect();
+    let optional = (0..rows).map(|row| wide(&mut random, row, 64).wrapping_neg()).collect();
     let valid = (0..rows).map(|row| match row / PAGE_ROWS % 4 {
         0 => true,
         1 => false,
@@ -149,6 +150,7 @@ fn open(path: &Path) -> (RecordBatch, Arc<ParquetMetaData>) {
 fn columns_are_written_as_the_general_writer_would() {
     let folder = tempfile::tempdir().unwrap();
     let sizes = [1, 7, 8, 9, 63, 64, 65, 100, 101, 256, 257, 1_000, 5_000];
+    let mut are_shorter = 0;
     for (number, len) in sizes.into_iter().enumerate() {
         let properties = || {
             WriterProperties::builder()
@@ -195,6 +197,12 @@ fn columns_are_written_as_the_general_writer_would() {
             );
             assert_eq!(our.statistics(), their.statistics(), "{len} {column}");
             assert_eq!(our.compression(), their.compression(), "{len} {column}");
+            if our.encodings().any(|encoding| encoding == Encoding::DELTA_BINARY_PACKED)
+                && our.compression() == Compression::UNCOMPRESSED
+            {
+                assert!(our.compressed_size() <= their.compressed_size(), "{len} {column}");
+                are_shorter += usize::from(our.compressed_size() < their.compressed_size());
+            }
             let index = |metadata: &ParquetMetaData| {
                 let index = &metadata.column_index().unwrap()[0][column];
                 let bounds = |page| match index {
@@ -229,4 +237,5 @@ fn columns_are_written_as_the_general_writer_would() {
             assert_eq!(starts(&our_metadata), starts(&their_metadata));
         }
     }
+    assert!(are_shorter > 0, "narrow values that vary are packed in small parts");
 }
