@@ -540,10 +540,5 @@ fn spec_of(job: &Job, parts: Vec<PartCost>, closing: Option<PartCost>) -> JobSpe
 
 /// What a job holds in memory, about.
 fn held_bytes(running: &Running) -> u64 {
-    let words = running.planned.scan.views.iter().map(|of| {
-        let plan = isotick_kernels::Plan::of(&of.view);
-        plan.words() as u64 * 8
-    });
-    let of_window = words.max().unwrap_or(0) + WINDOW_BYTES;
-    running.open_windows() as u64 * of_window
+    running.open_windows() as u64 * (running.state_bytes + WINDOW_BYTES)
 }

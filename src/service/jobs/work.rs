@@ -39,6 +39,8 @@ pub struct Running {
     pub pieces: Arc<Pieces>,
     finishing: Mutex<Option<Finishing>>,
     engine: Engine,
+    /// Bytes of a window's state, of the view where it is largest.
+    pub state_bytes: u64,
     /// Nobody wants it any more.
     pub cancelled: AtomicBool,
     /// How it ended: the job for its client, or why there is no result.
@@ -213,6 +215,8 @@ impl Bench {
         );
         let planned = PlannedScan::new(scan, &extents);
         let open = (0..views).map(|view| Mutex::new(planned.open_windows(view))).collect();
+        let words = planned.scan.views.iter().map(|of| isotick_kernels::Plan::of(&of.view).words());
+        let state_bytes = words.max().unwrap_or(0) as u64 * 8;
         let running = Running {
             planned,
             frozen,
@@ -222,6 +226,7 @@ impl Bench {
             pieces: Arc::new(pieces),
             finishing: Mutex::default(),
             engine: record.asked.engine,
+            state_bytes,
             cancelled: AtomicBool::new(false),
             over: OnceLock::new(),
             _pinned: pinned,
