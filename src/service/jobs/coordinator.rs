@@ -479,7 +479,8 @@ impl Coordinator {
 
     /// Keeps a job's record as it is.
     pub(super) fn keep(&mut self, id: &Id) {
-        let Some(job) = self.jobs.get(id) else { return };
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        job.shown = None;
         if let Err(error) = self.store.put(&job.record) {
             tracing::error!("job {id} would not outlive a restart: {error:#}");
         }
