@@ -11,7 +11,7 @@ use isotick_kernels::{
     PublisherTable, Run, Runs, states,
 };
 use isotick_scheduler::lanes::{DeviceAnswer, DeviceRefused, DeviceStatus, Ticket};
-use isotick_scheduler::{DeviceLane, OnFailure, Work};
+use isotick_scheduler::{Costs, DeviceLane, OnFailure, Work};
 use isotick_storage::Part;
 
 use crate::cli::EngineChoice;
@@ -289,18 +289,20 @@ impl Engine for OnDevice {
         let costs = held.and(costs.held).unwrap_or(costs.runs);
         let rows_in_runs: usize = runs.runs.iter().map(|run| run.len as usize).sum();
         let work = Work { rows: rows_in_runs as f64, ..placing::work(plan, runs) };
-        let predicted_ns = costs.predict_ns(&work) as u64;
+        let predicted_ns = costs.predict_ns(&work);
+        let pieces_max = pieces_max(&costs, predicted_ns);
         let bytes = (rows * placing::bytes_per_row(plan)) as u64;
         // One run is not cut: its partial is one.
-        let can_be_cut = runs.runs.len() > 1;
-        match self.device.acquire(self.lane, can_be_cut, predicted_ns, bytes) {
+        let can_be_cut = runs.runs.len() > 1 && pieces_max > 1;
+        match self.device.acquire(self.lane, can_be_cut, predicted_ns as u64, bytes) {
             Ok(ticket) => self.device.run(ticket, |engine| match held {
                 Some(number) => engine.reduce_held(number, plan, runs),
                 None => engine.reduce(plan, runs),
             }),
             Err(DeviceRefused::TooLong { dispatches, .. }) => {
                 let mut all = Partials { words: Vec::new(), stride: plan.words() };
-                for place in cut(&runs.runs, rows_max(rows_in_runs, dispatches) as u32) {
+                let rows_max = rows_max(rows_in_runs, dispatches.min(pieces_max));
+                for place in cut(&runs.runs, rows_max as u32) {
                     let piece = match held {
                         // The rows stay where they are on the device.
                         Some(_) => Runs { runs: runs.runs[place].to_vec(), ..runs.clone() },
@@ -324,11 +326,14 @@ impl Engine for OnDevice {
         let costs = self.device.costs.groups.unwrap_or(self.device.costs.runs);
         // A time, a key, the group and its order.
         let bytes = (rows * (placing::bytes_per_row(plan) + 12)) as u64;
-        match self.device.acquire(self.lane, rows > 1, costs.predict_ns(&work) as u64, bytes) {
+        let predicted_ns = costs.predict_ns(&work);
+        let pieces_max = pieces_max(&costs, predicted_ns);
+        let can_be_cut = rows > 1 && pieces_max > 1;
+        match self.device.acquire(self.lane, can_be_cut, predicted_ns as u64, bytes) {
             Ok(ticket) => self.device.run(ticket, |engine| engine.reduce_groups(plan, groups)),
             Err(DeviceRefused::TooLong { dispatches, .. }) => {
                 let mut joined = Joined::new(plan, groups);
-                let rows_max = rows_max(rows, dispatches);
+                let rows_max = rows_max(rows, dispatches.min(pieces_max));
                 for first in (0..rows).step_by(rows_max) {
                     let of = first..rows.min(first + rows_max);
                     let (piece, of_groups) = piece_of_groups(groups, of, &joined.codes);
@@ -416,6 +421,13 @@ fn piece_of_groups(
         publisher_ranks: groups.publisher_ranks.clone(),
     };
     (piece, of_groups)
+}
+
+/// Into how many dispatches work is cut at most: pieces that take less than starting them does are
+/// not waited for less, and where the machine is slower than it was when it was measured, all that
+/// shrinks is what gets done.
+fn pieces_max(costs: &Costs, predicted_ns: f64) -> u64 {
+    ((predicted_ns - costs.dispatch_ns) / costs.dispatch_ns.max(1.0)) as u64
 }
 
 fn refused(why: &DeviceRefused) -> EngineError {

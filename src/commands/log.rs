@@ -21,7 +21,7 @@ pub fn run(args: LogArgs) -> Result<ExitCode> {
 
 fn run_check(args: &LogCheckArgs) -> Result<ExitCode> {
     let snapshot = Snapshot::open(&args.data)?;
-    let report = check(snapshot.folder())?;
+    let report = check(snapshot.folder(), snapshot.manifest().covered())?;
     match args.json {
         true => println!("{}", to_json(&report)),
         false => print(&report)?,
@@ -33,7 +33,7 @@ fn run_repair(args: &LogRepairArgs) -> Result<ExitCode> {
     // Nothing is made where there is no data folder.
     drop(Snapshot::open(&args.data)?);
     let store = Store::open(&args.data, "isotick log repair")?;
-    let report = check(store.folder())?;
+    let report = check(store.folder(), store.manifest().covered())?;
     print(&report)?;
     let Some(damage) = &report.damage else {
         println!("nothing to repair");
@@ -50,7 +50,7 @@ fn run_repair(args: &LogRepairArgs) -> Result<ExitCode> {
     for path in repair(store.folder(), &report, &way)? {
         println!("kept in {}", path.display());
     }
-    let report = check(store.folder())?;
+    let report = check(store.folder(), store.manifest().covered())?;
     match &report.damage {
         None => println!("repaired: the log goes on at record {}", report.end.0),
         Some(damage) => println!("still damaged: {}; repair again", describe_damage(damage)),

@@ -80,7 +80,7 @@ type Out = BufWriter<Box<dyn Write>>;
 /// Where windows go, and as what. What was written is whole and visible after each batch.
 enum Sink {
     Text(RowWriter<Out>),
-    Arrow(WindowStream, Out),
+    Arrow(Box<WindowStream>, Out),
 }
 
 impl Sink {
@@ -102,7 +102,7 @@ impl Sink {
                 let mut stream = WindowStream::new(schema.clone());
                 out.write_all(&stream.take())?;
                 out.flush()?;
-                Self::Arrow(stream, out)
+                Self::Arrow(Box::new(stream), out)
             }
         })
     }

@@ -141,7 +141,7 @@ pub fn fsck(
             report.find(place.display().to_string(), &error.to_string(), remedy);
         }
     }
-    match check(folder) {
+    match check(folder, manifest.covered()) {
         Ok(log) => report.log_findings(log, manifest),
         Err(error) => {
             report.find(folder.log().display().to_string(), &error.to_string(), "see above");

@@ -144,7 +144,12 @@ impl Simulation {
         if self.random.below(2) == 0 {
             store.keep_replaced(std::time::Duration::from_secs(10));
         }
-        let (mut log, _) = LogWriter::open_with(&folder, self.disk.clone(), self.segment_len)?;
+        let (mut log, _) = LogWriter::open_with(
+            &folder,
+            self.disk.clone(),
+            self.segment_len,
+            store.manifest().covered(),
+        )?;
         log.never_prepare();
         let (merging, rolling) = (Merging::None, Rolling::None);
         Ok(Process { store, log, merging, rolling, has_failed: false })

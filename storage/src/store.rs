@@ -185,7 +185,8 @@ impl Store {
 
     /// The same, with the way in which the log is written.
     pub fn open_log_with(&self, io: LogIo) -> Result<(LogWriter, Recovery)> {
-        let (writer, recovery) = LogWriter::open_with_io(&self.folder, io)?;
+        let (writer, recovery) =
+            LogWriter::open_with_io(&self.folder, io, self.manifest.covered())?;
         if recovery.next < self.manifest.covered() {
             let position = self.manifest.covered;
             return Err(Error::LogGap { path: self.folder.log(), position });

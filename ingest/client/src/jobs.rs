@@ -2,7 +2,7 @@
 
 mod status;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Buf, Bytes};
@@ -104,12 +104,42 @@ impl Jobs {
     /// As [`show`](Self::show); for a job without a result, and for one whose result is no longer
     /// kept.
     pub async fn fetch(&self, what: FetchResult) -> Result<JobResult, ClientError> {
-        let role = Role::Jobs(JobRequest::Fetch(what));
+        self.fetch_through(what, Reconnect::never()).await
+    }
+
+    /// The same, but a connection that is lost after the first answer is tried again as `reconnect`
+    /// says, and the windows go on where they were: each comes once. They are sent anew from the
+    /// beginning and passed over here. A partial result, whose windows come in no order, ends with
+    /// its connection.
+    ///
+    /// # Errors
+    ///
+    /// As [`fetch`](Self::fetch).
+    pub async fn fetch_through(
+        &self,
+        what: FetchResult,
+        reconnect: Reconnect,
+    ) -> Result<JobResult, ClientError> {
+        let (link, job) = self.open_result(&what).await?;
+        let jobs = self.clone();
+        Ok(JobResult {
+            again: (!what.partial).then(|| (jobs, what, Backoff::new(reconnect))),
+            link,
+            job,
+            view: None,
+            received: BTreeMap::new(),
+            given: BTreeMap::new(),
+            told: BTreeSet::new(),
+        })
+    }
+
+    async fn open_result(&self, what: &FetchResult) -> Result<(Link, JobStatus), ClientError> {
+        let role = Role::Jobs(JobRequest::Fetch(what.clone()));
         let mut link = Link::open(&self.address, role, &self.options).await?;
         // However long the job takes.
         let message = link.recv.message().await?;
         let job = job_in(link.recv.control(&message)?, &link.recv)?;
-        Ok(JobResult { link, job, view: None, received: BTreeMap::new() })
+        Ok((link, job))
     }
 
     /// Waits until a job is done. `progress` hears of every step; a connection that is lost after
@@ -163,7 +193,8 @@ impl Jobs {
         }
     }
 
-    /// Has a scan made, waits until it is done as [`run`](Self::run) does, and reads its windows.
+    /// Has a scan made, waits until it is done as [`run`](Self::run) does, and reads its windows as
+    /// [`fetch_through`](Self::fetch_through) does.
     ///
     /// # Errors
     ///
@@ -175,8 +206,8 @@ impl Jobs {
         reconnect: Reconnect,
         progress: impl FnMut(&JobStatus),
     ) -> Result<JobResult, ClientError> {
-        let job = self.run(what, reconnect, progress).await?;
-        self.fetch(FetchResult { id: job.id, partial: false, format }).await
+        let job = self.run(what, reconnect.clone(), progress).await?;
+        self.fetch_through(FetchResult { id: job.id, partial: false, format }, reconnect).await
     }
 
     async fn run_once(
@@ -270,11 +301,16 @@ impl JobWatch {
 
 /// The windows of a job, as they arrive.
 pub struct JobResult {
+    /// What is asked again where, once the connection is lost.
+    again: Option<(Jobs, FetchResult, Backoff)>,
     link: Link,
     job: JobStatus,
     view: Option<ResultView>,
-    /// Windows by the view's place.
+    /// Windows that came over this connection, by the view's place.
     received: BTreeMap<u32, u64>,
+    /// Windows that were given on, over all connections, and views.
+    given: BTreeMap<u32, u64>,
+    told: BTreeSet<u32>,
 }
 
 /// A piece of a result.
@@ -303,8 +339,38 @@ impl JobResult {
     /// # Errors
     ///
     /// The connection broke or the service stops, and nothing else is known of what is missing;
-    /// [`ClientError::JobEnded`] when the job failed meanwhile.
+    /// [`ClientError::JobEnded`] when the job failed meanwhile; [`ClientError::Lost`] when the job
+    /// was made anew with another result while the connection was lost.
     pub async fn next(&mut self) -> Result<Option<ResultItem>, ClientError> {
+        loop {
+            let mut error = match self.next_here().await {
+                Err(error) => error,
+                item => return item,
+            };
+            let Some((jobs, what, backoff)) = &mut self.again else { return Err(error) };
+            let (link, job) = loop {
+                backoff.wait(error).await?;
+                match jobs.open_result(what).await {
+                    Ok(opened) => break opened,
+                    Err(another) => error = another,
+                }
+            };
+            let hashes = |job: &JobStatus| -> Vec<_> {
+                job.views.iter().map(|view| view.hash.clone()).collect()
+            };
+            let is_same = hashes(&job) == hashes(&self.job);
+            (self.link, self.job, self.view) = (link, job, None);
+            self.received.clear();
+            if !is_same {
+                self.again = None;
+                let what = "the job has another result than before: fetch it from its beginning";
+                return Err(self.link.recv.lost(what));
+            }
+        }
+    }
+
+    /// The next piece of this connection that was not given on before.
+    async fn next_here(&mut self) -> Result<Option<ResultItem>, ClientError> {
         loop {
             let inbox = &mut self.link.recv;
             let Some(message) = inbox.message_or_end().await? else { return self.end() };
@@ -314,6 +380,10 @@ impl JobResult {
                         let ResultView { index, view: name, schema } = view.clone();
                         self.view = Some(view);
                         self.received.entry(index).or_default();
+                        self.given.entry(index).or_default();
+                        if self.again.is_some() && !self.told.insert(index) {
+                            continue;
+                        }
                         return Ok(Some(ResultItem::View {
                             index: index as usize,
                             view: name,
@@ -326,6 +396,7 @@ impl JobResult {
             }
             let Some(view) = &self.view else { return Err(inbox.unexpected()) };
             let received = self.received.entry(view.index).or_default();
+            let given = self.given.entry(view.index).or_default();
             let mut payload = message.payload;
             let item = match message.kind {
                 Kind::Windows => {
@@ -334,8 +405,14 @@ impl JobResult {
                     if batch.next_cursor != *received + batch.windows.len() as u64 {
                         return Err(inbox.unexpected());
                     }
-                    *received = batch.next_cursor;
-                    let rows = batch.windows.into_iter().map(|window| window.row);
+                    let before = std::mem::replace(received, batch.next_cursor);
+                    if *received <= *given {
+                        continue;
+                    }
+                    // Less than there are: the batch ends behind what was given.
+                    let known = given.saturating_sub(before) as usize;
+                    *given = *received;
+                    let rows = batch.windows.into_iter().skip(known).map(|window| window.row);
                     ResultItem::Windows(rows.collect())
                 }
                 Kind::Arrow => {
@@ -347,7 +424,15 @@ impl JobResult {
                     if next < *received {
                         return Err(inbox.unexpected());
                     }
-                    *received = next;
+                    let before = std::mem::replace(received, next);
+                    if before < *given {
+                        if *received <= *given {
+                            continue;
+                        }
+                        self.again = None;
+                        return Err(inbox.lost("the result comes in other pieces than before"));
+                    }
+                    *given = *received;
                     ResultItem::Arrow(payload)
                 }
                 Kind::Control | Kind::Ticks => return Err(inbox.unexpected()),

@@ -81,7 +81,7 @@ pub fn scan(
             true => job,
             false => {
                 let fetch = FetchResult { id: job.id, partial: false, format: Format::Windows };
-                result::receive(jobs.fetch(fetch).await?, target).await?
+                result::receive(jobs.fetch_through(fetch, patiently()).await?, target).await?
             }
         };
         result::report(&job, target, stats, Some(started.elapsed()));
@@ -151,7 +151,7 @@ fn fetch(args: JobFetchArgs) -> Result<ExitCode> {
     let work = async {
         let what =
             FetchResult { id: args.id.clone(), partial: args.partial, format: Format::Windows };
-        let result = jobs.fetch(what).await?;
+        let result = jobs.fetch_through(what, patiently()).await?;
         let views = result.job().views.len();
         let target = Target::of(&args.output, views)?;
         if args.partial && views > 1 && args.output.output.is_none() {

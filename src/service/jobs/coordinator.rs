@@ -18,12 +18,13 @@ use isotick_scheduler::lanes::{
 use isotick_storage::{DataFolder, Frozen, Snapshot};
 use isotick_wire::Code;
 
-use super::costs::{Costs, DISPATCH_NS, Learned};
+use super::costs::{Costs, DISPATCH_NS, Learned, thread_cpu_ns};
+use super::gate::Gate;
 use super::job::{Job, Phase};
 use super::plan::Group;
 use super::record::{Id, Record, ResultOf, State};
 use super::store::JobStore;
-use super::work::{Bench, Gate, PartDone, PlannedJob, Running, Trouble};
+use super::work::{Bench, PartDone, PlannedJob, Running, Trouble};
 use super::{LaneShare, Means, Message, refusal};
 use crate::device::Devices;
 use crate::scanning;
@@ -64,6 +65,8 @@ pub enum Task {
 pub struct Report {
     slot: usize,
     busy: Duration,
+    /// Of that, on a core.
+    on_core_ns: Option<u64>,
     done: Done,
 }
 
@@ -78,7 +81,7 @@ enum Done {
 pub fn scan(slot: usize, mut bench: Bench, tasks: &Receiver<Task>, reports: &Sender<Message>) {
     give_way();
     while let Ok(task) = tasks.recv() {
-        let started = Instant::now();
+        let (started, cpu_ns) = (Instant::now(), thread_cpu_ns());
         let done = match task {
             Task::Plan { record, fresh, costs } => {
                 Done::Planned(unbroken(|| bench.plan(&record, fresh, &costs)).unwrap_or_else(Err))
@@ -92,7 +95,9 @@ pub fn scan(slot: usize, mut bench: Bench, tasks: &Receiver<Task>, reports: &Sen
             }
         };
         let waited = std::mem::take(&mut bench.waited);
-        let report = Report { slot, busy: started.elapsed().saturating_sub(waited), done };
+        let on_core_ns = thread_cpu_ns().zip(cpu_ns).map(|(after, before)| after - before);
+        let busy = started.elapsed().saturating_sub(waited);
+        let report = Report { slot, busy, on_core_ns, done };
         if reports.send(Message::Report(report)).is_err() {
             return;
         }
@@ -474,7 +479,8 @@ impl Coordinator {
 
     /// Keeps a job's record as it is.
     pub(super) fn keep(&mut self, id: &Id) {
-        let Some(job) = self.jobs.get(id) else { return };
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        job.shown = None;
         if let Err(error) = self.store.put(&job.record) {
             tracing::error!("job {id} would not outlive a restart: {error:#}");
         }
@@ -535,10 +541,5 @@ fn spec_of(job: &Job, parts: Vec<PartCost>, closing: Option<PartCost>) -> JobSpe
 
 /// What a job holds in memory, about.
 fn held_bytes(running: &Running) -> u64 {
-    let words = running.planned.scan.views.iter().map(|of| {
-        let plan = isotick_kernels::Plan::of(&of.view);
-        plan.words() as u64 * 8
-    });
-    let of_window = words.max().unwrap_or(0) + WINDOW_BYTES;
-    running.open_windows() as u64 * of_window
+    running.open_windows() as u64 * (running.state_bytes + WINDOW_BYTES)
 }

@@ -55,6 +55,8 @@ pub struct Job {
     /// Rows that it had read by then.
     pub rows_before: u64,
     pub watchers: Vec<Watcher>,
+    /// As the status shows it, once it is over and until its record changes.
+    pub shown: Option<Arc<Value>>,
     /// Who waits for its result.
     pub fetches: Vec<(FetchResult, Arc<Feed>)>,
 }
@@ -80,6 +82,7 @@ impl Job {
             since: None,
             rows_before: 0,
             watchers: Vec::new(),
+            shown: None,
             fetches: Vec::new(),
         }
     }

@@ -13,6 +13,7 @@
 mod coordinator;
 mod costs;
 mod fetch;
+mod gate;
 mod job;
 mod pieces;
 mod plan;
@@ -39,9 +40,10 @@ use isotick_wire::{Code, JobRequest, Refusal};
 use serde_json::Value;
 
 use self::coordinator::Coordinator;
+use self::gate::Gate;
 use self::record::Record;
 use self::store::JobStore;
-use self::work::{Bench, Gate};
+use self::work::Bench;
 use super::stats::Shared;
 use crate::cli::JobsArgs;
 use crate::device::Devices;
@@ -149,8 +151,11 @@ pub struct LaneShare {
     /// Whether frames are to be joined to larger records.
     larger_batches: AtomicBool,
     manifest: Mutex<Option<Arc<Manifest>>>,
-    status: Mutex<(Value, Value)>,
+    status: Mutex<Shown>,
 }
+
+/// The lanes, the jobs' numbers, and some of them.
+type Shown = (Value, Value, Vec<Arc<Value>>);
 
 impl LaneShare {
     /// A record was handed to the views.
@@ -194,11 +199,16 @@ impl LaneShare {
 
     /// The lanes, and the jobs, as the status shows them.
     pub fn status(&self) -> (Value, Value) {
-        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let shown = self.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (lanes, mut jobs, list) = shown;
+        if jobs.is_object() {
+            jobs["list"] = list.iter().map(|job| Value::clone(job)).collect();
+        }
+        (lanes, jobs)
     }
 
-    fn set_status(&self, lanes: Value, jobs: Value) {
-        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = (lanes, jobs);
+    fn set_status(&self, lanes: Value, jobs: Value, list: Vec<Arc<Value>>) {
+        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = (lanes, jobs, list);
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -19,6 +19,7 @@ use isotick_storage::{DataFolder, Frozen, Pinned, Pins, ResultFile, Snapshot, St
 use isotick_wire::Refusal;
 
 use super::costs::{Costs, Cut};
+use super::gate::Gate;
 use super::pieces::{Pieces, REST};
 use super::plan::{self, Group, Reads};
 use super::record::{Engine, Record, ResultOf};
@@ -38,6 +39,8 @@ pub struct Running {
     pub pieces: Arc<Pieces>,
     finishing: Mutex<Option<Finishing>>,
     engine: Engine,
+    /// Bytes of a window's state, of the view where it is largest.
+    pub state_bytes: u64,
     /// Nobody wants it any more.
     pub cancelled: AtomicBool,
     /// How it ended: the job for its client, or why there is no result.
@@ -64,10 +67,6 @@ struct FinishingView {
 
 type Blocks = Box<dyn Iterator<Item = Result<EncodedRows>> + Send>;
 
-/// How long a scanning thread works in one go while ticks come, and how long it rests then, at
-/// least: the system adds its timers' slack.
-const BREATH_EVERY: Duration = Duration::from_millis(1);
-const BREATH: Duration = Duration::from_micros(1);
 /// How long pieces are brought together before others get their turn.
 const FINISH_FOR: Duration = Duration::from_millis(8);
 
@@ -145,56 +144,6 @@ fn trouble(error: anyhow::Error) -> Trouble {
     }
 }
 
-/// Stops scanning threads between two batches while the live path needs the machine.
-#[derive(Default)]
-pub struct Gate {
-    /// Whether ticks come.
-    is_live: AtomicBool,
-    is_shut: AtomicBool,
-    state: Mutex<()>,
-    changed: Condvar,
-}
-
-impl Gate {
-    pub fn set(&self, shut: bool) {
-        if self.is_shut.swap(shut, Ordering::AcqRel) != shut {
-            drop(self.state.lock().unwrap_or_else(PoisonError::into_inner));
-            self.changed.notify_all();
-        }
-    }
-
-    /// Says whether ticks come.
-    pub fn set_live(&self, live: bool) {
-        self.is_live.store(live, Ordering::Relaxed);
-    }
-
-    /// Leaves the core for a moment, once in a while, as long as ticks come. A core that scans is
-    /// not idle to the system: live threads that wait behind each other for another core are moved
-    /// to this one only when it becomes so.
-    fn breathe(&self, last: &mut Instant) {
-        if self.is_live.load(Ordering::Relaxed) && last.elapsed() >= BREATH_EVERY {
-            std::thread::sleep(BREATH);
-            *last = Instant::now();
-        }
-    }
-
-    /// Waits while it is shut, unless nobody wants what is being done any more. Says for how long.
-    fn pass(&self, is_wanted: impl Fn() -> bool) -> Duration {
-        if !self.is_shut.load(Ordering::Acquire) {
-            return Duration::ZERO;
-        }
-        let since = Instant::now();
-        while self.is_shut.load(Ordering::Acquire) && is_wanted() {
-            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            if self.is_shut.load(Ordering::Acquire) {
-                // Those who cancel do not knock.
-                let _ = self.changed.wait_timeout(state, Duration::from_millis(20));
-            }
-        }
-        since.elapsed()
-    }
-}
-
 /// One scanning thread's means.
 pub struct Bench {
     pub folder: DataFolder,
@@ -266,6 +215,8 @@ impl Bench {
         );
         let planned = PlannedScan::new(scan, &extents);
         let open = (0..views).map(|view| Mutex::new(planned.open_windows(view))).collect();
+        let words = planned.scan.views.iter().map(|of| isotick_kernels::Plan::of(&of.view).words());
+        let state_bytes = words.max().unwrap_or(0) as u64 * 8;
         let running = Running {
             planned,
             frozen,
@@ -275,6 +226,7 @@ impl Bench {
             pieces: Arc::new(pieces),
             finishing: Mutex::default(),
             engine: record.asked.engine,
+            state_bytes,
             cancelled: AtomicBool::new(false),
             over: OnceLock::new(),
             _pinned: pinned,

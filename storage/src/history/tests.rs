@@ -391,7 +391,9 @@ fn a_damaged_page_is_noticed_by_those_who_read_it_and_no_others() {
 fn a_short_range_reads_the_pages_that_have_some_of_it() {
     let schema = schema(&["symbol"]);
     let (dir, mut store) = store();
-    commit(&mut store, &schema, &[ticks(&schema, "p", 0, 300_000, 1)]);
+    let mut batch = ticks(&schema, "p", 0, 300_000, 1);
+    batch.key = batch.key.iter().map(|key| key % 2).collect();
+    commit(&mut store, &schema, &[batch]);
     let attempt = |keys: &KeySelection, range| -> crate::Result<Vec<Row>> {
         let mut all = Vec::new();
         for part in store.snapshot().ticks_of(&schema, &Columns::all(&schema), range, keys)? {
@@ -439,6 +441,6 @@ fn a_short_range_reads_the_pages_that_have_some_of_it() {
             }
         }
     }
-    // The times of all rows, and a page or two of each of five keys.
+    // The times of all rows, and a page or two of each of two keys.
     assert!(passed_over > 60 && noticed > 30, "{passed_over} and {noticed}");
 }

@@ -54,8 +54,9 @@ pub(super) fn rows_in(
     if !is_worth(keys) {
         return Ok(None);
     }
-    let whole = [0..all];
-    let mut places = within.unwrap_or(&whole).iter().cloned().flatten();
+    let whole = 0..all;
+    let within_all = std::slice::from_ref(&whole);
+    let mut places = within.unwrap_or(within_all).iter().cloned().flatten();
     let mut found: Vec<Range<usize>> = Vec::new();
     for batch in stored.read(row_group, &[0], within, BATCH_ROWS.min(rows))? {
         let batch = batch.map_err(|error| stored.damaged(&error.to_string()))?;

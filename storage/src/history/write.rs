@@ -25,7 +25,7 @@ use crate::parquet_file::{self, RowGroup, Run, entry};
 /// reads little else.
 const ROW_GROUP_ROWS: usize = 1 << 17;
 /// Rows of a page: what a scan of one key reads too much at either end of its rows.
-pub(super) const PAGE_ROWS: usize = 1 << 13;
+pub(super) const PAGE_ROWS: usize = 1 << 14;
 /// Rows of a merged file, at most: a whole number of row groups. Its footer, which every scan of it
 /// reads, stays below some 100 KiB.
 const FILE_ROWS_MAX: usize = 1 << 24;

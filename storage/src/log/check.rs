@@ -67,16 +67,20 @@ pub struct LogDamage {
 }
 
 /// Reads every frame of a log. Needs no lock; beside a writer the end may be reported as torn.
-/// Memory: a segment.
+/// Memory: a segment. What is before position `durable` is known to be durable from elsewhere.
 ///
 /// # Errors
 ///
 /// [`Error::Io`]. Damage is part of the report.
-pub fn check(folder: &DataFolder) -> Result<LogReport> {
-    check_with(&**folder.disk(), &folder.log())
+pub fn check(folder: &DataFolder, durable: LogPosition) -> Result<LogReport> {
+    check_with(&**folder.disk(), &folder.log(), durable)
 }
 
-pub(super) fn check_with(disk: &dyn Disk, folder: &Path) -> Result<LogReport> {
+pub(super) fn check_with(
+    disk: &dyn Disk,
+    folder: &Path,
+    durable: LogPosition,
+) -> Result<LogReport> {
     let firsts = recovery::list(disk, folder)?;
     let mut report = LogReport {
         folder: folder.to_path_buf(),
@@ -99,6 +103,7 @@ pub(super) fn check_with(disk: &dyn Disk, folder: &Path) -> Result<LogReport> {
             &read(disk, &segment::path_of(folder, first))?,
             first,
             next,
+            durable,
         )?;
     }
     Ok(report)
@@ -117,6 +122,7 @@ fn check_segment(
     bytes: &[u8],
     first: u64,
     next: Option<u64>,
+    durable: LogPosition,
 ) -> Result<()> {
     let mut segment = SegmentReport {
         path: path.clone(),
@@ -165,7 +171,7 @@ fn check_segment(
                 problem = Some(bad.or(cut).unwrap_or("records are missing"));
             }
             Some(_) => {}
-            None => match recovery::find_end(&path, first, bytes) {
+            None => match recovery::find_end(&path, first, bytes, durable.0) {
                 Ok(end) if end.len < end.torn_end => {
                     let bytes = end.torn_end - end.len;
                     report.torn = Some(Cut { path: path.clone(), offset: end.len, bytes });

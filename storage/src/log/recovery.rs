@@ -46,12 +46,14 @@ pub(super) struct End {
     format: Option<Format>,
 }
 
-/// Finds where the whole frames of the last segment end.
+/// Finds where the whole frames of the last segment end. Frames before position `durable` are known
+/// to be durable, whatever the frames themselves say: where few were written before the first sync
+/// ended, none behind a damaged one says so.
 ///
 /// # Errors
 ///
 /// [`Error::LogCorrupt`] when a frame that was durable cannot be read.
-pub(super) fn find_end(path: &Path, first: u64, bytes: &[u8]) -> Result<End> {
+pub(super) fn find_end(path: &Path, first: u64, bytes: &[u8], durable: u64) -> Result<End> {
     let corrupt = |offset: usize, what| {
         Err(Error::LogCorrupt { path: path.to_path_buf(), offset: offset as u64, what })
     };
@@ -60,7 +62,7 @@ pub(super) fn find_end(path: &Path, first: u64, bytes: &[u8]) -> Result<End> {
         Header::NotStarted => {
             let format = Format::V2 { first, prewritten: 0 };
             let survey = Walk::new(format, bytes, first).survey();
-            if survey.durable > first {
+            if survey.durable.max(durable) > first {
                 return corrupt(0, "its header is missing");
             }
             let torn_end = match survey.frames {
@@ -82,7 +84,7 @@ pub(super) fn find_end(path: &Path, first: u64, bytes: &[u8]) -> Result<End> {
         }
     };
     let survey = walk.survey();
-    if survey.durable > walk.position {
+    if survey.durable.max(durable) > walk.position {
         return corrupt(walk.offset, bad.unwrap_or("a frame is missing"));
     }
     let mut torn_end = walk.promised().unwrap_or(walk.offset);
@@ -140,8 +142,12 @@ fn tail_frames(
 
 /// Opens a log's folder for appending: removes what was left unfinished, cuts a torn end off the
 /// last segment, and makes what stays durable. Earlier segments were synced before the next was
-/// begun; they are checked when they are read.
-pub(super) fn recover(disk: &dyn Disk, folder: &Path) -> Result<(State, Option<Cut>)> {
+/// begun; they are checked when they are read. `durable` as for [`find_end`].
+pub(super) fn recover(
+    disk: &dyn Disk,
+    folder: &Path,
+    durable: u64,
+) -> Result<(State, Option<Cut>)> {
     let names = disk.list(folder).map_err(Error::io("read", folder))?;
     let remove = |is_left: fn(&str) -> bool| {
         names.iter().filter(|name| is_left(name)).try_for_each(|name| {
@@ -151,7 +157,7 @@ pub(super) fn recover(disk: &dyn Disk, folder: &Path) -> Result<(State, Option<C
     };
     // Spares too: after a power failure one may be a segment that lost its name.
     remove(|name| name.ends_with(UNFINISHED) || name.starts_with(SPARE))?;
-    let recovered = recover_segments(disk, folder, &names)?;
+    let recovered = recover_segments(disk, folder, &names, durable)?;
     remove(|name| name.starts_with(TAIL))?;
     // What is removed must not come back beside what is written next.
     disk.sync_folder(folder).map_err(Error::io("sync", folder))?;
@@ -162,6 +168,7 @@ fn recover_segments(
     disk: &dyn Disk,
     folder: &Path,
     names: &[String],
+    durable: u64,
 ) -> Result<(State, Option<Cut>)> {
     let mut firsts: VecDeque<u64> = segment::firsts_in(names).collect();
     let Some(&first) = firsts.back() else {
@@ -172,7 +179,7 @@ fn recover_segments(
     let path = segment::path_of(folder, first);
     let file = disk.open(&path, false).map_err(Error::io("open", &path))?;
     let bytes = disk::read_from(&*file, 0).map_err(Error::io("read", &path))?;
-    let end = find_end(&path, first, &bytes)?;
+    let end = find_end(&path, first, &bytes, durable)?;
     let (tail, next) = match end.format {
         // Frames of the tail have the seed of a segment of this version.
         Some(Format::V1) => (Vec::new(), end.next),

@@ -86,11 +86,15 @@ impl Model {
     /// Opens the log after a crash and compares what it holds with what it must.
     fn open(&mut self, crash: Crash) -> LogWriter {
         self.disk.crash(crash);
-        let (mut writer, recovery) =
-            match LogWriter::open_at(&self.folder, self.disk.clone(), self.segment_len) {
-                Ok(opened) => opened,
-                Err(error) => panic!("the log does not open: {error}"),
-            };
+        let (mut writer, recovery) = match LogWriter::open_at(
+            &self.folder,
+            self.disk.clone(),
+            self.segment_len,
+            LogPosition(0),
+        ) {
+            Ok(opened) => opened,
+            Err(error) => panic!("the log does not open: {error}"),
+        };
         writer.never_prepare();
         writer.shared().acknowledges_early.store(self.canary, Ordering::SeqCst);
         let next = recovery.next.0;

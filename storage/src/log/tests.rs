@@ -91,7 +91,7 @@ fn segments(folder: &DataFolder) -> Vec<u64> {
 
 /// With segments of so many bytes, a block of which is the header.
 fn open(folder: &DataFolder, segment_len_max: u64) -> (LogWriter, Recovery) {
-    LogWriter::open_with(folder, Arc::new(Files), segment_len_max).unwrap()
+    LogWriter::open_with(folder, Arc::new(Files), segment_len_max, LogPosition(0)).unwrap()
 }
 
 #[test]
@@ -147,7 +147,8 @@ fn a_torn_end_is_cut_at_every_byte() {
             // Garbage may happen to be what was cut off.
             let right = content.iter().zip(&bytes).take_while(|(a, b)| a == b).count();
             let has_header = right >= 36;
-            let opened = LogWriter::open_with(&torn, Arc::new(Faults::quick()), 1 << 20);
+            let opened =
+                LogWriter::open_with(&torn, Arc::new(Faults::quick()), 1 << 20, LogPosition(0));
             let is_foreign = content.len() >= 24 && (right < 24 || content.len() >= 36);
             if !has_header && is_foreign && content[..24] != [0; 24] {
                 // A header is in one sector, and sectors are written whole.
@@ -221,6 +222,18 @@ fn what_no_later_frame_knew_to_be_durable_is_cut() {
     left[ends[4]..ends[5]].fill(0);
     fs::write(&path, &left).unwrap();
     assert_holds(&folder, 0, 4);
+    // Whoever knows that it was durable is told of damage, and nothing is changed.
+    let known = LogPosition(5);
+    let opened = LogWriter::open_with_io(&folder, LogIo::Plain, known).map(|_| ());
+    assert!(
+        matches!(&opened, Err(Error::LogCorrupt { offset, .. }) if *offset == ends[4] as u64),
+        "{opened:?}"
+    );
+    assert_eq!(fs::read(&path).unwrap(), left);
+    let report = check::check(&folder, known).unwrap();
+    let damage = report.damage.expect("a durable record is missing");
+    assert_eq!((damage.position, damage.records_behind), (LogPosition(4), 4));
+    assert_eq!(check::check(&folder, LogPosition(4)).unwrap().damage, None);
     let (mut writer, recovery) = LogWriter::open(&folder).unwrap();
     let bytes = (bytes.len() - ends[4]) as u64;
     let cut = Some(Cut { path, offset: ends[4] as u64, bytes });

@@ -84,11 +84,12 @@ impl LogWriter {
     ///
     /// The same.
     pub fn open(folder: &DataFolder) -> Result<(Self, Recovery)> {
-        Self::open_with_io(folder, LogIo::Plain)
+        Self::open_with_io(folder, LogIo::Plain, LogPosition(0))
     }
 
     /// Opens the log for appending and cuts a torn end off the last segment. Earlier segments
-    /// were synced before the next was begun; they are checked when they are read.
+    /// were synced before the next was begun; they are checked when they are read. What is before
+    /// position `durable` is known to be durable from elsewhere: it is never taken for a torn end.
     ///
     /// # Errors
     ///
@@ -98,7 +99,11 @@ impl LogWriter {
     /// # Panics
     ///
     /// If the folder was opened for reading.
-    pub fn open_with_io(folder: &DataFolder, io: LogIo) -> Result<(Self, Recovery)> {
+    pub fn open_with_io(
+        folder: &DataFolder,
+        io: LogIo,
+        durable: LogPosition,
+    ) -> Result<(Self, Recovery)> {
         let disk: Arc<dyn Disk> = match io {
             LogIo::Auto | LogIo::Plain => folder.disk().clone(),
             #[cfg(target_os = "linux")]
@@ -109,16 +114,17 @@ impl LogWriter {
                 return Err(Error::io("use io_uring for", &folder.log())(source));
             }
         };
-        Self::open_with(folder, disk, SEGMENT_LEN_MAX)
+        Self::open_with(folder, disk, SEGMENT_LEN_MAX, durable)
     }
 
     pub(crate) fn open_with(
         folder: &DataFolder,
         disk: Arc<dyn Disk>,
         segment_len_max: u64,
+        durable: LogPosition,
     ) -> Result<(Self, Recovery)> {
         folder.assert_writer();
-        let (mut writer, recovery) = Self::open_at(&folder.log(), disk, segment_len_max)?;
+        let (mut writer, recovery) = Self::open_at(&folder.log(), disk, segment_len_max, durable)?;
         writer._lock = Some(folder.clone());
         Ok((writer, recovery))
     }
@@ -128,8 +134,9 @@ impl LogWriter {
         folder: &std::path::Path,
         disk: Arc<dyn Disk>,
         segment_len_max: u64,
+        durable: LogPosition,
     ) -> Result<(Self, Recovery)> {
-        let (mut state, cut) = recovery::recover(&*disk, folder)?;
+        let (mut state, cut) = recovery::recover(&*disk, folder, durable.0)?;
         let next = state.next;
         let direct = disk.direct().map_err(Error::io("use io_uring (see --log-io) for", folder))?;
         if direct.is_some() {

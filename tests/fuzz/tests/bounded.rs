@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 
 use isotick_fuzz::{Numbers, TARGETS, Target, mutate};
 
-/// Each target's share of a test run.
-const SHARE: Duration = Duration::from_secs(2);
+/// Each target's share of a test run, when `ISOTICK_FUZZ_SECONDS` says nothing else.
+const SHARE_SECONDS: u64 = 2;
+/// Which changed inputs, when `ISOTICK_FUZZ_SEED` says nothing else.
+const SEED: u64 = 0xF022;
 
 #[global_allocator]
 static COUNTING: Counting = Counting;
@@ -76,6 +78,13 @@ fn must_hold(target: &Target, input: &[u8], what: &str) -> usize {
     held
 }
 
+/// A number of the environment.
+fn setting(name: &str, unset: u64) -> u64 {
+    let Some(text) = std::env::var_os(name) else { return unset };
+    let number = text.to_str().and_then(|text| text.parse().ok());
+    number.unwrap_or_else(|| panic!("{name} is no number: {}", text.display()))
+}
+
 fn bounded(name: &str) {
     let target = isotick_fuzz::target(name).expect("it is listed");
     let corpus = (target.corpus)();
@@ -85,9 +94,10 @@ fn bounded(name: &str) {
     for (file, input) in regressions(name) {
         must_hold(target, &input, &file);
     }
-    let mut numbers = Numbers::new(0xF022);
+    let share = Duration::from_secs(setting("ISOTICK_FUZZ_SECONDS", SHARE_SECONDS));
+    let mut numbers = Numbers::new(setting("ISOTICK_FUZZ_SEED", SEED));
     let (started, mut runs, mut most) = (Instant::now(), 0_u64, (0, 0));
-    while started.elapsed() < SHARE {
+    while started.elapsed() < share {
         let input = mutate::mutate(&corpus, &mut numbers);
         let held = must_hold(target, &input, &format!("run {runs}"));
         most = most.max((held, input.len()));

@@ -128,6 +128,39 @@ async fn a_result_that_is_cut_short_is_never_taken_for_whole() {
 }
 
 #[tokio::test]
+async fn a_result_goes_on_where_the_connection_was_lost() {
+    for format in [Format::Windows, Format::Arrow] {
+        // Each connection ends after some windows.
+        let (service, jobs) = service(Manners { cut_result: true, ..Manners::default() });
+        let id = jobs.submit(&SubmitJob::new(["bars", "flow"])).await.unwrap().id;
+        let fetch = FetchResult { id, partial: false, format };
+        let fetching = tokio::spawn(async move {
+            let mut result = jobs.fetch_through(fetch, soon()).await.unwrap();
+            let (mut views, mut got, mut streams) = (Vec::new(), Vec::new(), 0);
+            while let Some(item) = result.next().await.unwrap() {
+                match item {
+                    ResultItem::View { view, .. } => views.push(view),
+                    ResultItem::Windows(rows) => got.extend(rows),
+                    ResultItem::Arrow(_) => streams += 1,
+                }
+            }
+            (views, got, streams)
+        });
+        let hellos = |service: &Fake| service.kept.lock().unwrap().hellos;
+        while hellos(&service) < 5 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let _service = service.restart(Duration::from_millis(20), Manners::default()).await;
+        let (views, got, streams) = fetching.await.unwrap();
+        assert_eq!(views, ["bars", "flow"]);
+        match format {
+            Format::Windows => assert_eq!((got, streams), ([rows(), rows()].concat(), 0)),
+            Format::Arrow => assert_eq!((got, streams), (Vec::new(), 6)),
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_failed_job_is_an_error_with_its_reason() {
     let (_service, jobs) = service(Manners::default());
     let what = SubmitJob::new(["broken"]);

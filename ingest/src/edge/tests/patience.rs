@@ -41,8 +41,11 @@ fn the_time_in_which_the_service_does_not_read_is_not_the_publishers() {
         silent.bytes(&message[..100]).await;
         sleep(700).await;
         greedy.bytes(&[0, 0, 1, 0, 2]).await;
-        greedy.bytes(&[0; 2_000]).await;
-        sleep(50).await;
+        // Whoever sends next above the bound is the one that is read.
+        for bytes in [&[0; 2_000][..], &[0]] {
+            greedy.bytes(bytes).await;
+            sleep(50).await;
+        }
         honest.bytes(&message[500..]).await;
         let dribble = async {
             loop {
@@ -55,6 +58,9 @@ fn the_time_in_which_the_service_does_not_read_is_not_the_publishers() {
             () = dribble => unreachable!(),
         };
         assert_eq!(code, Code::TooSlow);
+        // The honest one began as early, and is neither read nor sent away.
+        let heard = tokio::time::timeout(Duration::from_millis(150), honest.ack()).await;
+        assert!(heard.is_err(), "{heard:?}");
         assert_eq!(greedy.end().await, Code::TooSlow);
         while honest.ack().await.received_through < 30_000 {}
         assert_eq!(honest.finish(None).await.accepted, 30_000);

@@ -1,6 +1,7 @@
 //! What follows from what scanning threads report.
 
 use anyhow::Result;
+use isotick_kernels::EngineKind;
 use isotick_scheduler::lanes::{HeldFit, JobId, Verdict};
 
 use super::{Coordinator, Done, REPLANS_MAX, Report, held_bytes};
@@ -10,7 +11,7 @@ use crate::service::jobs::record::{Id, ResultOf, State};
 use crate::service::jobs::work::{PartDone, PlannedJob, Trouble};
 
 impl Coordinator {
-    pub(super) fn handle_report(&mut self, Report { slot, busy, done }: Report) {
+    pub(super) fn handle_report(&mut self, Report { slot, busy, on_core_ns, done }: Report) {
         let parts = std::mem::take(&mut self.under_way[slot]);
         let (now, busy_ns) = (self.now_ns(), busy.as_nanos() as u64);
         match done {
@@ -35,7 +36,10 @@ impl Coordinator {
                     (Some(id), Err(trouble)) => self.troubled(&id, trouble, again),
                 }
             }
-            Done::Parts(results) => self.handle_parts(now, slot, busy_ns, &parts, results),
+            Done::Parts(results) => {
+                let busy = (busy_ns, on_core_ns);
+                self.handle_parts(now, slot, busy, &parts, results);
+            }
         }
         self.drain_events();
     }
@@ -65,7 +69,7 @@ impl Coordinator {
         &mut self,
         now: u64,
         slot: usize,
-        busy_ns: u64,
+        busy: (u64, Option<u64>),
         parts: &[(JobId, u32)],
         results: Vec<Result<PartDone, Trouble>>,
     ) {
@@ -81,8 +85,8 @@ impl Coordinator {
             });
             again.push(retry);
         }
-        self.lanes.handle_done(now, slot, busy_ns);
-        self.learn(busy_ns, parts, &results);
+        self.lanes.handle_done(now, slot, busy.0);
+        self.learn(busy, parts, &results);
         for (((number, part), result), again) in parts.iter().zip(results).zip(again) {
             let Some(id) = self.numbers.get(number).cloned() else { continue };
             let Some(job) = self.jobs.get_mut(&id) else { continue };
@@ -115,14 +119,24 @@ impl Coordinator {
         }
     }
 
-    /// Learns from a dispatch what rows take.
+    /// Learns from a dispatch what rows take. What another program took of the core does not count,
+    /// what a device took does.
     fn learn(
         &mut self,
-        busy_ns: u64,
+        (busy_ns, on_core_ns): (u64, Option<u64>),
         parts: &[(JobId, u32)],
         results: &[Result<PartDone, Trouble>],
     ) {
         let (mut own_ns, mut rows_read) = (0, Some(0));
+        let on_device = |result: &Result<PartDone, Trouble>| {
+            let rows = result.iter().flat_map(|done| &done.rows);
+            rows.into_iter().any(|(kind, rows)| *kind != EngineKind::Cpu && *rows > 0)
+        };
+        let counted = match on_core_ns {
+            Some(ns) if !results.iter().any(on_device) => ns as f64 / busy_ns.max(1) as f64,
+            _ => 1.0,
+        };
+        let counted = |ns: f64| (ns * counted.min(1.0)) as u64;
         for ((number, part), result) in parts.iter().zip(results) {
             let job = self.numbers.get(number).and_then(|id| self.jobs.get(id));
             let running = job.and_then(|job| job.running.as_ref());
@@ -138,12 +152,12 @@ impl Coordinator {
             let of_views: u64 = done.views_ns.iter().sum();
             for (&ns, view) in done.views_ns.iter().zip(group.views.clone()) {
                 // With what finishing the piece took.
-                let ns = (ns as f64 * done.own_ns as f64 / of_views.max(1) as f64) as u64;
+                let ns = counted(ns as f64 * done.own_ns as f64 / of_views.max(1) as f64);
                 self.learned.note_view(&job.record.asked, view, done.rows_reduced, ns);
             }
         }
         if let Some(rows) = rows_read {
-            self.learned.note_reading(rows, busy_ns.saturating_sub(own_ns));
+            self.learned.note_reading(rows, counted(busy_ns.saturating_sub(own_ns) as f64));
         }
     }
 

@@ -1,5 +1,6 @@
 //! How lanes, jobs and devices are shown: to watchers, and in the status.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use isotick_scheduler::lanes::{DeviceStatus, Step};
@@ -33,19 +34,31 @@ impl Coordinator {
         let count = |state: &dyn Fn(State) -> bool| {
             self.jobs.values().filter(|job| state(job.record.state)).count()
         };
-        let mut newest: Vec<&Job> = self.jobs.values().collect();
-        newest.sort_unstable_by_key(|job| std::cmp::Reverse(job.record.submitted_ns));
-        let list = newest.into_iter().take(SHOWN);
-        let list = list.map(|job| job.to_json(self.position(&job.record.id), false));
-        let jobs = json!({
+        let counts = json!({
             "queued": count(&|state| state == State::Queued),
             "running": count(&|state| !state.is_over() && state != State::Queued),
             "done": count(&|state| state == State::Done),
             "failed": count(&|state| state == State::Failed),
             "cancelled": count(&|state| state == State::Cancelled),
-            "list": list.collect::<Vec<_>>(),
         });
-        self.share().set_status(self.lanes_json(), jobs);
+        let mut newest: Vec<&Job> = self.jobs.values().collect();
+        newest.sort_unstable_by_key(|job| std::cmp::Reverse(job.record.submitted_ns));
+        newest.truncate(SHOWN);
+        let ids: Vec<Id> = newest.into_iter().map(|job| job.record.id.clone()).collect();
+        let list = ids.iter().map(|id| self.shown_of(id)).collect();
+        self.share().set_status(self.lanes_json(), counts, list);
+    }
+
+    /// A job as the status shows it: one that is over does not change.
+    fn shown_of(&mut self, id: &Id) -> Arc<Value> {
+        let position = self.position(id);
+        let job = self.jobs.get_mut(id).expect("it is there");
+        if let Some(shown) = job.shown.as_ref().filter(|_| job.is_over()) {
+            return shown.clone();
+        }
+        let shown = Arc::new(job.to_json(position, false));
+        job.shown = job.is_over().then(|| shown.clone());
+        shown
     }
 
     fn lanes_json(&self) -> Value {

@@ -124,7 +124,7 @@ impl DiskFile for Faulty {
 }
 
 fn open_faulty(folder: &DataFolder, faults: &Faults, len_max: u64) -> crate::Result<LogWriter> {
-    let opened = LogWriter::open_with(folder, Arc::new(faults.clone()), len_max);
+    let opened = LogWriter::open_with(folder, Arc::new(faults.clone()), len_max, LogPosition(0));
     opened.map(|(mut writer, _)| {
         writer.never_prepare();
         writer
@@ -161,7 +161,7 @@ fn a_full_disk_poisons_the_writer_and_harms_nothing() {
                 }
                 let quick = Arc::new(Faults::quick());
                 let (mut writer, recovery) =
-                    LogWriter::open_with(&folder, quick, u64::MAX).unwrap();
+                    LogWriter::open_with(&folder, quick, u64::MAX, LogPosition(0)).unwrap();
                 assert_eq!(recovery.next, LogPosition(next));
                 append(&mut writer, next..next + 3);
                 assert_holds(&folder, 0, next + 3);

@@ -41,7 +41,7 @@ fn found(report: &LogReport) -> (u64, u64) {
 fn a_whole_log_is_described() {
     let (_dir, folder) = folder();
     let firsts = several(&folder);
-    let report = check(&folder).unwrap();
+    let report = check(&folder, LogPosition(0)).unwrap();
     assert_eq!((report.end, &report.torn, &report.damage), (LogPosition(60), &None, &None));
     let starts: Vec<_> = report.segments.iter().map(|segment| segment.first.0).collect();
     assert_eq!(starts, firsts);
@@ -52,7 +52,7 @@ fn a_whole_log_is_described() {
     let mut bytes = fs::read(&path).unwrap();
     bytes.truncate(bytes.len() - 3);
     fs::write(&path, bytes).unwrap();
-    let torn = check(&folder).unwrap();
+    let torn = check(&folder, LogPosition(0)).unwrap();
     assert_eq!((torn.end, &torn.damage), (LogPosition(59), &None));
     let (_, recovery) = open(&folder, 8_000);
     assert_eq!(torn.torn, recovery.cut);
@@ -65,7 +65,7 @@ fn a_damaged_log_is_cut_and_goes_on() {
     let firsts = several(&folder);
     let first = firsts[1];
     damage(&folder, first, third(first));
-    let report = check(&folder).unwrap();
+    let report = check(&folder, LogPosition(0)).unwrap();
     assert_eq!(found(&report), (first + 2, 60 - first - 3));
     let damage = report.damage.as_ref().unwrap();
     assert_eq!(damage.ticks_behind, ticks_in(first + 3..60));
@@ -78,7 +78,7 @@ fn a_damaged_log_is_cut_and_goes_on() {
     assert_eq!(kept.len(), firsts.len() - 1);
     let tail = fs::read(kept.last().unwrap()).unwrap();
     assert!(before[damage.offset as usize..].starts_with(&tail) && tail.len() > 30);
-    let whole = check(&folder).unwrap();
+    let whole = check(&folder, LogPosition(0)).unwrap();
     assert_eq!((whole.end, whole.damage), (LogPosition(first + 2), None));
     let (mut writer, recovery) = open(&folder, 8_000);
     assert_eq!(recovery, Recovery { next: LogPosition(first + 2), cut: None });
@@ -93,7 +93,7 @@ fn damage_before_what_a_start_needs_costs_nothing() {
         let firsts = several(&folder);
         let first = firsts[1];
         damage(&folder, first, third(first));
-        let report = check(&folder).unwrap();
+        let report = check(&folder, LogPosition(0)).unwrap();
         let needed = if in_same { first + ahead } else { firsts[2] + ahead };
         let damage = report.damage.as_ref().unwrap();
         let way = plan(damage, LogPosition(needed), LogPosition(58)).unwrap();
@@ -106,7 +106,7 @@ fn damage_before_what_a_start_needs_costs_nothing() {
         assert_eq!(writer.first(), LogPosition(needed));
         append(&mut writer, 60..70);
         assert_holds(&folder, needed, 70);
-        assert_eq!(check(&folder).unwrap().damage, None);
+        assert_eq!(check(&folder, LogPosition(0)).unwrap().damage, None);
     }
 }
 
@@ -115,7 +115,7 @@ fn what_a_start_needs_is_not_given_up_where_history_goes_on() {
     let (_dir, folder) = folder();
     let firsts = several(&folder);
     damage(&folder, firsts[1], third(firsts[1]));
-    let report = check(&folder).unwrap();
+    let report = check(&folder, LogPosition(0)).unwrap();
     let refused = plan(report.damage.as_ref().unwrap(), LogPosition(0), LogPosition(50));
     let text = refused.unwrap_err().to_string();
     assert!(text.contains("restore the file from a copy"), "{text}");
@@ -126,7 +126,7 @@ fn a_damaged_header_and_missing_segments_are_found_and_repaired() {
     let (_dir, folder) = folder();
     let firsts = several(&folder);
     damage(&folder, firsts[2], |_| 3);
-    let report = check(&folder).unwrap();
+    let report = check(&folder, LogPosition(0)).unwrap();
     assert_eq!(found(&report), (firsts[2], 60 - firsts[2]));
     let way = plan(report.damage.as_ref().unwrap(), LogPosition(0), LogPosition(0)).unwrap();
     repair(&folder, &report, &way).unwrap();
@@ -136,7 +136,7 @@ fn a_damaged_header_and_missing_segments_are_found_and_repaired() {
     assert_holds(&folder, 0, 60);
     drop(writer);
     fs::remove_file(segment_path(&folder, firsts[1])).unwrap();
-    let report = check(&folder).unwrap();
+    let report = check(&folder, LogPosition(0)).unwrap();
     assert_eq!(found(&report).0, firsts[1]);
     assert!(report.damage.as_ref().unwrap().what.contains("missing"));
     let way = plan(report.damage.as_ref().unwrap(), LogPosition(0), LogPosition(0)).unwrap();
@@ -151,7 +151,7 @@ fn a_damaged_log_of_version_1_is_repaired() {
     let mut bytes = versions::version_1();
     bytes[100] ^= 1;
     fs::write(segment_path(&folder, 0), &bytes).unwrap();
-    let report = check(&folder).unwrap();
+    let report = check(&folder, LogPosition(0)).unwrap();
     let (position, behind) = found(&report);
     assert_eq!(position + 1 + behind, 6);
     let way = plan(report.damage.as_ref().unwrap(), LogPosition(0), LogPosition(0)).unwrap();

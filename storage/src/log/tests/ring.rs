@@ -11,7 +11,7 @@ fn open_ring(folder: &DataFolder, len_max: u64) -> Option<(LogWriter, Recovery)>
         eprintln!("io_uring is barred here: {error}");
         return None;
     }
-    match LogWriter::open_with(folder, Arc::new(UringFiles), len_max) {
+    match LogWriter::open_with(folder, Arc::new(UringFiles), len_max, LogPosition(0)) {
         Ok(opened) => Some(opened),
         Err(error) => panic!("{error}"),
     }
