@@ -7,24 +7,36 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use isotick_kernels::{
-    CpuEngine, Engine, EngineError, EngineKind, Group, Groups, Partials, Plan, PublisherTable, Run,
-    Runs, states,
+    CpuEngine, Engine, EngineError, EngineKind, Group, Groups, Holding, Partials, Plan,
+    PublisherTable, Run, Runs, states,
 };
 use isotick_scheduler::lanes::{DeviceAnswer, DeviceRefused, DeviceStatus, Ticket};
-use isotick_scheduler::{Costs, DeviceLane, OnFailure};
+use isotick_scheduler::{Costs, DeviceLane, OnFailure, Work};
+use isotick_storage::Part;
 
 use crate::cli::EngineChoice;
 use crate::engines::{self, Placed};
 use crate::placing::{self, ByForm};
+use crate::resident::{Batches, RowGroups, Status};
 
 /// The devices of a service, opened when they are first needed.
 pub struct Devices {
-    /// How long live work may wait for a scan's dispatch.
-    wait_max: Duration,
+    limits: DeviceLimits,
     /// A hardware GPU, where `auto` would use one.
     hardware: OnceLock<Option<Arc<Shared>>>,
     /// Any adapter, also a software one; or why there is none.
     any: OnceLock<Result<Arc<Shared>, String>>,
+}
+
+/// What a device may take.
+#[derive(Clone, Copy, Debug)]
+pub struct DeviceLimits {
+    /// How long live work may wait for a scan's dispatch.
+    pub wait_max: Duration,
+    /// Bytes of columns that stay on it; what the adapter suggests where nothing is said.
+    pub resident_bytes_max: Option<u64>,
+    /// Bytes in memory of the row groups whose columns these are.
+    pub row_groups_bytes_max: u64,
 }
 
 /// Who asks for a device.
@@ -41,8 +53,8 @@ pub struct Opened {
 }
 
 impl Devices {
-    pub fn new(wait_max: Duration) -> Self {
-        Self { wait_max, hardware: OnceLock::new(), any: OnceLock::new() }
+    pub fn new(limits: DeviceLimits) -> Self {
+        Self { limits, hardware: OnceLock::new(), any: OnceLock::new() }
     }
 
     /// The chosen engine for a thread of a lane.
@@ -53,7 +65,10 @@ impl Devices {
             EngineChoice::Auto => match self.hardware() {
                 Some(device) => {
                     let gpu = OnDevice { device: device.clone(), lane };
-                    Box::new(Placed::new(gpu, [device.cpu_costs, device.costs]))
+                    let placed = Placed::new(gpu, [device.cpu_costs, device.costs]);
+                    let device = device.clone();
+                    let again = move |runs: &Runs| device.rows.number_of(&runs.ticks).is_some();
+                    Box::new(placed.with_rows_again(again))
                 }
                 None => cpu(),
             },
@@ -68,8 +83,8 @@ impl Devices {
 
     fn hardware(&self) -> Option<&Arc<Shared>> {
         let open = || {
-            let engine = engines::hardware_gpu()?;
-            match Shared::new(Box::new(engine), self.wait_max) {
+            let engine = engines::hardware_gpu_with(self.limits.resident_bytes_max)?;
+            match Shared::new(Box::new(engine), &self.limits) {
                 Ok(shared) => Some(Arc::new(shared)),
                 // An adapter that fails while it is measured is not worth asking again.
                 Err(error) => {
@@ -86,18 +101,50 @@ impl Devices {
             return Ok(device.clone());
         }
         let open = || {
-            let engine = engines::any_gpu().map_err(|error| format!("{error:#}"))?;
-            let shared = Shared::new(Box::new(engine), self.wait_max);
+            let engine = engines::any_gpu_with(self.limits.resident_bytes_max);
+            let engine = engine.map_err(|error| format!("{error:#}"))?;
+            let shared = Shared::new(Box::new(engine), &self.limits);
             Ok(Arc::new(shared.map_err(|error| error.to_string())?))
         };
         self.any.get_or_init(open).clone().map_err(|error| anyhow!(error))
     }
 
-    /// The devices that are open.
-    pub fn status(&self) -> Vec<DeviceStatus> {
+    /// Reads a row group for scans of these choices. Where one of them has a device, the row group
+    /// is held, and comes from memory the next time.
+    ///
+    /// # Errors
+    /// Those of [`Part::read`].
+    pub fn read(
+        &self,
+        part: &Part,
+        choices: impl IntoIterator<Item = EngineChoice>,
+    ) -> isotick_storage::Result<Batches> {
+        let device = choices.into_iter().find_map(|choice| match choice {
+            EngineChoice::Cpu => None,
+            EngineChoice::Auto => self.hardware().cloned(),
+            EngineChoice::Gpu => self.any().ok(),
+        });
+        match device {
+            Some(device) => device.rows.read(part),
+            None => Ok(Box::new(part.read()?)),
+        }
+    }
+
+    fn opened(&self) -> impl Iterator<Item = &Arc<Shared>> {
         let hardware = self.hardware.get().and_then(Option::as_ref);
         let any = self.any.get().and_then(|any| any.as_ref().ok());
-        hardware.into_iter().chain(any).map(|device| device.state().lane.status()).collect()
+        hardware.into_iter().chain(any)
+    }
+
+    /// The devices that are open.
+    pub fn status(&self) -> Vec<DeviceStatus> {
+        self.opened().map(|device| device.state().lane.status()).collect()
+    }
+
+    /// What stays on the open devices, and of their row groups in memory.
+    pub fn resident(&self) -> Vec<(Holding, Status)> {
+        let holding = |device: &Shared| *device.holding();
+        self.opened().map(|device| (holding(device), device.rows.status())).collect()
     }
 }
 
@@ -109,6 +156,9 @@ struct Shared {
     costs: ByForm,
     cpu_costs: ByForm,
     takes_groups: bool,
+    rows: RowGroups,
+    /// As it was after the last dispatch.
+    holding: Mutex<Holding>,
     state: Mutex<State>,
     /// Someone else has the device now.
     passed: Condvar,
@@ -122,14 +172,19 @@ struct State {
 
 impl Shared {
     /// Measured here, and not kept: it takes some milliseconds.
-    fn new(mut engine: Box<dyn Engine>, wait_max: Duration) -> Result<Self, EngineError> {
+    fn new(mut engine: Box<dyn Engine>, limits: &DeviceLimits) -> Result<Self, EngineError> {
         let costs = placing::costs(&mut *engine)?;
-        let wait_ns_max = u64::try_from(wait_max.as_nanos()).unwrap_or(u64::MAX);
+        let wait_ns_max = u64::try_from(limits.wait_max.as_nanos()).unwrap_or(u64::MAX);
+        let holding = engine.holding();
+        // Of an engine that holds nothing there is nothing to gain.
+        let row_groups_bytes_max = if holding.is_some() { limits.row_groups_bytes_max } else { 0 };
         // What a dispatch takes is bounded by its rows; the engine keeps to the adapter's limits.
         let lane = DeviceLane::new(u64::MAX, wait_ns_max);
         Ok(Self {
             description: engine.describe(),
             takes_groups: engine.takes_groups(),
+            rows: RowGroups::new(row_groups_bytes_max),
+            holding: Mutex::new(holding.unwrap_or_default()),
             engine: Mutex::new(engine),
             costs,
             cpu_costs: placing::costs(&mut CpuEngine)?,
@@ -188,11 +243,25 @@ impl Shared {
         }
     }
 
-    /// Lets the engine do its work, and passes the device on.
+    /// Lets the engine do its work, and passes the device on. An engine that failed holds nothing:
+    /// neither do we.
     fn run(&self, ticket: Ticket, work: impl FnOnce(&mut dyn Engine) -> Reduced) -> Reduced {
-        let reduced = work(&mut **self.engine.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
+        for number in self.rows.take_gone() {
+            engine.release(number);
+        }
+        let reduced = work(&mut **engine);
+        *self.holding() = engine.holding().unwrap_or_default();
+        drop(engine);
         self.release(ticket);
+        if reduced.is_err() {
+            self.rows.clear();
+        }
         reduced
+    }
+
+    fn holding(&self) -> MutexGuard<'_, Holding> {
+        self.holding.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -215,19 +284,31 @@ impl Engine for OnDevice {
 
     fn reduce(&mut self, plan: &Plan, runs: &Runs) -> Reduced {
         let rows = runs.ticks.len();
-        let costs = self.device.costs.runs;
-        let predicted_ns = costs.predict_ns(&placing::work(plan, runs));
+        let held = self.device.rows.number_of(&runs.ticks);
+        let costs = &self.device.costs;
+        let costs = held.and(costs.held).unwrap_or(costs.runs);
+        let rows_in_runs: usize = runs.runs.iter().map(|run| run.len as usize).sum();
+        let work = Work { rows: rows_in_runs as f64, ..placing::work(plan, runs) };
+        let predicted_ns = costs.predict_ns(&work);
         let pieces_max = pieces_max(&costs, predicted_ns);
         let bytes = (rows * placing::bytes_per_row(plan)) as u64;
         // One run is not cut: its partial is one.
         let can_be_cut = runs.runs.len() > 1 && pieces_max > 1;
         match self.device.acquire(self.lane, can_be_cut, predicted_ns as u64, bytes) {
-            Ok(ticket) => self.device.run(ticket, |engine| engine.reduce(plan, runs)),
+            Ok(ticket) => self.device.run(ticket, |engine| match held {
+                Some(number) => engine.reduce_held(number, plan, runs),
+                None => engine.reduce(plan, runs),
+            }),
             Err(DeviceRefused::TooLong { dispatches, .. }) => {
                 let mut all = Partials { words: Vec::new(), stride: plan.words() };
-                let rows_max = rows_max(rows, dispatches.min(pieces_max));
+                let rows_max = rows_max(rows_in_runs, dispatches.min(pieces_max));
                 for place in cut(&runs.runs, rows_max as u32) {
-                    all.words.extend(self.reduce(plan, &piece(runs, place))?.words);
+                    let piece = match held {
+                        // The rows stay where they are on the device.
+                        Some(_) => Runs { runs: runs.runs[place].to_vec(), ..runs.clone() },
+                        None => piece(runs, place),
+                    };
+                    all.words.extend(self.reduce(plan, &piece)?.words);
                 }
                 Ok(all)
             }
@@ -390,6 +471,12 @@ mod tests {
     use super::*;
     use crate::market::Market;
 
+    const LIMITS: DeviceLimits = DeviceLimits {
+        wait_max: Duration::from_millis(1),
+        resident_bytes_max: None,
+        row_groups_bytes_max: 1 << 20,
+    };
+
     /// The CPU engine, slowly, one at a time; notes the largest dispatch of scans.
     struct Slow {
         busy: Arc<AtomicBool>,
@@ -439,7 +526,7 @@ mod tests {
         let runs = placing::runs(&partitioner, &Market::new(1).next_ticks(40_000));
         let (busy, largest) = <(Arc<AtomicBool>, Arc<AtomicU64>)>::default();
         let slow = Slow { busy, largest: largest.clone() };
-        let shared = Arc::new(Shared::new(Box::new(slow), Duration::from_millis(1)).unwrap());
+        let shared = Arc::new(Shared::new(Box::new(slow), &LIMITS).unwrap());
         largest.store(0, Ordering::SeqCst);
         let mut in_time_order = Market::new(2).next_ticks(40_000);
         // Two publishers, in turns, of the names that come last and first.

@@ -24,13 +24,13 @@ pub struct Engines {
 ///
 /// `auto` has both engines measured where there is a hardware GPU and sends each batch to the one
 /// that is predicted to be faster; it goes on with the CPU when there is no GPU or it fails. `gpu`
-/// takes any adapter and fails when there is none.
+/// takes the adapter that `ISOTICK_ADAPTER` names, or any, and fails when there is none.
 pub fn open(choice: EngineChoice, threads: Option<std::num::NonZeroUsize>) -> Result<Engines> {
     let threads = threads.or_else(|| std::thread::available_parallelism().ok());
     let threads = threads.map_or(1, |threads| threads.get());
     let gpu = match choice {
         EngineChoice::Cpu => None,
-        EngineChoice::Auto => open_gpu(Choice::HardwareOnly).ok(),
+        EngineChoice::Auto => hardware_gpu(),
         EngineChoice::Gpu => Some(any_gpu()?),
     };
     let on_failure = match choice {
@@ -68,20 +68,32 @@ pub fn open(choice: EngineChoice, threads: Option<std::num::NonZeroUsize>) -> Re
 }
 
 /// A GPU engine whose variants are measured at the first opening on this adapter.
-fn open_gpu(choice: Choice) -> Result<GpuEngine, EngineError> {
+/// `resident_bytes_max` is what may stay on it.
+fn open_gpu(choice: Choice, resident_bytes_max: Option<u64>) -> Result<GpuEngine, EngineError> {
     let calibrate = Calibrate::of_environment(|name| std::env::var_os(name));
-    GpuEngine::open_with(Settings { choice, calibrate, ..Settings::default() })
+    GpuEngine::open_with(Settings { choice, calibrate, resident_bytes_max })
 }
 
-/// Any adapter, also a software one.
+/// The adapter that `ISOTICK_ADAPTER` names, else any, also a software one.
 pub fn any_gpu() -> Result<GpuEngine> {
-    open_gpu(Choice::Any)
+    any_gpu_with(None)
+}
+
+/// The same, with the bytes of columns that may stay on it.
+pub fn any_gpu_with(resident_bytes_max: Option<u64>) -> Result<GpuEngine> {
+    let choice = Choice::of_environment(|name| std::env::var_os(name));
+    open_gpu(choice, resident_bytes_max)
         .context("--engine gpu was asked for; --engine auto or cpu runs without one")
 }
 
 /// The hardware GPU that `auto` would use, where there is one.
 pub fn hardware_gpu() -> Option<GpuEngine> {
-    open_gpu(Choice::HardwareOnly).ok()
+    hardware_gpu_with(None)
+}
+
+/// The same, with the bytes of columns that may stay on it.
+pub fn hardware_gpu_with(resident_bytes_max: Option<u64>) -> Option<GpuEngine> {
+    open_gpu(Choice::HardwareOnly, resident_bytes_max).ok()
 }
 
 /// One engine used by several threads in turn.
@@ -119,6 +131,8 @@ impl Engine for Shared {
 pub struct Placed<G> {
     gpu: G,
     costs: [ByForm; 2],
+    /// Whether rows come again, as far as that is known.
+    comes_again: Box<dyn Fn(&Runs) -> bool + Send>,
     /// Which engine reduced the last batch.
     last: EngineKind,
 }
@@ -126,7 +140,16 @@ pub struct Placed<G> {
 impl<G> Placed<G> {
     /// With the costs of the CPU and of the GPU.
     pub fn new(gpu: G, costs: [ByForm; 2]) -> Self {
-        Self { gpu, costs, last: EngineKind::Cpu }
+        Self { gpu, costs, comes_again: Box::new(|_| false), last: EngineKind::Cpu }
+    }
+
+    /// The same, told which rows come again.
+    pub fn with_rows_again(self, comes_again: impl Fn(&Runs) -> bool + Send + 'static) -> Self {
+        Self { comes_again: Box::new(comes_again), ..self }
+    }
+
+    fn comes_again(&self, runs: &Runs) -> bool {
+        (self.comes_again)(runs)
     }
 }
 
@@ -149,7 +172,10 @@ impl<G: Engine> Engine for Placed<G> {
 
     fn reduce(&mut self, plan: &Plan, runs: &Runs) -> Result<Partials, EngineError> {
         let work = placing::work(plan, runs);
-        match choose(&self.costs.map(|costs| costs.runs), &work) {
+        let [cpu, gpu] = &self.costs;
+        // Of rows that come again the device has the columns, from the second time on.
+        let gpu = if self.comes_again(runs) { gpu.held.unwrap_or(gpu.runs) } else { gpu.runs };
+        match choose(&[cpu.runs, gpu], &work) {
             0 => {
                 self.last = EngineKind::Cpu;
                 CpuEngine.reduce(plan, runs)
@@ -215,7 +241,7 @@ mod tests {
         let schema = definitions.stream(&view.stream).unwrap();
         let line =
             |dispatch_ns, row_ns| Costs { dispatch_ns, row_ns, window_ns: 0.0, byte_ns: 0.0 };
-        let form = |runs, groups| ByForm { runs, groups };
+        let form = |runs, groups| ByForm { runs, groups, held: None };
         let costs = [
             form(line(0.0, 2.0), Some(line(0.0, 3.0))),
             form(line(1_000.0, 1.0), Some(line(1_000.0, 2.9))),

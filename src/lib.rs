@@ -18,6 +18,7 @@ mod pace;
 mod placing;
 mod progress;
 mod publishing;
+mod resident;
 pub mod rollups;
 mod scanning;
 mod security;

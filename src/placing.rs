@@ -23,9 +23,14 @@ pub struct ByForm {
     pub runs: Costs,
     /// Rows in any order, in groups; `None` where the engine takes runs only.
     pub groups: Option<Costs>,
+    /// Rows in runs whose columns the engine holds; `None` where it holds none.
+    pub held: Option<Costs>,
 }
 
-/// Measures an engine: bars with a volume-weighted price, in runs and in groups. What groups cost
+/// The number of rows that are held to be measured.
+const SAMPLE: u64 = u64::MAX;
+
+/// Measures an engine: bars with a volume-weighted price, in runs, held, and in groups. What groups cost
 /// more is not measured where the engine knows it already.
 ///
 /// # Errors
@@ -38,12 +43,20 @@ pub fn costs(engine: &mut dyn Engine) -> Result<ByForm, EngineError> {
     let plan = Plan::over(view, schema);
     let partitioner = Partitioner::new(view, &plan);
     let batches = ROWS.map(|rows| Market::new(1).next_ticks(rows));
-    let mut in_runs = Vec::new();
+    let (mut in_runs, mut held) = (Vec::new(), Vec::new());
     for ticks in &batches {
         let runs = runs(&partitioner, ticks);
         in_runs.push(fastest(ticks.len(), || engine.reduce(&plan, &runs))?);
+        if engine.holding().is_some() {
+            held.push(fastest(ticks.len(), || engine.reduce_held(SAMPLE, &plan, &runs))?);
+            engine.release(SAMPLE);
+        }
     }
     let runs = Costs::from_two(in_runs[0], in_runs[1]);
+    let held = match held.as_slice() {
+        &[small, large] => Some(Costs::from_two(small, large)),
+        _ => None,
+    };
     let groups = match engine.groups_ns_per_row() {
         _ if !engine.takes_groups() => None,
         Some(more) => Some(runs.with_more_per_row(more)),
@@ -59,7 +72,7 @@ pub fn costs(engine: &mut dyn Engine) -> Result<ByForm, EngineError> {
             }
         }
     };
-    Ok(ByForm { runs, groups })
+    Ok(ByForm { runs, groups, held })
 }
 
 /// Rows, and nanoseconds of the fastest of some reductions.

@@ -43,7 +43,10 @@ fn every_figure_has_its_rate_and_its_hash() {
             figures.iter().filter(|f| f["by"].as_str().unwrap().contains(word)).count()
         };
         assert!(by("cpu") > 10 && by("decoding alone") == 1);
-        assert_eq!(by("gpu resident"), usize::from(engine == "gpu"));
+        assert_eq!(by("gpu resident,"), usize::from(engine == "gpu"));
+        assert_eq!(by("partitioned on the device"), usize::from(engine == "gpu"));
+        let again = "gpu resident scan, 0 bytes read and 0 moved again";
+        assert_eq!(by(again), usize::from(engine == "gpu"), "{printed}");
     }
 }
 

@@ -8,12 +8,7 @@ use isotick_gpu::{AdapterUsage, Choice, GpuEngine};
 /// its index or name. Without one: nothing after a line that says why, or with
 /// `ISOTICK_REQUIRE_GPU=1` a failure.
 pub fn engine() -> Option<GpuEngine> {
-    let wanted = setting("ISOTICK_ADAPTER").map(|name| name.to_string_lossy().into_owned());
-    let choice = match wanted {
-        None => Choice::Any,
-        Some(name) => name.parse().map_or(Choice::Name(name), Choice::Index),
-    };
-    match GpuEngine::open(choice) {
+    match GpuEngine::open(Choice::of_environment(setting)) {
         Ok(engine) => Some(engine),
         Err(why) => {
             let required = setting("ISOTICK_REQUIRE_GPU").is_some_and(|value| value == "1");
@@ -26,7 +21,7 @@ pub fn engine() -> Option<GpuEngine> {
 
 /// An engine on every adapter that can be used, or on the one that is chosen; none, as [`engine`] says it, where there is none.
 pub fn engines() -> Vec<GpuEngine> {
-    if setting("ISOTICK_ADAPTER").is_some() {
+    if Choice::of_environment(setting) != Choice::Any {
         return engine().into_iter().collect();
     }
     let adapters = isotick_gpu::devices();

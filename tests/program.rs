@@ -19,6 +19,7 @@ mod lateness;
 mod log;
 mod network;
 mod refusals;
+mod resident;
 mod retention;
 mod rollup;
 mod round;

@@ -16,6 +16,25 @@ pub trait Engine: Send {
     /// to another engine.
     fn reduce(&mut self, plan: &Plan, runs: &Runs) -> Result<Partials, EngineError>;
 
+    /// The same, of rows that come again: equal numbers must come with equal ticks, while plan and
+    /// runs may differ. An engine that has memory of its own may hold their columns there.
+    fn reduce_held(
+        &mut self,
+        _number: u64,
+        plan: &Plan,
+        runs: &Runs,
+    ) -> Result<Partials, EngineError> {
+        self.reduce(plan, runs)
+    }
+
+    /// Holds nothing of these rows any more.
+    fn release(&mut self, _number: u64) {}
+
+    /// What is held; `None` where the engine holds nothing ever.
+    fn holding(&self) -> Option<Holding> {
+        None
+    }
+
     /// Whether rows that are not in runs should come as groups, instead of being brought into
     /// runs before.
     fn takes_groups(&self) -> bool {
@@ -32,6 +51,25 @@ pub trait Engine: Send {
     fn reduce_groups(&mut self, _: &Plan, _: &Groups) -> Result<Partials, EngineError> {
         Err(EngineError { engine: self.kind(), reason: "it takes rows in runs only".to_owned() })
     }
+}
+
+/// What an engine holds of rows that come again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holding {
+    /// Batches of which something is held.
+    pub batches: usize,
+    /// Bytes that are held.
+    pub bytes: u64,
+    /// The most that may be.
+    pub bytes_max: u64,
+    /// Columns and tables that were there when they were wanted.
+    pub hits: u64,
+    /// Such that were not.
+    pub misses: u64,
+    /// Batches that made room for others.
+    pub evictions: u64,
+    /// Bytes that were brought to the device so far, be they held or not.
+    pub uploaded_bytes: u64,
 }
 
 /// The engines there are.

@@ -28,7 +28,7 @@ mod testing;
 
 pub use base::Base;
 pub use cpu::CpuEngine;
-pub use engine::{Engine, EngineError, EngineKind};
+pub use engine::{Engine, EngineError, EngineKind, Holding};
 pub use grid::Grid;
 pub use hash::{EncodedRows, ResultHash, ResultHasher, result_hash};
 pub use merge::{Merge, MergeError, Run as SortedRun};

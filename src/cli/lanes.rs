@@ -7,9 +7,11 @@ use clap::Args;
 use isotick_model::ByteSize;
 
 use super::{DurationNs, Rate};
+use crate::device::DeviceLimits;
 
 const MEMORY: ByteSize = ByteSize(1 << 30);
 const RESULTS: ByteSize = ByteSize(16 << 30);
+const ROW_GROUPS: ByteSize = ByteSize(1 << 30);
 const RUNNING: u32 = 64;
 const JOBS: u32 = 10_000;
 const KEPT: &str = "24h";
@@ -32,6 +34,13 @@ pub struct JobsArgs {
     /// How long live work may wait for a scan's work on a GPU that both use
     #[arg(long, default_value = WAIT, value_name = "DURATION")]
     pub device_wait: DurationNs,
+    /// Columns of history that stay on a GPU, so that scans that read them again move nothing
+    /// [default: a quarter of the adapter's largest buffer, 256 MiB to 16 GiB]
+    #[arg(long, value_name = "SIZE")]
+    pub device_memory_max: Option<ByteSize>,
+    /// Memory for the row groups whose columns stay on a GPU: they are not read again either
+    #[arg(long, default_value_t = ROW_GROUPS, value_name = "SIZE")]
+    pub row_groups_memory_max: ByteSize,
     /// Jobs that are kept or wait, at most: beyond, the oldest finished ones go first, and what is
     /// submitted when all of them wait is refused
     #[arg(long, default_value_t = JOBS, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -86,6 +95,15 @@ pub struct JobsBenchArgs {
 }
 
 impl JobsArgs {
+    /// What scans may take of a GPU.
+    pub fn device_limits(&self) -> DeviceLimits {
+        DeviceLimits {
+            wait_max: self.device_wait.to_std(),
+            resident_bytes_max: self.device_memory_max.map(|size| size.0),
+            row_groups_bytes_max: self.row_groups_memory_max.0,
+        }
+    }
+
     /// How many threads scan.
     pub fn threads(&self) -> usize {
         let threads = self.scan_threads.or_else(|| std::thread::available_parallelism().ok());
@@ -103,6 +121,8 @@ impl Default for JobsArgs {
             results_max: RESULTS,
             jobs_max: JOBS,
             device_wait: WAIT.parse().expect("it is a duration"),
+            device_memory_max: None,
+            row_groups_memory_max: ROW_GROUPS,
             results_kept: KEPT.parse().expect("it is a duration"),
         }
     }

@@ -123,7 +123,7 @@ impl Service {
         let certificates = security.certificates()?;
         let said = security.describe(&access, &certificates);
         let gate = Gate::new(access);
-        let devices = Arc::new(Devices::new(options.jobs.device_wait.to_std()));
+        let devices = Arc::new(Devices::new(options.jobs.device_limits()));
         let Opened { engine, on_failure } = devices.open(options.engine, Lane::Live)?;
         let described = engine.describe();
 

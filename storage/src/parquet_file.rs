@@ -156,6 +156,11 @@ impl Stored {
         self.file.path()
     }
 
+    /// The checksums of a row group's column chunks.
+    pub fn crc32s(&self, row_group: usize) -> &[u32] {
+        self.crcs.get(row_group).map_or(&[], Vec::as_slice)
+    }
+
     pub fn schema(&self) -> &SchemaRef {
         self.metadata.schema()
     }

@@ -1,5 +1,6 @@
 //! Which adapters there are, and which one a choice means.
 
+use std::ffi::OsString;
 use std::fmt;
 
 use isotick_shaders::ALL;
@@ -29,6 +30,21 @@ pub enum Choice {
     Index(usize),
     /// The first adapter whose name contains this text, ignoring case.
     Name(String),
+}
+
+impl Choice {
+    /// The variable that names an adapter by its index or a part of its name.
+    pub const VARIABLE: &'static str = "ISOTICK_ADAPTER";
+
+    /// What an environment means, asked by variable's name: the adapter that [`Self::VARIABLE`]
+    /// names, else [`Self::Any`].
+    pub fn of_environment(variable: impl Fn(&str) -> Option<OsString>) -> Self {
+        let wanted = variable(Self::VARIABLE).filter(|wanted| !wanted.is_empty());
+        match wanted.map(|wanted| wanted.to_string_lossy().into_owned()) {
+            None => Self::Any,
+            Some(name) => name.parse().map_or(Self::Name(name), Self::Index),
+        }
+    }
 }
 
 impl fmt::Display for Choice {

@@ -1,6 +1,8 @@
 //! The engine: uploads chunks, dispatches the plan's jobs, folds segment partials into runs.
 
-use isotick_kernels::{Engine, EngineError, EngineKind, Groups, Partials, Plan, Runs, Term};
+use isotick_kernels::{
+    Engine, EngineError, EngineKind, Groups, Holding, Partials, Plan, Runs, Term,
+};
 use isotick_shaders::layout::{ColumnPartial, ProductPartial, ReduceStatus};
 
 use crate::adapters::{AdapterInfo, Choice};
@@ -534,6 +536,25 @@ impl Engine for GpuEngine {
     fn reduce(&mut self, plan: &Plan, runs: &Runs) -> Result<Partials, EngineError> {
         let variant = self.selection.choose(run_lengths(runs));
         Ok(self.reduce_runs(variant, plan, runs)?)
+    }
+
+    fn reduce_held(
+        &mut self,
+        number: u64,
+        plan: &Plan,
+        runs: &Runs,
+    ) -> Result<Partials, EngineError> {
+        self.reduce_resident(BatchId(number), plan, runs)
+    }
+
+    fn release(&mut self, number: u64) {
+        self.evict(BatchId(number));
+    }
+
+    fn holding(&self) -> Option<Holding> {
+        let ResidentStats { batches, bytes, bytes_max, hits, misses, evictions } = self.resident();
+        let uploaded_bytes = self.pool.uploaded_bytes;
+        Some(Holding { batches, bytes, bytes_max, hits, misses, evictions, uploaded_bytes })
     }
 
     fn takes_groups(&self) -> bool {

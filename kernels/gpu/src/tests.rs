@@ -1,5 +1,5 @@
 //! Tests that need an adapter. Without one they print that they are ignored, unless
-//! `ISOTICK_REQUIRE_GPU=1` is set: then they fail.
+//! `ISOTICK_REQUIRE_GPU=1` is set: then they fail. `ISOTICK_ADAPTER` chooses one by index or name.
 
 mod column_reduce;
 mod dispatch;
@@ -16,15 +16,25 @@ use crate::error::GpuError;
 
 /// A device, or `None` (said on stderr) where the machine has no adapter.
 pub(crate) fn device() -> Option<Device> {
-    match Device::open(&Choice::Any) {
+    match Device::open(&choice()) {
         Ok(device) => Some(device),
         Err(error @ GpuError::NoAdapter { .. }) => ignore(&error),
         Err(error) => panic!("{error}"),
     }
 }
 
-/// A device of every adapter that can be opened; none (said on stderr) where there is none.
+/// The adapter that the environment names, else any.
+#[allow(clippy::disallowed_methods, reason = "a test's switch, not a setting")]
+pub(crate) fn choice() -> Choice {
+    Choice::of_environment(|name| std::env::var_os(name))
+}
+
+/// A device of every adapter that can be opened, or of the one that the environment names; none
+/// (said on stderr) where there is none.
 pub(crate) fn devices() -> Vec<Device> {
+    if choice() != Choice::Any {
+        return device().into_iter().collect();
+    }
     let adapters = crate::devices();
     let usable = adapters.iter().filter(|adapter| adapter.usage != crate::AdapterUsage::Never);
     let open =

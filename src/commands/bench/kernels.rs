@@ -30,7 +30,49 @@ pub fn run(bench: &mut Bench) -> Result<()> {
         }
     }
     let rows = bench.rows.iter().copied().max().unwrap_or(1);
-    variants(bench, rows.min(1 << 20))
+    variants(bench, rows.min(1 << 20))?;
+    partition(bench, rows.min(1 << 22))
+}
+
+/// Rows in time order, each in its group: the CPU takes them as they come, the GPU partitions them
+/// on the device. By the device's own clock where it has one: upload and readback are not in it.
+fn partition(bench: &mut Bench, rows: usize) -> Result<()> {
+    let (view, schema, repeat) = (bench.view.clone(), bench.schema.clone(), bench.repeat);
+    let copy = bench.bandwidth.map(|bandwidth| bandwidth.copy_bytes_per_s);
+    let batch = Market::of(1, 1_000, Skew::Zipf).next_ticks(rows);
+    let plan = Plan::over(&view, &schema);
+    let Some(groups) = placing::groups(&Partitioner::new(&view, &plan), &batch) else {
+        return Ok(());
+    };
+    let input = format!("{rows} ticks of 1000 keys in time order, grouped: partials of bars_1m");
+    // Each column and each group's number once.
+    let bytes = (rows * (plan.columns().len() * size_of::<i64>() + size_of::<u32>())) as u64;
+    let mut figures = Vec::new();
+    let mut figure = |by: &str, measured: Measured, of_copy_bandwidth| {
+        let ((times, hash), input, by) = (measured, input.clone(), by.to_owned());
+        figures.push(Figure { input, by, rows, bytes, times, hash, of_copy_bandwidth });
+    };
+    let measured = Figure::times(repeat, || {
+        let (elapsed, partials) = timed(|| CpuEngine.reduce_groups(&plan, &groups));
+        Ok((elapsed, Some(hash_of_words(&partials?.words))))
+    })?;
+    figure("cpu, as they come", measured, None);
+    if let Some(gpu) = bench.gpu.as_mut().filter(|gpu| gpu.takes_groups()) {
+        let timestamps = gpu.take_time(true);
+        let measured = Figure::times(repeat, || {
+            let (elapsed, partials) = timed(|| gpu.reduce_groups(&plan, &groups));
+            let hash = hash_of_words(&partials?.words);
+            let own = gpu.last_timing().map(|timing| Duration::from_nanos(timing.compute_ns));
+            Ok((own.filter(|_| timestamps).unwrap_or(elapsed), Some(hash)))
+        });
+        gpu.take_time(false);
+        let measured = measured?;
+        let clock = if timestamps { "device" } else { "host" };
+        let share = copy.map(|copy| bytes as f64 / median(&measured.0).as_secs_f64() / copy);
+        figure(&format!("gpu, partitioned on the device, {clock} clock"), measured, share);
+    }
+    figures.into_iter().for_each(|figure| bench.figures.add(figure));
+    Ok(())
 }
 
 fn one(bench: &mut Bench, rows: usize, keys: usize, skew: Skew, sorted: bool) -> Result<()> {

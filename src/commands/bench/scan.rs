@@ -1,18 +1,21 @@
 //! A stored market: reading and reducing it, against reading it alone.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
-use isotick_kernels::{CpuEngine, Engine, ResultHasher, Truth};
+use isotick_kernels::{CpuEngine, Engine, Holding, ResultHasher, Truth};
 use isotick_model::results::ResultSchema;
 use isotick_scheduler::{OnFailure, Part, Read, Scan};
 use isotick_storage::{Snapshot, Store};
 
 use super::Bench;
 use super::figure::{Figure, timed};
+use crate::cli::EngineChoice;
+use crate::device::{DeviceLimits, Devices, Lane};
 use crate::market::Market;
+use crate::resident::{self, Status};
 use crate::rollups::Stored;
 use crate::scanning;
 
@@ -55,11 +58,67 @@ pub fn run(bench: &mut Bench) -> Result<()> {
     for threads in [threads, threads + 1] {
         let (times, hash) = Figure::times(bench.repeat, || {
             let parts = planned()?.parts;
-            let (elapsed, hash) = timed(|| whole(&scan, parts, threads));
+            let engines = (0..threads).map(|_| Box::new(CpuEngine) as Box<dyn Engine>).collect();
+            let (elapsed, hash) = timed(|| whole(&scan, parts, engines));
             Ok((elapsed, Some(hash?)))
         })?;
         add("cpu", threads, times, hash);
     }
+    if bench.gpu.is_some() {
+        resident(bench, &input, rows, &snapshot, &scan)?;
+    }
+    Ok(())
+}
+
+/// The same scan again and again by a device, as a service does it: after the first time its row
+/// groups are in memory and their columns on the device.
+fn resident(
+    bench: &mut Bench,
+    input: &str,
+    rows: usize,
+    snapshot: &Snapshot,
+    scan: &Scan,
+) -> Result<()> {
+    const ROW_GROUPS_BYTES_MAX: u64 = 1 << 30;
+    let limits = DeviceLimits {
+        wait_max: Duration::from_secs(1),
+        resident_bytes_max: None,
+        row_groups_bytes_max: ROW_GROUPS_BYTES_MAX,
+    };
+    let (devices, choice) = (Arc::new(Devices::new(limits)), EngineChoice::Gpu);
+    let threads = bench.threads;
+    let mut once = || {
+        let parts = resident::parts(&devices, choice, snapshot, scan)?;
+        let opened = (0..threads).map(|_| devices.open(choice, Lane::Scan));
+        let engines = opened.map(|opened| Ok(opened?.engine)).collect::<Result<Vec<_>>>()?;
+        let (elapsed, hash) = timed(|| whole(scan, parts, engines));
+        Ok((elapsed, Some(hash?)))
+    };
+    let (times, hash) = Figure::times(1, &mut once)?;
+    let bytes = |device: &Holding, _: &Status| device.uploaded_bytes;
+    let moved = |of: fn(&Holding, &Status) -> u64| {
+        devices.resident().iter().map(|(device, memory)| of(device, memory)).sum::<u64>()
+    };
+    let cold = moved(bytes);
+    let mut add = |by: &str, bytes: u64, times: Vec<Duration>, hash, of_copy_bandwidth| {
+        let (input, by) = (input.to_owned(), format!("{by}, {threads} threads"));
+        bench.figures.add(Figure { input, by, rows, bytes, times, hash, of_copy_bandwidth });
+    };
+    add("gpu, not yet resident", cold, times, hash, None);
+    let read = moved(|_, memory| memory.bytes_read);
+    let (times, hash) = Figure::times(bench.repeat, &mut once)?;
+    let (device_bytes, read_again) =
+        (moved(|device, _| device.bytes), moved(|_, memory| memory.bytes_read) - read);
+    let mut sorted = times.clone();
+    sorted.sort_unstable();
+    let seconds = sorted[sorted.len() / 2].as_secs_f64().max(1e-9);
+    let copy = bench.bandwidth.map(|bandwidth| bandwidth.copy_bytes_per_s);
+    let share = copy.map(|copy| device_bytes as f64 / seconds / copy);
+    let by = format!(
+        "gpu resident scan, {read_again} bytes read and {} moved again",
+        moved(bytes) - cold
+    );
+    add(&by, device_bytes, times, hash, share);
     Ok(())
 }
 
@@ -87,8 +146,8 @@ fn decode(parts: Vec<Part>, threads: usize) -> Result<()> {
 }
 
 /// The scan until its last window is finished and hashed; the hash.
-fn whole(scan: &Scan, parts: Vec<Part>, threads: usize) -> Result<String> {
-    let engines = (0..threads).map(|_| Box::new(CpuEngine) as Box<dyn Engine>).collect();
+fn whole(scan: &Scan, parts: Vec<Part>, engines: Vec<Box<dyn Engine>>) -> Result<String> {
+    let threads = engines.len();
     let outcome = scan.run(parts, engines, OnFailure::Stop, &AtomicU64::new(0))?;
     let mut hasher = ResultHasher::new(&ResultSchema::of(&scan.views[0].view));
     let threads = threads.try_into().context("there is a thread")?;

@@ -284,7 +284,8 @@ impl Bench {
                 if !reading.who.iter().any(|who| is_wanted(who, &done)) {
                     return Ok(());
                 }
-                for ticks in reading.part.read()? {
+                let choices = reading.who.iter().map(|&who| asked[who].0.engine.into());
+                for ticks in self.devices.read(&reading.part, choices)? {
                     let ticks = ticks?;
                     self.waited +=
                         self.gate.pass(|| reading.who.iter().any(|who| is_wanted(who, &done)));

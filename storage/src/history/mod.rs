@@ -19,7 +19,7 @@ use isotick_model::view::Tumbling;
 use isotick_model::{Column, StreamSchema};
 
 pub(crate) use read::plan;
-pub use read::{Part, PartReader};
+pub use read::{Part, PartName, PartReader, RowsName};
 pub(crate) use write::{stage, stage_merged};
 
 /// Every time there is.

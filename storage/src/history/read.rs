@@ -1,6 +1,7 @@
 //! Reading history: pruned by file and row group, in parts that threads take one by one.
 
 use std::ops::{Range, RangeInclusive};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
@@ -56,6 +57,44 @@ pub struct Part {
     key_span: Option<RangeInclusive<Key>>,
 }
 
+/// Names the rows of a row group. The file's content is in it, by its checksums, so that the rows of
+/// another file of the same path have another name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RowsName {
+    path: PathBuf,
+    row_group: usize,
+    rows: usize,
+    crc32s: Vec<u32>,
+}
+
+/// Names what reading a row group gives: its rows, and what is read of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartName {
+    rows: RowsName,
+    values: Vec<Source>,
+    one_time: Option<i64>,
+    seen: bool,
+    identity: bool,
+}
+
+impl PartName {
+    /// The name of the rows.
+    pub fn rows(&self) -> &RowsName {
+        &self.rows
+    }
+
+    /// Whether reading this gives all that reading the other one does.
+    pub fn covers(&self, other: &Self) -> bool {
+        let columns = self.values.iter().zip(&other.values);
+        self.rows == other.rows
+            && self.values.len() == other.values.len()
+            && columns.into_iter().all(|(a, b)| *b == Source::Unwanted || a == b)
+            && (self.one_time.is_none() || self.one_time == other.one_time)
+            && (self.seen || !other.seen)
+            && (self.identity || !other.identity)
+    }
+}
+
 /// An opened file and where it holds what.
 #[derive(Debug)]
 struct Open {
@@ -67,7 +106,7 @@ struct Open {
     publisher: usize,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Source {
     Unwanted,
     /// Declared after the file was written.
@@ -249,6 +288,46 @@ impl Part {
     /// The row group in the file, from 0.
     pub fn row_group(&self) -> usize {
         self.row_group
+    }
+
+    /// The name of what is read; `None` where rows of the row group are left out.
+    pub fn name(&self) -> Option<PartName> {
+        if self.range.is_some() || !self.keys.is_all() {
+            return None;
+        }
+        Some(PartName {
+            rows: RowsName {
+                path: self.path().to_path_buf(),
+                row_group: self.row_group,
+                rows: self.rows,
+                crc32s: self.file.stored.crc32s(self.row_group).to_vec(),
+            },
+            values: self.file.values.clone(),
+            one_time: self.one_time,
+            seen: self.seen,
+            identity: self.identity,
+        })
+    }
+
+    /// One reading that also gives what is named.
+    ///
+    /// # Panics
+    ///
+    /// When other rows are named.
+    #[must_use]
+    pub fn widened(&self, name: &PartName) -> Self {
+        assert!(self.name().is_some_and(|own| own.rows == name.rows), "other rows are read apart");
+        let of = &self.file;
+        let values = of.values.iter().zip(&name.values).map(|(a, b)| *a.max(b)).collect();
+        let file =
+            Open { stored: of.stored.clone(), keys: of.keys, values, publisher: of.publisher };
+        Self {
+            file: Arc::new(file),
+            one_time: self.one_time.and(name.one_time),
+            seen: self.seen || name.seen,
+            identity: self.identity || name.identity,
+            ..self.clone()
+        }
     }
 
     /// Whether both read the same rows of the same file, or some of them.

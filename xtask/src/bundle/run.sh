@@ -8,6 +8,8 @@ mkdir results
 export NODEVICE_SELECT=1
 failed=0
 outcomes=""
+with_criterion=yes
+if [ "${1:-}" = "--no-criterion" ]; then with_criterion=no; fi
 
 # suite NAME [VARIABLE=VALUE ...]: the tests that need nothing but this folder.
 suite() {
@@ -37,6 +39,15 @@ measure() {
     fi
 }
 
+# criterion NAME: the criterion benches.
+criterion() {
+    if [ "$with_criterion" = no ]; then return; fi
+    if CRITERION_HOME="results/criterion-$1" ./criterion-kernels --bench >"results/criterion-$1.txt" 2>&1
+    then echo "criterion, $1: results/criterion-$1.txt"
+    else echo "criterion, $1: FAILED, see results/criterion-$1.txt"; failed=1
+    fi
+}
+
 ./isotick devices >results/devices.txt || failed=1
 ./isotick devices --json >results/devices.json || failed=1
 cat results/devices.txt
@@ -47,18 +58,22 @@ if [ -z "$adapters" ]; then
     echo "no GPU adapter: the suite runs on the CPU engine alone"
     suite cpu
     measure cpu all --engine cpu
+    criterion cpu
 else
     for adapter in $adapters; do
         suite "adapter-$adapter" "ISOTICK_ADAPTER=$adapter" ISOTICK_REQUIRE_GPU=1
     done
-    measure gpu all --engine gpu
-fi
-
-if [ "${1:-}" != "--no-criterion" ]; then
-    if CRITERION_HOME=results/criterion ./criterion-kernels --bench >results/criterion.txt 2>&1
-    then echo "criterion: results/criterion.txt"
-    else echo "criterion: FAILED, see results/criterion.txt"; failed=1
-    fi
+    for adapter in $adapters; do
+        ISOTICK_ADAPTER=$adapter
+        export ISOTICK_ADAPTER
+        # Software adapters are for correctness: small sizes will do.
+        if grep -q "^adapter $adapter: .*, software)\$" results/devices.txt
+        then measure "adapter-$adapter" all --engine gpu --quick
+        else measure "adapter-$adapter" all --engine gpu
+        fi
+        criterion "adapter-$adapter"
+        unset ISOTICK_ADAPTER
+    done
 fi
 
 cat >results/summary.json <<JSON

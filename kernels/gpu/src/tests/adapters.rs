@@ -90,3 +90,16 @@ fn listing_never_fails() {
         assert!(!info.name.is_empty() && !info.reason.is_empty());
     }
 }
+
+#[test]
+fn the_environment_names_an_adapter_by_index_or_name() {
+    let of = |value: Option<&str>| {
+        Choice::of_environment(|name| {
+            assert_eq!(name, "ISOTICK_ADAPTER");
+            value.map(Into::into)
+        })
+    };
+    assert_eq!([of(None), of(Some(""))], [Choice::Any, Choice::Any]);
+    assert_eq!(of(Some("1")), Choice::Index(1));
+    assert_eq!(of(Some("llvmpipe")), Choice::Name("llvmpipe".into()));
+}

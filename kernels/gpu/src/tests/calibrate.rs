@@ -1,9 +1,10 @@
 use super::*;
-use crate::adapters::{AdapterKind, Choice};
+use crate::adapters::AdapterKind;
 use crate::engine::Settings;
 
 fn open(calibrate: Calibrate) -> GpuEngine {
-    GpuEngine::open_with(Settings { choice: Choice::Any, calibrate, ..Default::default() }).unwrap()
+    let choice = crate::tests::choice();
+    GpuEngine::open_with(Settings { choice, calibrate, ..Default::default() }).unwrap()
 }
 
 #[test]
@@ -27,6 +28,9 @@ fn a_measurement_is_made_once_and_read_again() {
     let second = open(Calibrate::Cached(nested.clone())).calibration();
     assert_eq!(second.origin, Origin::Cached);
     assert_eq!((second.ns_per_row, second.chosen), (first.ns_per_row, first.chosen));
+    println!("partition: {:.2?} ns a row", first.partition_ns_per_row);
+    assert!(first.partition_ns_per_row.is_some_and(|ns| ns > 0.0));
+    assert_eq!(second.partition_ns_per_row, first.partition_ns_per_row);
 
     // A file that is not whole is measured again and replaced.
     let files: Vec<_> = fs::read_dir(&nested).unwrap().map(|file| file.unwrap().path()).collect();

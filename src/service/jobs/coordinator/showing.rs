@@ -7,6 +7,7 @@ use isotick_scheduler::lanes::{DeviceStatus, Step};
 use serde_json::{Value, json};
 
 use super::{Coordinator, SHOW, SHOWN, TELL};
+use crate::resident;
 use crate::service::jobs::job::Job;
 use crate::service::jobs::record::{Id, State};
 
@@ -83,6 +84,7 @@ impl Coordinator {
             "host_bytes": status.held_bytes + status.reading_bytes,
             "host_bytes_max": status.host_bytes_max,
             "devices": self.devices.status().iter().map(device_json).collect::<Vec<_>>(),
+            "resident": self.devices.resident().iter().map(resident::to_json).collect::<Vec<_>>(),
             "dispatches": status.counters.dispatches,
             "shared_reads": status.counters.parts_shared,
             "retries": status.counters.retries,
