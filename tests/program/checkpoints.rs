@@ -34,10 +34,15 @@ fn a_service_killed_between_checkpoints_loses_nothing() {
     place.write("ticks.csv", csv(&ticks(61, ROWS, 80)));
     let hash = place.hash("bars --file ticks.csv");
     let mut service = serve(&place, "127.0.0.1:0");
-    let mut publisher = place.publish("ticks.csv", &service, "--rate 12000/s --order file");
-    // A subscriber that takes up where it was sees every window.
+    // A subscriber that is there before the first window and takes up where it was sees every one.
     let tail = format!("tail bars --at {} --resume --format csv --time ns", service.address);
-    let tail = place.start(&format!("{tail} --until-idle 4s"));
+    let tail = place.start(&format!("{tail} --until-idle 6s"));
+    let started = Instant::now();
+    while place.status(&service)["views"]["bars"]["subscribers"] != 1 {
+        assert!(started.elapsed() < super::WITHIN, "the subscriber does not come");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let mut publisher = place.publish("ticks.csv", &service, "--rate 12000/s --order file");
     for (round, wait_ms) in [0, 70, 140, 210, 280].into_iter().enumerate() {
         wait_for_ticks(&place, &service, round as u64 * 3_500);
         std::thread::sleep(Duration::from_millis(wait_ms));
