@@ -84,8 +84,8 @@ impl Shared {
         }
         // Before the next one is made: its memory can then serve again.
         *piece = Piece::default();
-        let mut bytes = Vec::with_capacity(least.max(PIECE_BYTES.min(left)) as usize);
-        let length = bytes.capacity() as u64;
+        let length = least.max(PIECE_BYTES.min(left));
+        let mut bytes = Vec::with_capacity(length.next_multiple_of(PIECE_BYTES) as usize);
         At { file: &self.file, place: start }.take(length.min(left)).read_to_end(&mut bytes)?;
         *piece = Piece { start, bytes: bytes.into() };
         Ok(piece.bytes.clone())
