@@ -68,7 +68,9 @@ impl ClientAuthorities {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier = WebPkiClientVerifier::builder_with_provider(self.roots.clone(), provider);
         let verifier = if self.required { verifier } else { verifier.allow_unauthenticated() };
-        Ok(verifier.build().map_err(|error| rustls::Error::General(error.to_string()))?)
+        let verifier: Arc<dyn ClientCertVerifier> =
+            verifier.build().map_err(|error| rustls::Error::General(error.to_string()))?;
+        Ok(verifier)
     }
 }
 
