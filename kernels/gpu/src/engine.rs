@@ -12,7 +12,7 @@ use crate::error::GpuError;
 use crate::inputs::Uploader;
 use crate::kernel::{Kernels, Part};
 use crate::partition;
-use crate::resident::{self, BatchId, Resident, ResidentStats};
+use crate::resident::{self, BatchId, Resident};
 use crate::segments::{self, Chunk, ChunkLimits};
 use crate::select::{RunClass, Selection};
 use crate::timing::{self, Bandwidth, Stamps, Timing};
@@ -163,8 +163,8 @@ impl GpuEngine {
     }
 
     /// What stays on the device, and how often that helped.
-    pub fn resident(&self) -> ResidentStats {
-        self.resident.stats()
+    pub fn resident(&self) -> Holding {
+        self.resident.holding(self.pool.uploaded_bytes)
     }
 
     /// Takes the time of the reductions from here on, or no longer. That costs each chunk another
@@ -552,9 +552,7 @@ impl Engine for GpuEngine {
     }
 
     fn holding(&self) -> Option<Holding> {
-        let ResidentStats { batches, bytes, bytes_max, hits, misses, evictions } = self.resident();
-        let uploaded_bytes = self.pool.uploaded_bytes;
-        Some(Holding { batches, bytes, bytes_max, hits, misses, evictions, uploaded_bytes })
+        Some(self.resident())
     }
 
     fn takes_groups(&self) -> bool {
