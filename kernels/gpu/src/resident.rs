@@ -133,6 +133,17 @@ impl Resident {
         self.batches.clear();
         self.stats.bytes = 0;
     }
+
+    /// Forgets everything where the device has no memory for it. From now on half as much stays.
+    /// Whether anything was there.
+    pub fn make_way(&mut self) -> bool {
+        let held = self.stats.bytes;
+        self.clear();
+        if held > 0 {
+            self.stats.bytes_max = held / 2;
+        }
+        held > 0
+    }
 }
 
 #[cfg(test)]
