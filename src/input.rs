@@ -10,7 +10,7 @@ use isotick_scheduler::{Part, Read, Scan, ScanView};
 use isotick_storage::source::{Needed, Source};
 use isotick_storage::{Snapshot, fsck};
 
-use crate::cli::{InputArgs, TruthChoice};
+use crate::cli::{InputArgs, SelectionArgs, TruthChoice};
 use crate::files::{self, Rejections};
 use crate::rollups::Stored;
 use crate::scanning::StatesRead;
@@ -44,17 +44,14 @@ impl Input {
                  running service with --at ADDR"
             );
         }
-        if args.data.is_none() && args.truth != TruthChoice::Now {
+        let SelectionArgs { range, key, truth } = &args.selection;
+        if args.data.is_none() && *truth != TruthChoice::Now {
             bail!(
                 "--truth seen and late ask what the live path knew; files scanned in place never \
                  passed it: use --data DIR"
             );
         }
-        if let (Some(from), Some(to)) = (args.from, args.to)
-            && from.0 >= to.0
-        {
-            bail!("--from is not before --to: no window can lie between them");
-        }
+        let (from_ns, to_ns) = range.bounds_ns()?;
         let snapshot = args.data.as_deref().map(Snapshot::open).transpose()?;
         let definitions = match &snapshot {
             Some(snapshot) => {
@@ -82,18 +79,14 @@ impl Input {
         let schema = definitions.stream(&first.stream)?;
         let of_view = |view: &&View| ScanView {
             view: Arc::new((*view).clone()),
-            truth: scanning::truth(args.truth, view),
+            truth: scanning::truth(*truth, view),
         };
         let scan = Scan {
             views: views.iter().map(of_view).collect(),
             schema: Arc::new(schema.clone()),
-            from_ns: args.from.map(|from| from.0),
-            to_ns: args.to.map(|to| to.0),
-            keys: args
-                .key
-                .iter()
-                .map(|key| parse_key(key, schema.keys.len()))
-                .collect::<Result<_>>()?,
+            from_ns,
+            to_ns,
+            keys: key.iter().map(|key| parse_key(key, schema.keys.len())).collect::<Result<_>>()?,
         };
         let rejections = Arc::new(Rejections::default());
         let mut input = Self {
