@@ -29,11 +29,8 @@ use crate::selected;
 
 /// Rows whose keys are looked at together: their codes stay in the nearest cache.
 const SELECT_ROWS: usize = 32_768;
-/// Parts that a file is cut into where it has fewer row groups: work for as many threads.
-const PARTS: usize = 16;
-/// Rows of such a part, at least: each decodes its columns' dictionaries and the pages at its ends
-/// once more.
-const PART_ROWS_MIN: u64 = 1 << 19;
+/// Rows of a piece of a row group, at least.
+const PIECE_ROWS_MIN: u64 = 1 << 19;
 
 /// A Parquet file being read.
 pub(super) struct ParquetFile {
@@ -269,12 +266,12 @@ impl ParquetFile {
     }
 
     /// Row groups, those of a file with few of them in pieces.
-    pub(super) fn parts(&self) -> Vec<Range<u64>> {
+    pub(super) fn parts(&self, pieces: usize) -> Vec<Range<u64>> {
         let groups: Vec<_> = self.groups().map(|(_, rows)| rows).collect();
-        let pieces_max = (PARTS / groups.len().max(1)).max(1) as u64;
+        let pieces_max = pieces.div_ceil(groups.len().max(1)).max(1) as u64;
         let cut = |rows: Range<u64>| {
             let all = rows.end - rows.start;
-            let pieces = (all / PART_ROWS_MIN).clamp(1, pieces_max);
+            let pieces = (all / PIECE_ROWS_MIN).clamp(1, pieces_max);
             let start = move |piece| rows.start + all / pieces * piece;
             let end = move |piece| if piece == pieces { rows.end } else { start(piece) };
             (0..pieces).map(move |piece| start(piece)..end(piece + 1))
