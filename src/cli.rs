@@ -87,6 +87,8 @@ pub enum Command {
     #[command(name = "deadletters")]
     DeadLetters(DeadLettersArgs),
     /// Ask a running service for rates, watermarks and every counter
+    ///
+    /// Counters at 0 are only counted; --json names them.
     Status(StatusArgs),
     /// Watch a running service: lanes, queues, memory, lag, latency, rates, jobs
     Top(TopArgs),

@@ -36,8 +36,8 @@ pub struct Input {
 }
 
 impl Input {
-    /// Opens the data folder or the files, and plans their reading.
-    pub fn open(views: &[String], args: &InputArgs) -> Result<Self> {
+    /// Opens the data folder or the files, and plans their reading by so many threads.
+    pub fn open(views: &[String], args: &InputArgs, threads: usize) -> Result<Self> {
         if args.data.is_none() && args.file.is_empty() {
             bail!(
                 "what to scan? Name a data folder with --data DIR, files with --file FILE…, or a \
@@ -131,6 +131,8 @@ impl Input {
             }
             None => {
                 let now_ns = now_ns();
+                // Where one thread has a larger piece than another, the other has a further one.
+                let pieces = if threads > 1 { (2 * threads).div_ceil(args.file.len()) } else { 1 };
                 let mut publishers: Vec<(PublisherId, &PathBuf)> = Vec::new();
                 // Publishers decide only between files, and one file needs no hash of its content.
                 let alone = (args.file.len() == 1).then(|| files::publisher("file")).transpose()?;
@@ -167,7 +169,9 @@ impl Input {
                     input.bytes =
                         input.bytes.zip(source.bytes_read()).map(|(sum, bytes)| sum + bytes);
                     let (schema, rejections) = (&scan.schema, &input.rejections);
-                    input.parts.extend(files::scan_parts(path, source, schema, rejections, now_ns));
+                    input.parts.extend(files::scan_parts(
+                        path, source, pieces, schema, rejections, now_ns,
+                    ));
                 }
             }
         }
@@ -191,7 +195,7 @@ fn without_damaged(snapshot: &Snapshot, schema: &StreamSchema) -> Result<Snapsho
 /// Reads a file to its end.
 fn read_whole(path: &Path, source: Source, scan: &Scan) -> Result<()> {
     let rejections = Arc::default();
-    for part in files::scan_parts(path, source, &scan.schema, &rejections, now_ns()) {
+    for part in files::scan_parts(path, source, 1, &scan.schema, &rejections, now_ns()) {
         if let Read::Ticks(read) = part.read {
             read(&mut |_| Ok(()))?;
         }

@@ -347,8 +347,9 @@ fn export_windows(args: &ExportArgs, form: &Form, view: &str, target: &Target) -
         definitions: args.definitions.clone(),
         fields: FieldArgs::default(),
     };
-    let Input { scan, parts, rows, .. } = Input::open(&[view.to_owned()], &input)?;
     let engines = engines::open(args.engine.engine, args.engine.threads)?;
+    let Input { scan, parts, rows, .. } =
+        Input::open(&[view.to_owned()], &input, engines.workers.len())?;
     let schema = ResultSchema::of(&scan.views[0].view);
     let out = target.writer()?;
     let (out, finished) = match form.table() {

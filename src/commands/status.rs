@@ -113,10 +113,20 @@ fn print(status: &Value) {
         );
     }
     for part in ["log", "edge", "deadletters", "lanes", "jobs"] {
-        let counts = entries(&status[part]).filter(|(_, count)| !count.is_array());
-        let counts: Vec<_> = counts.map(|(name, count)| format!("{name} {count}")).collect();
-        println!("{part}: {}", counts.join(", "));
+        println!("{part}: {}", counters(&status[part]));
     }
+}
+
+/// What is not nothing, by name; of the rest, how many there are.
+fn counters(part: &Value) -> String {
+    let all = entries(part).filter(|(_, value)| !value.is_array() && !value.is_null());
+    let (zero, other): (Vec<_>, Vec<_>) = all.partition(|(_, value)| value.as_f64() == Some(0.0));
+    let shown = other.into_iter().map(|(name, value)| match value.as_str() {
+        Some(text) => format!("{name} {text}"),
+        None => format!("{name} {value}"),
+    });
+    let rest = (!zero.is_empty()).then(|| format!("{} at 0", zero.len()));
+    shown.chain(rest).collect::<Vec<_>>().join(", ")
 }
 
 fn entries(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
@@ -125,4 +135,21 @@ fn entries(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
 
 fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| "none".to_owned(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn counters_name_what_happened_and_count_what_did_not() {
+        let part = json!({
+            "batches": [1, 2], "fault": null, "io": "page cache", "lost": 0, "ns": 0.0, "taken": 2,
+        });
+        assert_eq!(counters(&part), "io page cache, taken 2, 2 at 0");
+        assert_eq!(counters(&json!({"lost": 0})), "1 at 0");
+        assert_eq!(counters(&json!({"taken": 1})), "taken 1");
+    }
 }

@@ -12,18 +12,20 @@ use std::path::Path;
 
 use arrow_schema::{Schema, SchemaRef};
 use bytes::{Buf, Bytes, buf};
+use isotick_model::{Codec, StreamSchema};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
     ParquetRecordBatchReaderBuilder, RowSelection, RowSelectionPolicy,
 };
 use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
+use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{
     FileMetaData, KeyValue, ParquetMetaDataBuilder, ParquetMetaDataOptions, ParquetMetaDataReader,
-    ParquetStatisticsPolicy,
+    ParquetStatisticsPolicy, SortingColumn,
 };
-use parquet::file::properties::WriterPropertiesBuilder;
+use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 use parquet::file::reader::{ChunkReader, Length};
 
 pub(crate) use self::chunk::{Column, Run};
@@ -45,6 +47,24 @@ pub(crate) const FILE_FORMAT_VERSION: u32 = 1;
 /// A metadata entry.
 pub(crate) fn entry(key: impl Into<String>, value: impl Into<String>) -> KeyValue {
     KeyValue::new(key.into(), value.into())
+}
+
+/// How files of a stream are written whose first column is the time, then come its keys, by which
+/// rows are sorted before the time.
+pub(crate) fn sorted(schema: &StreamSchema, page_rows: usize) -> WriterPropertiesBuilder {
+    let sorting = |column: usize| SortingColumn {
+        column_idx: column as i32,
+        descending: false,
+        nulls_first: false,
+    };
+    let keys = 1..=schema.keys.len();
+    WriterProperties::builder()
+        .set_compression(match schema.codec {
+            Codec::None => Compression::UNCOMPRESSED,
+            Codec::Zstd => Compression::ZSTD(ZstdLevel::default()),
+        })
+        .set_data_page_row_count_limit(page_rows)
+        .set_sorting_columns(Some(keys.chain([0]).map(sorting).collect()))
 }
 
 /// Begins a Parquet file, with the format version in its metadata.

@@ -137,13 +137,11 @@ impl KnownTexts {
             return None;
         }
         let codes = array.as_dictionary_opt::<Int32Type>()?.keys().values();
-        let mut inside = true;
-        let passing = BooleanBuffer::collect_bool(codes.len(), |row| {
-            let wanted = self.wanted.get(codes[row] as usize);
-            inside &= wanted.is_some();
-            wanted == Some(&true)
-        });
-        inside.then_some(passing)
+        let greatest = codes.iter().fold(0, |most, code| code.cast_unsigned().max(most));
+        if greatest as usize >= self.wanted.len() {
+            return None;
+        }
+        Some(BooleanBuffer::collect_bool(codes.len(), |row| self.wanted[codes[row] as usize]))
     }
 
     /// Appends the wanted rows' places among the wanted entries. Every code is in the dictionary.

@@ -7,10 +7,8 @@ use arrow_buffer::{BooleanBuffer, NullBuffer, ScalarBuffer};
 use arrow_schema::{DataType, Field, Schema, TimeUnit};
 use chrono::DateTime;
 use isotick_model::ticks::ON_TIME;
-use isotick_model::{Codec, Column, KeySelection, StreamSchema, Ticks};
-use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::metadata::{KeyValue, SortingColumn};
-use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
+use isotick_model::{Column, KeySelection, StreamSchema, Ticks};
+use parquet::file::metadata::KeyValue;
 
 use super::merge::Merge;
 use super::{ALL_TIME, Columns, DECIMAL_DIGITS, identity_names, is_decimal, order, scale_entry};
@@ -19,7 +17,7 @@ use crate::files;
 use crate::folder::DataFolder;
 use crate::manifest::{HistoryFile, Origin};
 use crate::objects::StagedObject;
-use crate::parquet_file::{self, RowGroup, Run, entry};
+use crate::parquet_file::{self, RowGroup, Run, entry, sorted};
 
 /// Rows of a row group: large enough to decode at full speed, small enough that a scan of one key
 /// reads little else.
@@ -56,7 +54,7 @@ pub(crate) fn stage(
             folder.objects(),
             relative,
             Arc::new(arrow_schema(schema)),
-            properties(schema),
+            sorted(schema, PAGE_ROWS),
             metadata(schema),
             RowGroups::new(schema, &ticks, rows.as_deref()).map(Ok),
             |group| group.columns(schema),
@@ -104,7 +102,7 @@ pub(crate) fn stage_merged(
             folder.objects(),
             format!("{inner}/{}.parquet", id()),
             arrow.clone(),
-            properties(schema),
+            sorted(schema, PAGE_ROWS),
             metadata(schema),
             batches,
             |group| group.columns(schema),
@@ -167,22 +165,6 @@ fn value_type(column: &Column) -> DataType {
         true => DataType::Decimal64(DECIMAL_DIGITS, column.scale.digits().cast_signed()),
         false => DataType::Int64,
     }
-}
-
-fn properties(schema: &StreamSchema) -> WriterPropertiesBuilder {
-    let sorting = |column: usize| SortingColumn {
-        column_idx: column as i32,
-        descending: false,
-        nulls_first: false,
-    };
-    let keys = 1..=schema.keys.len();
-    WriterProperties::builder()
-        .set_compression(match schema.codec {
-            Codec::None => Compression::UNCOMPRESSED,
-            Codec::Zstd => Compression::ZSTD(ZstdLevel::default()),
-        })
-        .set_data_page_row_count_limit(PAGE_ROWS)
-        .set_sorting_columns(Some(keys.chain([0]).map(sorting).collect()))
 }
 
 fn metadata(schema: &StreamSchema) -> Vec<KeyValue> {

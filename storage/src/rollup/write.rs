@@ -3,16 +3,13 @@
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, Schema, TimeUnit};
-use isotick_model::{Codec, Key, StreamSchema};
-use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::metadata::SortingColumn;
-use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
+use isotick_model::{Key, StreamSchema};
 
 use super::{RollupBase, StatesFile, StoredStates};
 use crate::error::{Error, Result};
 use crate::folder::DataFolder;
 use crate::objects::StagedObject;
-use crate::parquet_file::{self, Column, RowGroup, Run, entry};
+use crate::parquet_file::{self, Column, RowGroup, Run, entry, sorted};
 
 /// States of a row group, about: a few megabytes of words.
 const ROW_GROUP_STATES: usize = 1 << 15;
@@ -63,7 +60,7 @@ pub(super) fn stage(
         folder.objects(),
         relative,
         Arc::new(arrow_schema(schema, base)),
-        properties(schema),
+        sorted(schema, PAGE_STATES),
         vec![
             entry("isotick.stream", &schema.name),
             entry("isotick.rollup", serde_json::to_string(base).expect("a base is plain data")),
@@ -110,22 +107,6 @@ pub(super) fn arrow_schema(schema: &StreamSchema, base: &RollupBase) -> Schema {
         Field::new(free(name), if is_publisher { text() } else { DataType::Int64 }, false)
     }));
     Schema::new(fields)
-}
-
-fn properties(schema: &StreamSchema) -> WriterPropertiesBuilder {
-    let sorting = |column: usize| SortingColumn {
-        column_idx: column as i32,
-        descending: false,
-        nulls_first: false,
-    };
-    let keys = 1..=schema.keys.len();
-    WriterProperties::builder()
-        .set_compression(match schema.codec {
-            Codec::None => Compression::UNCOMPRESSED,
-            Codec::Zstd => Compression::ZSTD(ZstdLevel::default()),
-        })
-        .set_data_page_row_count_limit(PAGE_STATES)
-        .set_sorting_columns(Some(keys.chain([0]).map(sorting).collect()))
 }
 
 /// States of a row group.

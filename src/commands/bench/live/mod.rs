@@ -4,6 +4,7 @@ mod drive;
 pub mod figure;
 mod reference;
 pub mod serving;
+mod stalls;
 mod ticks;
 
 use std::path::Path;
@@ -22,6 +23,7 @@ use self::drive::{Asked, Drive, drive, histogram};
 use self::figure::Figure;
 use self::reference::Reference;
 use self::serving::Serving;
+use self::stalls::Stalls;
 use self::ticks::{Load, Part, due, frame_bytes};
 use super::processor;
 use crate::cli::{LiveBenchArgs, PacedRate, Rate};
@@ -30,6 +32,9 @@ use crate::service::now_ns;
 
 /// Ticks per second of event time where there is no pace that says so.
 const EVENT_RATE: u64 = 100_000;
+
+/// How long the machine is watched before latencies are measured.
+const WATCHED: Duration = Duration::from_secs(2);
 
 pub fn run(args: &LiveBenchArgs) -> Result<ExitCode> {
     ensure!(args.width.0 > 0, "--width 0: windows have a width");
@@ -47,8 +52,12 @@ pub fn run(args: &LiveBenchArgs) -> Result<ExitCode> {
         PacedRate::At(Rate(rate)) => Some(*rate),
         PacedRate::None => None,
     });
+    let mut stalls = Vec::new();
     for rate in rates {
         let ticks = rate as usize * seconds;
+        let watched = Stalls::watch(if args.quick { WATCHED / 5 } else { WATCHED });
+        println!("\n{}", watched.describe());
+        stalls.push(watched.to_json());
         let figure = measure(args, Some(rate), ticks).with_context(|| format!("at {rate}/s"))?;
         figure.print();
         figures.push(figure);
@@ -60,6 +69,7 @@ pub fn run(args: &LiveBenchArgs) -> Result<ExitCode> {
             "date": time::format_rfc3339(now_ns()),
             "processor": processor(),
             "width_ns": args.width.0,
+            "stalls": stalls,
             "figures": figures.iter().map(Figure::to_json).collect::<Value>(),
         });
         std::fs::write(path, format!("{report:#}\n"))
