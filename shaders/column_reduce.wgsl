@@ -14,8 +14,8 @@
 // Source:   schoolbook multi-word addition (Knuth, TAOCP 2, 4.3.1).
 
 #permute FRAME INT64
-#import segment
 #import column_state
+#import by_invocation
 
 @group(0) @binding(0) var<uniform> header: ReduceHeader;
 @group(0) @binding(1) var<storage, read> segments: array<Segment>;
@@ -26,28 +26,5 @@
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn column_reduce(@builtin(global_invocation_id) invocation: vec3<u32>) {
-    let index = invocation.x;
-    if index >= header.segment_count {
-        return;
-    }
-    let segment = segments[index];
-    if !segment_is_sound(segment, header.row_count) {
-        atomicAdd(&status.segments_malformed, 1u);
-        atomicMax(&status.malformed_end, index + 1u);
-        return;
-    }
-
-    var state = ColumnState();
-    let end_row = segment.start_row + segment.len_rows;
-    for (var row = segment.start_row; row < end_row; row++) {
-        if NULLABLE {
-            if (validity[row / 32u] >> (row % 32u) & 1u) == 0u {
-                continue;
-            }
-        }
-        state = column_add(state, row, values[row]);
-    }
-
-    partials[index] = column_partial(state);
-    atomicAdd(&status.segments_done, 1u);
+    reduce_segment(invocation.x);
 }

@@ -12,8 +12,8 @@
 // Order:    the least and the greatest of distinct (key, row).
 // Source:   none needed.
 
-#import segment
 #import ends_state
+#import by_invocation
 
 @group(0) @binding(0) var<uniform> header: ReduceHeader;
 @group(0) @binding(1) var<storage, read> segments: array<Segment>;
@@ -25,33 +25,5 @@
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn ends_reduce(@builtin(global_invocation_id) invocation: vec3<u32>) {
-    let index = invocation.x;
-    if index >= header.segment_count {
-        return;
-    }
-    let segment = segments[index];
-    if !segment_is_sound(segment, header.row_count) {
-        atomicAdd(&status.segments_malformed, 1u);
-        atomicMax(&status.malformed_end, index + 1u);
-        return;
-    }
-
-    var state = EndsState();
-    let end = segment.start_row + segment.len_rows;
-    for (var place = segment.start_row; place < end; place++) {
-        let row = rows[place];
-        if NULLABLE {
-            if (validity[row / 32u] >> (row % 32u) & 1u) == 0u {
-                continue;
-            }
-        }
-        var key = vec2<u32>();
-        if ORDERED {
-            key = keys[row];
-        }
-        state = ends_join(state, ends_of(row, key));
-    }
-
-    partials[index] = ends_partial(state);
-    atomicAdd(&status.segments_done, 1u);
+    reduce_segment(invocation.x);
 }

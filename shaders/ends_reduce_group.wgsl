@@ -13,8 +13,8 @@
 // Order:    the least and the greatest of distinct (key, row), joined commutatively.
 // Source:   tree reduction (Blelloch 1990).
 
-#import segment
 #import ends_state
+#import by_workgroup
 
 @group(0) @binding(0) var<uniform> header: ReduceHeader;
 @group(0) @binding(1) var<storage, read> segments: array<Segment>;
@@ -24,53 +24,7 @@
 @group(0) @binding(5) var<storage, read_write> partials: array<EndsPartial>;
 @group(0) @binding(6) var<storage, read_write> status: ReduceStatus;
 
-var<workgroup> states: array<EndsState, WORKGROUP_SIZE>;
-
 @compute @workgroup_size(WORKGROUP_SIZE)
-fn ends_reduce_group(
-    @builtin(workgroup_id) workgroup: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let index = workgroup.x;
-    if index >= header.segment_count {
-        return;
-    }
-    let segment = segments[index];
-    if !segment_is_sound(segment, header.row_count) {
-        if lane == 0u {
-            atomicAdd(&status.segments_malformed, 1u);
-            atomicMax(&status.malformed_end, index + 1u);
-        }
-        return;
-    }
-
-    var state = EndsState();
-    let end = segment.start_row + segment.len_rows;
-    for (var place = segment.start_row + lane; place < end; place += WORKGROUP_SIZE) {
-        let row = rows[place];
-        if NULLABLE {
-            if (validity[row / 32u] >> (row % 32u) & 1u) == 0u {
-                continue;
-            }
-        }
-        var key = vec2<u32>();
-        if ORDERED {
-            key = keys[row];
-        }
-        state = ends_join(state, ends_of(row, key));
-    }
-
-    states[lane] = state;
-    workgroupBarrier();
-    for (var half = WORKGROUP_SIZE / 2u; half > 0u; half /= 2u) {
-        if lane < half {
-            states[lane] = ends_join(states[lane], states[lane + half]);
-        }
-        workgroupBarrier();
-    }
-
-    if lane == 0u {
-        partials[index] = ends_partial(states[0]);
-        atomicAdd(&status.segments_done, 1u);
-    }
+fn ends_reduce_group(at: Lane) {
+    reduce_segment(at);
 }

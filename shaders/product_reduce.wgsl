@@ -16,8 +16,8 @@
 // Source:   schoolbook multi-word arithmetic (Knuth, TAOCP 2, 4.3.1).
 
 #permute A_FRAME B_FRAME INT64
-#import segment
 #import product_state
+#import by_invocation
 
 @group(0) @binding(0) var<uniform> header: ReduceHeader;
 @group(0) @binding(1) var<storage, read> segments: array<Segment>;
@@ -35,46 +35,7 @@
 @group(0) @binding(5) var<storage, read_write> partials: array<ProductPartial>;
 @group(0) @binding(6) var<storage, read_write> status: ReduceStatus;
 
-fn a_number(row: u32) -> Number {
-#if A_FRAME && !B_FRAME
-    return number_of_delta(a_values[row]);
-#else
-    return a_values[row];
-#endif
-}
-
-fn b_number(row: u32) -> Number {
-#if B_FRAME && !A_FRAME
-    return number_of_delta(b_values[row]);
-#else
-    return b_values[row];
-#endif
-}
-
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn product_reduce(@builtin(global_invocation_id) invocation: vec3<u32>) {
-    let index = invocation.x;
-    if index >= header.segment_count {
-        return;
-    }
-    let segment = segments[index];
-    if !segment_is_sound(segment, header.row_count) {
-        atomicAdd(&status.segments_malformed, 1u);
-        atomicMax(&status.malformed_end, index + 1u);
-        return;
-    }
-
-    var state = ProductState();
-    let end_row = segment.start_row + segment.len_rows;
-    for (var row = segment.start_row; row < end_row; row++) {
-        if NULLABLE {
-            if (validity[row / 32u] >> (row % 32u) & 1u) == 0u {
-                continue;
-            }
-        }
-        state = product_state_add(state, a_number(row), b_number(row));
-    }
-
-    partials[index] = product_partial(state);
-    atomicAdd(&status.segments_done, 1u);
+    reduce_segment(invocation.x);
 }

@@ -19,8 +19,8 @@
 //           1990).
 
 #permute A_FRAME B_FRAME INT64 SUBGROUP
-#import segment
 #import product_state
+#import by_workgroup
 
 @group(0) @binding(0) var<uniform> header: ReduceHeader;
 @group(0) @binding(1) var<storage, read> segments: array<Segment>;
@@ -38,80 +38,7 @@
 @group(0) @binding(5) var<storage, read_write> partials: array<ProductPartial>;
 @group(0) @binding(6) var<storage, read_write> status: ReduceStatus;
 
-fn a_number(row: u32) -> Number {
-#if A_FRAME && !B_FRAME
-    return number_of_delta(a_values[row]);
-#else
-    return a_values[row];
-#endif
-}
-
-fn b_number(row: u32) -> Number {
-#if B_FRAME && !A_FRAME
-    return number_of_delta(b_values[row]);
-#else
-    return b_values[row];
-#endif
-}
-
-var<workgroup> states: array<ProductState, WORKGROUP_SIZE>;
-
 @compute @workgroup_size(WORKGROUP_SIZE)
-fn product_reduce_group(
-    @builtin(workgroup_id) workgroup: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-#if SUBGROUP
-    @builtin(subgroup_size) subgroup_size: u32,
-    @builtin(subgroup_id) subgroup: u32,
-    @builtin(subgroup_invocation_id) subgroup_lane: u32,
-#endif
-) {
-    let index = workgroup.x;
-    if index >= header.segment_count {
-        return;
-    }
-    let segment = segments[index];
-    if !segment_is_sound(segment, header.row_count) {
-        if lane == 0u {
-            atomicAdd(&status.segments_malformed, 1u);
-            atomicMax(&status.malformed_end, index + 1u);
-        }
-        return;
-    }
-
-    var state = ProductState();
-    let end_row = segment.start_row + segment.len_rows;
-    for (var row = segment.start_row + lane; row < end_row; row += WORKGROUP_SIZE) {
-        if NULLABLE {
-            if (validity[row / 32u] >> (row % 32u) & 1u) == 0u {
-                continue;
-            }
-        }
-        state = product_state_add(state, a_number(row), b_number(row));
-    }
-
-#if SUBGROUP
-    for (var mask = 1u; mask < subgroup_size; mask *= 2u) {
-        state = product_state_join(state, product_state_exchange(state, mask));
-    }
-    if subgroup_lane == 0u {
-        states[subgroup] = state;
-    }
-    var half = WORKGROUP_SIZE / subgroup_size / 2u;
-#else
-    states[lane] = state;
-    var half = WORKGROUP_SIZE / 2u;
-#endif
-    workgroupBarrier();
-    for (; half > 0u; half /= 2u) {
-        if lane < half {
-            states[lane] = product_state_join(states[lane], states[lane + half]);
-        }
-        workgroupBarrier();
-    }
-
-    if lane == 0u {
-        partials[index] = product_partial(states[0]);
-        atomicAdd(&status.segments_done, 1u);
-    }
+fn product_reduce_group(at: Lane) {
+    reduce_segment(at);
 }

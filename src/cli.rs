@@ -11,6 +11,7 @@ mod jobs;
 mod lanes;
 mod live;
 mod log;
+mod selection;
 mod storage;
 mod streams;
 
@@ -42,6 +43,7 @@ pub use self::jobs::{
 pub use self::lanes::{JobsArgs, JobsBenchArgs};
 pub use self::live::{LiveBenchArgs, PacedRate};
 pub use self::log::{LogArgs, LogBenchArgs, LogCheckArgs, LogCommand, LogRepairArgs};
+pub use self::selection::{RangeArgs, SelectionArgs};
 pub use self::storage::StorageArgs;
 pub use self::streams::{StreamsArgs, StreamsCommand, StreamsDropArgs, StreamsListArgs};
 

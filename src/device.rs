@@ -2,7 +2,8 @@
 //! no longer than was configured, as far as that can be predicted.
 
 use std::ops::Range;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
@@ -19,13 +20,52 @@ use crate::engines::{self, Placed};
 use crate::placing::{self, ByForm};
 use crate::resident::{Batches, RowGroups, Status};
 
-/// The devices of a service, opened when they are first needed.
+use slot::Slot;
+
+mod slot;
+
+/// The devices of a service, opened when they are first needed. One that is lost is opened again:
+/// at once the first time, then ever more rarely.
 pub struct Devices {
     limits: DeviceLimits,
+    opener: Opener,
     /// A hardware GPU, where `auto` would use one.
-    hardware: OnceLock<Option<Arc<Shared>>>,
-    /// Any adapter, also a software one; or why there is none.
-    any: OnceLock<Result<Arc<Shared>, String>>,
+    hardware: Slot,
+    /// Any adapter, also a software one.
+    any: Slot,
+}
+
+/// Opens a device, or says why there is none.
+type Opener = Box<dyn Fn(Which, &DeviceLimits) -> Result<Box<dyn Engine>, String> + Send + Sync>;
+
+/// Which device is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// A hardware GPU.
+    Hardware,
+    /// Any adapter.
+    Any,
+}
+
+/// What went wrong on a device, also before it was opened again.
+#[derive(Clone, Debug, Default)]
+pub struct Failures {
+    /// Dispatches that failed.
+    pub count: u64,
+    /// What was said last.
+    pub last: Option<String>,
+}
+
+/// An open device as the service's status shows it.
+pub struct Shown {
+    /// What it is, for people.
+    pub description: String,
+    /// Who uses it and waits for it.
+    pub lane: DeviceStatus,
+    /// What went wrong.
+    pub failures: Failures,
+    /// Whether it is gone; then the CPU engine does its work, or nothing does.
+    pub is_lost: bool,
 }
 
 /// What a device may take.
@@ -54,7 +94,26 @@ pub struct Opened {
 
 impl Devices {
     pub fn new(limits: DeviceLimits) -> Self {
-        Self { limits, hardware: OnceLock::new(), any: OnceLock::new() }
+        Self::opened_by(limits, |which, limits| {
+            let bytes_max = limits.resident_bytes_max;
+            match which {
+                Which::Hardware => engines::hardware_gpu_with(bytes_max)
+                    .map(|engine| Box::new(engine) as Box<dyn Engine>)
+                    .ok_or_else(|| "no hardware GPU".to_owned()),
+                Which::Any => engines::any_gpu_with(bytes_max)
+                    .map(|engine| Box::new(engine) as Box<dyn Engine>)
+                    .map_err(|error| format!("{error:#}")),
+            }
+        })
+    }
+
+    /// The same with another way to open them.
+    pub fn opened_by(
+        limits: DeviceLimits,
+        open: impl Fn(Which, &DeviceLimits) -> Result<Box<dyn Engine>, String> + Send + Sync + 'static,
+    ) -> Self {
+        let (hardware, any) = Default::default();
+        Self { limits, opener: Box::new(open), hardware, any }
     }
 
     /// The chosen engine for a thread of a lane.
@@ -81,32 +140,32 @@ impl Devices {
         Ok(Opened { engine, on_failure })
     }
 
-    fn hardware(&self) -> Option<&Arc<Shared>> {
-        let open = || {
-            let engine = engines::hardware_gpu_with(self.limits.resident_bytes_max)?;
-            match Shared::new(Box::new(engine), &self.limits) {
-                Ok(shared) => Some(Arc::new(shared)),
-                // An adapter that fails while it is measured is not worth asking again.
-                Err(error) => {
-                    tracing::warn!("{error}; everything runs on the CPU engine");
-                    None
-                }
-            }
-        };
-        self.hardware.get_or_init(open).as_ref()
+    fn hardware(&self) -> Option<Arc<Shared>> {
+        self.hardware.get_or_open(|failures| self.shared(Which::Hardware, failures)).ok()
     }
 
     fn any(&self) -> Result<Arc<Shared>> {
-        if let Some(Some(device)) = self.hardware.get() {
-            return Ok(device.clone());
+        if let Some(Ok(device)) = self.hardware.opened()
+            && !device.is_lost()
+        {
+            return Ok(device);
         }
-        let open = || {
-            let engine = engines::any_gpu_with(self.limits.resident_bytes_max);
-            let engine = engine.map_err(|error| format!("{error:#}"))?;
-            let shared = Shared::new(Box::new(engine), &self.limits);
-            Ok(Arc::new(shared.map_err(|error| error.to_string())?))
-        };
-        self.any.get_or_init(open).clone().map_err(|error| anyhow!(error))
+        let opened = self.any.get_or_open(|failures| self.shared(Which::Any, failures));
+        opened.map_err(|error| anyhow!(error))
+    }
+
+    fn shared(&self, which: Which, failures: Arc<Mutex<Failures>>) -> Result<Arc<Shared>, String> {
+        let engine = (self.opener)(which, &self.limits)?;
+        match Shared::new(engine, &self.limits, failures) {
+            Ok(shared) => Ok(Arc::new(shared)),
+            // An adapter that fails while it is measured is not worth asking again.
+            Err(error) => {
+                if which == Which::Hardware {
+                    tracing::warn!("{error}; everything runs on the CPU engine");
+                }
+                Err(error.to_string())
+            }
+        }
     }
 
     /// Reads a row group for scans of these choices. Where one of them has a device, the row group
@@ -121,7 +180,7 @@ impl Devices {
     ) -> isotick_storage::Result<Batches> {
         let device = choices.into_iter().find_map(|choice| match choice {
             EngineChoice::Cpu => None,
-            EngineChoice::Auto => self.hardware().cloned(),
+            EngineChoice::Auto => self.hardware(),
             EngineChoice::Gpu => self.any().ok(),
         });
         match device {
@@ -130,21 +189,24 @@ impl Devices {
         }
     }
 
-    fn opened(&self) -> impl Iterator<Item = &Arc<Shared>> {
-        let hardware = self.hardware.get().and_then(Option::as_ref);
-        let any = self.any.get().and_then(|any| any.as_ref().ok());
-        hardware.into_iter().chain(any)
+    fn opened(&self) -> impl Iterator<Item = Arc<Shared>> {
+        [&self.hardware, &self.any].into_iter().filter_map(|slot| slot.opened()?.ok())
     }
 
-    /// The devices that are open.
-    pub fn status(&self) -> Vec<DeviceStatus> {
-        self.opened().map(|device| device.state().lane.status()).collect()
+    /// The devices that are open, or were.
+    pub fn status(&self) -> Vec<Shown> {
+        let shown = |device: Arc<Shared>| Shown {
+            description: device.description.clone(),
+            lane: device.state().lane.status(),
+            failures: device.failures().clone(),
+            is_lost: device.is_lost(),
+        };
+        self.opened().map(shown).collect()
     }
 
     /// What stays on the open devices, and of their row groups in memory.
     pub fn resident(&self) -> Vec<(Holding, Status)> {
-        let holding = |device: &Shared| *device.holding();
-        self.opened().map(|device| (holding(device), device.rows.status())).collect()
+        self.opened().map(|device| (*device.holding(), device.rows.status())).collect()
     }
 }
 
@@ -159,6 +221,8 @@ struct Shared {
     rows: RowGroups,
     /// As it was after the last dispatch.
     holding: Mutex<Holding>,
+    failures: Arc<Mutex<Failures>>,
+    is_lost: AtomicBool,
     state: Mutex<State>,
     /// Someone else has the device now.
     passed: Condvar,
@@ -172,7 +236,11 @@ struct State {
 
 impl Shared {
     /// Measured here, and not kept: it takes some milliseconds.
-    fn new(mut engine: Box<dyn Engine>, limits: &DeviceLimits) -> Result<Self, EngineError> {
+    fn new(
+        mut engine: Box<dyn Engine>,
+        limits: &DeviceLimits,
+        failures: Arc<Mutex<Failures>>,
+    ) -> Result<Self, EngineError> {
         let costs = placing::costs(&mut *engine)?;
         let wait_ns_max = u64::try_from(limits.wait_max.as_nanos()).unwrap_or(u64::MAX);
         let holding = engine.holding();
@@ -185,6 +253,8 @@ impl Shared {
             takes_groups: engine.takes_groups(),
             rows: RowGroups::new(row_groups_bytes_max),
             holding: Mutex::new(holding.unwrap_or_default()),
+            failures,
+            is_lost: AtomicBool::new(false),
             engine: Mutex::new(engine),
             costs,
             cpu_costs: placing::costs(&mut CpuEngine)?,
@@ -195,7 +265,16 @@ impl Shared {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
+    }
+
+    fn failures(&self) -> MutexGuard<'_, Failures> {
+        lock(&self.failures)
+    }
+
+    /// Whether it was found to be gone.
+    fn is_lost(&self) -> bool {
+        self.is_lost.load(Ordering::Relaxed)
     }
 
     fn now_ns(&self) -> u64 {
@@ -246,23 +325,53 @@ impl Shared {
     /// Lets the engine do its work, and passes the device on. An engine that failed holds nothing:
     /// neither do we.
     fn run(&self, ticket: Ticket, work: impl FnOnce(&mut dyn Engine) -> Reduced) -> Reduced {
-        let mut engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whatever becomes of the work, others wait.
+        let turn = Turn { device: self, ticket };
+        let mut engine = lock(&self.engine);
         for number in self.rows.take_gone() {
             engine.release(number);
         }
         let reduced = work(&mut **engine);
         *self.holding() = engine.holding().unwrap_or_default();
+        let is_lost = engine.is_lost();
         drop(engine);
-        self.release(ticket);
-        if reduced.is_err() {
-            self.rows.clear();
+        drop(turn);
+        if let Err(error) = &reduced {
+            match is_lost {
+                true => self.rows.close(),
+                false => self.rows.clear(),
+            }
+            let mut failures = self.failures();
+            failures.count += 1;
+            failures.last = Some(error.reason.clone());
+            if is_lost && !self.is_lost.swap(true, Ordering::Relaxed) {
+                tracing::error!("{error}");
+            }
         }
         reduced
     }
 
     fn holding(&self) -> MutexGuard<'_, Holding> {
-        self.holding.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.holding)
     }
+}
+
+/// A device that is someone's until this goes.
+struct Turn<'a> {
+    device: &'a Shared,
+    ticket: Ticket,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.device.release(self.ticket);
+    }
+}
+
+/// What is behind these locks is whole at any moment, but for an engine that panicked: it is asked
+/// again.
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 type Reduced = Result<Partials, EngineError>;
@@ -314,6 +423,10 @@ impl Engine for OnDevice {
             }
             Err(why) => Err(refused(&why)),
         }
+    }
+
+    fn is_lost(&self) -> bool {
+        self.device.is_lost()
     }
 
     fn takes_groups(&self) -> bool {
@@ -461,108 +574,4 @@ fn piece(runs: &Runs, place: Range<usize>) -> Runs {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-
-    use isotick_kernels::Partitioner;
-    use isotick_model::PublisherId;
-    use isotick_model::definitions::{Definitions, template};
-
-    use super::*;
-    use crate::market::Market;
-
-    const LIMITS: DeviceLimits = DeviceLimits {
-        wait_max: Duration::from_millis(1),
-        resident_bytes_max: None,
-        row_groups_bytes_max: 1 << 20,
-    };
-
-    /// The CPU engine, slowly, one at a time; notes the largest dispatch of scans.
-    struct Slow {
-        busy: Arc<AtomicBool>,
-        largest: Arc<AtomicU64>,
-    }
-
-    impl Engine for Slow {
-        fn kind(&self) -> EngineKind {
-            EngineKind::Gpu
-        }
-
-        fn describe(&self) -> String {
-            "slow".to_owned()
-        }
-
-        fn reduce(&mut self, plan: &Plan, runs: &Runs) -> Result<Partials, EngineError> {
-            self.slowly(runs.ticks.len(), || CpuEngine.reduce(plan, runs))
-        }
-
-        fn takes_groups(&self) -> bool {
-            true
-        }
-
-        fn reduce_groups(&mut self, plan: &Plan, groups: &Groups) -> Reduced {
-            self.slowly(groups.ticks.len(), || CpuEngine.reduce_groups(plan, groups))
-        }
-    }
-
-    impl Slow {
-        fn slowly(&self, rows: usize, reduce: impl FnOnce() -> Reduced) -> Reduced {
-            assert!(!self.busy.swap(true, Ordering::SeqCst), "one dispatch at a time");
-            let rows = rows as u64;
-            std::thread::sleep(Duration::from_nanos(rows * 200));
-            self.largest.fetch_max(rows, Ordering::SeqCst);
-            let reduced = reduce();
-            self.busy.store(false, Ordering::SeqCst);
-            reduced
-        }
-    }
-
-    #[test]
-    fn scans_are_cut_for_live_work_and_give_the_same_words() {
-        let definitions = Definitions::parse(template::EXAMPLE, "example").unwrap();
-        let view = &definitions.views[0];
-        let plan = Plan::over(view, definitions.stream(&view.stream).unwrap());
-        let partitioner = Partitioner::new(view, &plan);
-        let runs = placing::runs(&partitioner, &Market::new(1).next_ticks(40_000));
-        let (busy, largest) = <(Arc<AtomicBool>, Arc<AtomicU64>)>::default();
-        let slow = Slow { busy, largest: largest.clone() };
-        let shared = Arc::new(Shared::new(Box::new(slow), &LIMITS).unwrap());
-        largest.store(0, Ordering::SeqCst);
-        let mut in_time_order = Market::new(2).next_ticks(40_000);
-        // Two publishers, in turns, of the names that come last and first.
-        in_time_order.publishers = ["z", "a"].map(|name| PublisherId::new(name).unwrap()).to_vec();
-        in_time_order.publisher = (0..40_000).map(|row| row % 2).collect();
-        let mut groups = placing::groups(&partitioner, &in_time_order).unwrap();
-        groups.publisher_codes = vec![7, 3];
-        let expected = CpuEngine.reduce(&plan, &runs).unwrap();
-        let expected_of_groups = CpuEngine.reduce_groups(&plan, &groups).unwrap();
-        std::thread::scope(|scope| {
-            for lane in [Lane::Scan, Lane::Scan, Lane::Live] {
-                let mut engine = OnDevice { device: shared.clone(), lane };
-                let (plan, runs, expected) = (&plan, &runs, &expected);
-                let (groups, expected_of_groups) = (&groups, &expected_of_groups);
-                scope.spawn(move || {
-                    for _ in 0..3 {
-                        match lane {
-                            Lane::Scan => {
-                                assert_eq!(engine.reduce(plan, runs).unwrap(), *expected);
-                                let of_groups = engine.reduce_groups(plan, groups).unwrap();
-                                assert_eq!(of_groups, *expected_of_groups);
-                            }
-                            Lane::Live => {
-                                let few = piece(runs, 0..20);
-                                let alone = CpuEngine.reduce(plan, &few).unwrap();
-                                assert_eq!(engine.reduce(plan, &few).unwrap(), alone);
-                            }
-                        }
-                    }
-                });
-            }
-        });
-        let largest = largest.load(Ordering::SeqCst);
-        assert!(largest < 20_000, "{largest} rows went in one dispatch");
-        let status = shared.state().lane.status();
-        assert_eq!(status.live_grants, 3);
-        assert!(status.batch_grants > 6, "{status:?}");
-    }
-}
+mod tests;

@@ -113,6 +113,10 @@ impl Engine for Shared {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).reduce(plan, runs)
     }
 
+    fn is_lost(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_lost()
+    }
+
     fn takes_groups(&self) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).takes_groups()
     }

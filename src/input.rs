@@ -10,7 +10,7 @@ use isotick_scheduler::{Part, Read, Scan, ScanView};
 use isotick_storage::source::{Needed, Source};
 use isotick_storage::{Snapshot, fsck};
 
-use crate::cli::{InputArgs, TruthChoice};
+use crate::cli::{InputArgs, SelectionArgs, TruthChoice};
 use crate::files::{self, Rejections};
 use crate::rollups::Stored;
 use crate::scanning::StatesRead;
@@ -36,25 +36,22 @@ pub struct Input {
 }
 
 impl Input {
-    /// Opens the data folder or the files, and plans their reading.
-    pub fn open(views: &[String], args: &InputArgs) -> Result<Self> {
+    /// Opens the data folder or the files, and plans their reading by so many threads.
+    pub fn open(views: &[String], args: &InputArgs, threads: usize) -> Result<Self> {
         if args.data.is_none() && args.file.is_empty() {
             bail!(
                 "what to scan? Name a data folder with --data DIR, files with --file FILE…, or a \
                  running service with --at ADDR"
             );
         }
-        if args.data.is_none() && args.truth != TruthChoice::Now {
+        let SelectionArgs { range, key, truth } = &args.selection;
+        if args.data.is_none() && *truth != TruthChoice::Now {
             bail!(
                 "--truth seen and late ask what the live path knew; files scanned in place never \
                  passed it: use --data DIR"
             );
         }
-        if let (Some(from), Some(to)) = (args.from, args.to)
-            && from.0 >= to.0
-        {
-            bail!("--from is not before --to: no window can lie between them");
-        }
+        let (from_ns, to_ns) = range.bounds_ns()?;
         let snapshot = args.data.as_deref().map(Snapshot::open).transpose()?;
         let definitions = match &snapshot {
             Some(snapshot) => {
@@ -82,18 +79,14 @@ impl Input {
         let schema = definitions.stream(&first.stream)?;
         let of_view = |view: &&View| ScanView {
             view: Arc::new((*view).clone()),
-            truth: scanning::truth(args.truth, view),
+            truth: scanning::truth(*truth, view),
         };
         let scan = Scan {
             views: views.iter().map(of_view).collect(),
             schema: Arc::new(schema.clone()),
-            from_ns: args.from.map(|from| from.0),
-            to_ns: args.to.map(|to| to.0),
-            keys: args
-                .key
-                .iter()
-                .map(|key| parse_key(key, schema.keys.len()))
-                .collect::<Result<_>>()?,
+            from_ns,
+            to_ns,
+            keys: key.iter().map(|key| parse_key(key, schema.keys.len())).collect::<Result<_>>()?,
         };
         let rejections = Arc::new(Rejections::default());
         let mut input = Self {
@@ -138,6 +131,8 @@ impl Input {
             }
             None => {
                 let now_ns = now_ns();
+                // Where one thread has a larger piece than another, the other has a further one.
+                let pieces = if threads > 1 { (2 * threads).div_ceil(args.file.len()) } else { 1 };
                 let mut publishers: Vec<(PublisherId, &PathBuf)> = Vec::new();
                 // Publishers decide only between files, and one file needs no hash of its content.
                 let alone = (args.file.len() == 1).then(|| files::publisher("file")).transpose()?;
@@ -174,7 +169,9 @@ impl Input {
                     input.bytes =
                         input.bytes.zip(source.bytes_read()).map(|(sum, bytes)| sum + bytes);
                     let (schema, rejections) = (&scan.schema, &input.rejections);
-                    input.parts.extend(files::scan_parts(path, source, schema, rejections, now_ns));
+                    input.parts.extend(files::scan_parts(
+                        path, source, pieces, schema, rejections, now_ns,
+                    ));
                 }
             }
         }
@@ -198,7 +195,7 @@ fn without_damaged(snapshot: &Snapshot, schema: &StreamSchema) -> Result<Snapsho
 /// Reads a file to its end.
 fn read_whole(path: &Path, source: Source, scan: &Scan) -> Result<()> {
     let rejections = Arc::default();
-    for part in files::scan_parts(path, source, &scan.schema, &rejections, now_ns()) {
+    for part in files::scan_parts(path, source, 1, &scan.schema, &rejections, now_ns()) {
         if let Read::Ticks(read) = part.read {
             read(&mut |_| Ok(()))?;
         }

@@ -28,7 +28,7 @@ pub struct ByForm {
 }
 
 /// The number of rows that are held to be measured.
-const SAMPLE: u64 = u64::MAX;
+pub const SAMPLE: u64 = u64::MAX;
 
 /// Measures an engine: bars with a volume-weighted price, in runs, held, and in groups. What groups cost
 /// more is not measured where the engine knows it already.

@@ -131,6 +131,12 @@ impl RowGroups {
         state.status.bytes = 0;
     }
 
+    /// Holds nothing any more, and nothing that is read from now on.
+    pub fn close(&self) {
+        self.state().status.bytes_max = 0;
+        self.clear();
+    }
+
     pub fn status(&self) -> Status {
         let state = self.state();
         Status { row_groups: state.held.len(), ..state.status }

@@ -35,6 +35,11 @@ pub trait Engine: Send {
         None
     }
 
+    /// Whether its device is gone: then every further call fails.
+    fn is_lost(&self) -> bool {
+        false
+    }
+
     /// Whether rows that are not in runs should come as groups, instead of being brought into
     /// runs before.
     fn takes_groups(&self) -> bool {

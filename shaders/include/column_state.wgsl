@@ -1,4 +1,6 @@
-// What rows of one column come to. Include only.
+// What rows of one column come to. Include only; it reads `values`.
+
+#import segment
 #if FRAME
 #define NARROW
 #import frames
@@ -18,7 +20,7 @@ struct ColumnPartial {
 }
 
 // All 0 where no row is valid.
-struct ColumnState {
+struct State {
     count: u32,
     first_row: u32,
     last_row: u32,
@@ -28,9 +30,9 @@ struct ColumnState {
 }
 
 // The state with one more valid row, greater than any before.
-fn column_add(state: ColumnState, row: u32, number: Number) -> ColumnState {
+fn state_add(state: State, row: u32, number: Number) -> State {
     let is_first = state.count == 0u;
-    return ColumnState(
+    return State(
         state.count + 1u,
         select(state.first_row, row, is_first),
         row,
@@ -40,11 +42,18 @@ fn column_add(state: ColumnState, row: u32, number: Number) -> ColumnState {
     );
 }
 
+fn state_with(state: State, row: u32) -> State {
+    if !is_valid(row) {
+        return state;
+    }
+    return state_add(state, row, values[row]);
+}
+
 // The state of both sets of rows; rows are told apart by number, so that either may come first.
-fn column_join(a: ColumnState, b: ColumnState) -> ColumnState {
+fn state_join(a: State, b: State) -> State {
     let only_a = b.count == 0u;
     let only_b = a.count == 0u;
-    return ColumnState(
+    return State(
         a.count + b.count,
         select(b.first_row, a.first_row, only_a || (!only_b && a.first_row < b.first_row)),
         max(a.last_row, b.last_row),
@@ -54,7 +63,7 @@ fn column_join(a: ColumnState, b: ColumnState) -> ColumnState {
     );
 }
 
-fn column_partial(state: ColumnState) -> ColumnPartial {
+fn state_partial(state: State) -> ColumnPartial {
     return ColumnPartial(
         state.count,
         state.first_row,
@@ -68,10 +77,10 @@ fn column_partial(state: ColumnState) -> ColumnPartial {
 #if SUBGROUP
 #import exchange
 
-fn column_exchange(state: ColumnState, mask: u32) -> ColumnState {
+fn state_exchange(state: State, mask: u32) -> State {
     let rows = vec3<u32>(state.count, state.first_row, state.last_row);
     let other = subgroupShuffleXor(rows, mask);
-    return ColumnState(
+    return State(
         other.x,
         other.y,
         other.z,

@@ -1,4 +1,7 @@
-// The first and the last of some rows, by a key of two words and then by number. Include only.
+// The first and the last of some rows, by a key of two words and then by number. Include only; it
+// reads `rows` and `keys`.
+
+#import segment
 
 // False where rows stand in the order of their numbers: keys are not read then.
 override ORDERED: bool = true;
@@ -11,7 +14,7 @@ struct EndsPartial {
 }
 
 // All 0 where no row is valid.
-struct EndsState {
+struct State {
     count: u32,
     first_row: u32,
     last_row: u32,
@@ -30,13 +33,8 @@ fn comes_before(a_key: vec2<u32>, a_row: u32, b_key: vec2<u32>, b_row: u32) -> b
     return a_row < b_row;
 }
 
-// The state of one valid row.
-fn ends_of(row: u32, key: vec2<u32>) -> EndsState {
-    return EndsState(1u, row, row, key, key);
-}
-
 // The state of both sets of rows; either may come first.
-fn ends_join(a: EndsState, b: EndsState) -> EndsState {
+fn state_join(a: State, b: State) -> State {
     if b.count == 0u {
         return a;
     }
@@ -45,7 +43,7 @@ fn ends_join(a: EndsState, b: EndsState) -> EndsState {
     }
     let first_is_a = comes_before(a.first_key, a.first_row, b.first_key, b.first_row);
     let last_is_b = comes_before(a.last_key, a.last_row, b.last_key, b.last_row);
-    return EndsState(
+    return State(
         a.count + b.count,
         select(b.first_row, a.first_row, first_is_a),
         select(a.last_row, b.last_row, last_is_b),
@@ -54,6 +52,18 @@ fn ends_join(a: EndsState, b: EndsState) -> EndsState {
     );
 }
 
-fn ends_partial(state: EndsState) -> EndsPartial {
+fn state_with(state: State, place: u32) -> State {
+    let row = rows[place];
+    if !is_valid(row) {
+        return state;
+    }
+    var key = vec2<u32>();
+    if ORDERED {
+        key = keys[row];
+    }
+    return state_join(state, State(1u, row, row, key, key));
+}
+
+fn state_partial(state: State) -> EndsPartial {
     return EndsPartial(state.count, state.first_row, state.last_row);
 }

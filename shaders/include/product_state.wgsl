@@ -1,4 +1,6 @@
-// What rows of a pair of columns (a, b) come to. Include only.
+// What rows of a pair of columns (a, b) come to. Include only; it reads `a_values` and `b_values`.
+
+#import segment
 #if A_FRAME && B_FRAME
 #define NARROW
 #import frames
@@ -15,7 +17,7 @@ struct ProductPartial {
 }
 
 // All 0 where no row is valid.
-struct ProductState {
+struct State {
     count: u32,
     products: ProductSum,
     a: Sum,
@@ -23,8 +25,8 @@ struct ProductState {
 }
 
 // The state with one more valid row.
-fn product_state_add(state: ProductState, a: Number, b: Number) -> ProductState {
-    return ProductState(
+fn state_add(state: State, a: Number, b: Number) -> State {
+    return State(
         state.count + 1u,
         product_add(state.products, a, b),
         sum_add(state.a, a),
@@ -32,9 +34,32 @@ fn product_state_add(state: ProductState, a: Number, b: Number) -> ProductState 
     );
 }
 
+fn a_number(row: u32) -> Number {
+#if A_FRAME && !B_FRAME
+    return number_of_delta(a_values[row]);
+#else
+    return a_values[row];
+#endif
+}
+
+fn b_number(row: u32) -> Number {
+#if B_FRAME && !A_FRAME
+    return number_of_delta(b_values[row]);
+#else
+    return b_values[row];
+#endif
+}
+
+fn state_with(state: State, row: u32) -> State {
+    if !is_valid(row) {
+        return state;
+    }
+    return state_add(state, a_number(row), b_number(row));
+}
+
 // The state of both sets of rows.
-fn product_state_join(a: ProductState, b: ProductState) -> ProductState {
-    return ProductState(
+fn state_join(a: State, b: State) -> State {
+    return State(
         a.count + b.count,
         product_join(a.products, b.products),
         sum_join(a.a, b.a),
@@ -42,7 +67,7 @@ fn product_state_join(a: ProductState, b: ProductState) -> ProductState {
     );
 }
 
-fn product_partial(state: ProductState) -> ProductPartial {
+fn state_partial(state: State) -> ProductPartial {
     return ProductPartial(
         state.count,
         product_limbs(state.products),
@@ -54,8 +79,8 @@ fn product_partial(state: ProductState) -> ProductPartial {
 #if SUBGROUP
 #import exchange
 
-fn product_state_exchange(state: ProductState, mask: u32) -> ProductState {
-    return ProductState(
+fn state_exchange(state: State, mask: u32) -> State {
+    return State(
         subgroupShuffleXor(state.count, mask),
         exchange_product(state.products, mask),
         exchange_sum(state.a, mask),

@@ -1,4 +1,5 @@
-// Segments of rows, and the header and status block of a reduction. Include only.
+// Segments of rows, and the header and status block of a reduction. Include only; it reads and
+// writes the reduction's bindings by their names.
 
 // The most rows of a segment.
 override SEGMENT_ROWS_MAX: u32 = 512u;
@@ -32,4 +33,17 @@ fn segment_is_sound(segment: Segment, row_count: u32) -> bool {
         && segment.len_rows <= SEGMENT_ROWS_MAX
         && segment.start_row <= row_count
         && segment.len_rows <= row_count - segment.start_row;
+}
+
+// False for a null.
+fn is_valid(row: u32) -> bool {
+    if NULLABLE {
+        return (validity[row / 32u] >> (row % 32u) & 1u) == 1u;
+    }
+    return true;
+}
+
+fn count_malformed(index: u32) {
+    atomicAdd(&status.segments_malformed, 1u);
+    atomicMax(&status.malformed_end, index + 1u);
 }

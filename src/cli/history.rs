@@ -6,8 +6,8 @@ use clap::Args;
 use isotick_storage::StoreUrl;
 
 use super::{
-    DefinitionArgs, EngineChoice, FieldArgs, RemoteArgs, ScanFormat, TimeFormat, TimeNs,
-    TruthChoice,
+    DefinitionArgs, EngineChoice, FieldArgs, RangeArgs, RemoteArgs, ScanFormat, SelectionArgs,
+    TimeFormat,
 };
 
 /// `isotick import`.
@@ -208,18 +208,8 @@ pub struct InputArgs {
     /// Scan these Parquet, CSV or DBN files in place, importing nothing
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub file: Vec<PathBuf>,
-    /// Only windows that start at or after this time
-    #[arg(long, value_name = "T")]
-    pub from: Option<TimeNs>,
-    /// Only windows that start before this time
-    #[arg(long, value_name = "T")]
-    pub to: Option<TimeNs>,
-    /// Only these keys (of a key with several columns: its parts as a line of CSV)
-    #[arg(long, value_name = "K", num_args = 1..)]
-    pub key: Vec<String>,
-    /// All ticks as known now, or only what live could know, or only what came too late for it
-    #[arg(long, default_value = "now")]
-    pub truth: TruthChoice,
+    #[command(flatten)]
+    pub selection: SelectionArgs,
     /// Read ticks everywhere, also where stored states of them would give the same (`isotick
     /// rollup`)
     #[arg(long)]
@@ -282,12 +272,8 @@ pub struct VerifyArgs {
     /// The data folder
     #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
-    /// Only windows that start at or after this time
-    #[arg(long, value_name = "T")]
-    pub from: Option<TimeNs>,
-    /// Only windows that start before this time
-    #[arg(long, value_name = "T")]
-    pub to: Option<TimeNs>,
+    #[command(flatten)]
+    pub range: RangeArgs,
     /// The engine of the scan
     #[arg(long, default_value = "auto")]
     pub engine: EngineChoice,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use isotick_client::JobId;
 
-use super::{ConnectArgs, EngineChoice, OutputArgs, ServiceArgs, TimeNs, TruthChoice};
+use super::{ConnectArgs, EngineChoice, OutputArgs, SelectionArgs, ServiceArgs};
 
 /// `isotick jobs`.
 #[derive(Debug, Args)]
@@ -66,18 +66,8 @@ pub struct JobSubmitArgs {
     /// The service's address
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7400")]
     pub at: String,
-    /// Only windows that start at or after this time
-    #[arg(long, value_name = "T")]
-    pub from: Option<TimeNs>,
-    /// Only windows that start before this time
-    #[arg(long, value_name = "T")]
-    pub to: Option<TimeNs>,
-    /// Only these keys (of a key with several columns: its parts as a line of CSV)
-    #[arg(long, value_name = "K", num_args = 1..)]
-    pub key: Vec<String>,
-    /// All ticks as known now, or only what live could know, or only what came too late for it
-    #[arg(long, default_value = "now")]
-    pub truth: TruthChoice,
+    #[command(flatten)]
+    pub selection: SelectionArgs,
     /// The engine; `gpu` runs there or fails
     #[arg(long, default_value = "auto")]
     pub engine: EngineChoice,

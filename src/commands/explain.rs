@@ -22,13 +22,13 @@ use crate::{engines, rollups, scanning};
 
 pub fn run(args: ExplainArgs) -> Result<ExitCode> {
     let names = [args.view.clone()];
-    let mut input = Input::open(&names, &args.input)?;
+    let mut engines = engines::open(args.engine.engine, args.engine.threads)?;
+    let threads = engines.workers.len();
+    let mut input = Input::open(&names, &args.input, threads)?;
     let ScanView { view, truth } = input.scan.views[0].clone();
     let schema = input.scan.schema.clone();
     let plan = Plan::over(&view, &schema);
     let columns = scanning::columns_of(&input.scan);
-    let mut engines = engines::open(args.engine.engine, args.engine.threads)?;
-    let threads = engines.workers.len();
     let costs = placing::costs(&mut CpuEngine)?;
     let gpu = match args.engine.engine {
         EngineChoice::Cpu => None,
@@ -111,7 +111,8 @@ pub fn run(args: ExplainArgs) -> Result<ExitCode> {
     if args.measure {
         // The sample has taken a part and an engine.
         let engines = engines::open(args.engine.engine, args.engine.threads)?;
-        let Input { scan, parts, rows, rejections, .. } = Input::open(&names, &args.input)?;
+        let Input { scan, parts, rows, rejections, .. } =
+            Input::open(&names, &args.input, threads)?;
         let finished = scanning::run(&scan, parts, rows, engines, &mut |_| Ok(()))?;
         rejections.report();
         let mut stats = finished.to_json();

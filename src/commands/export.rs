@@ -14,7 +14,10 @@ use isotick_storage::export::{Codec, InOrder, SLICE_ROWS, TableFormat, TickFile,
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
-use crate::cli::{ExportArgs, ExportCodec, ExportFormat, FieldArgs, InputArgs, TimeFormat};
+use crate::cli::{
+    ExportArgs, ExportCodec, ExportFormat, FieldArgs, InputArgs, RangeArgs, SelectionArgs,
+    TimeFormat,
+};
 use crate::input::{Input, parse_key};
 use crate::output::{RowWriter, TextFormat};
 use crate::{definitions, engines, progress, scanning};
@@ -334,17 +337,19 @@ fn export_windows(args: &ExportArgs, form: &Form, view: &str, target: &Target) -
     let input = InputArgs {
         data: Some(args.data.clone()),
         file: Vec::new(),
-        from: args.from,
-        to: args.to,
-        key: args.key.clone(),
-        truth: args.truth,
+        selection: SelectionArgs {
+            range: RangeArgs { from: args.from, to: args.to },
+            key: args.key.clone(),
+            truth: args.truth,
+        },
         no_rollup: false,
         skip_damaged: false,
         definitions: args.definitions.clone(),
         fields: FieldArgs::default(),
     };
-    let Input { scan, parts, rows, .. } = Input::open(&[view.to_owned()], &input)?;
     let engines = engines::open(args.engine.engine, args.engine.threads)?;
+    let Input { scan, parts, rows, .. } =
+        Input::open(&[view.to_owned()], &input, engines.workers.len())?;
     let schema = ResultSchema::of(&scan.views[0].view);
     let out = target.writer()?;
     let (out, finished) = match form.table() {

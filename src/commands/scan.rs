@@ -21,8 +21,9 @@ pub fn run(args: ScanArgs) -> Result<ExitCode> {
     }
     let started = Instant::now();
     let target = Target::of(&args.output, args.views.len())?;
-    let Input { scan, parts, rows, rejections, .. } = Input::open(&args.views, &args.input)?;
     let engines = engines::open(args.engine.engine, args.engine.threads)?;
+    let Input { scan, parts, rows, rejections, .. } =
+        Input::open(&args.views, &args.input, engines.workers.len())?;
     let mut outputs = Vec::new();
     for of in &scan.views {
         outputs.push(Some(target.open(&of.view.name, ResultSchema::of(&of.view))?));

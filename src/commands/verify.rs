@@ -18,6 +18,7 @@ use crate::{definitions, engines, scanning};
 const SHOWN_MAX: usize = 10;
 
 pub fn run(args: VerifyArgs) -> Result<ExitCode> {
+    let (from_ns, to_ns) = args.range.bounds_ns()?;
     let snapshot = Snapshot::open(&args.data)?;
     let remembered = snapshot.folder().definitions()?.with_context(|| {
         format!("{} remembers no definitions: no service has run here", args.data.display())
@@ -26,11 +27,7 @@ pub fn run(args: VerifyArgs) -> Result<ExitCode> {
     let view = definitions.view(&args.view)?;
     let schema = definitions.stream(&view.stream)?;
     let truth = Truth::Seen { allowed_ns: view.lateness.allowed_ns };
-    let scan = Scan {
-        from_ns: args.from.map(|from| from.0),
-        to_ns: args.to.map(|to| to.0),
-        ..scanning::whole(view, schema, truth)
-    };
+    let scan = Scan { from_ns, to_ns, ..scanning::whole(view, schema, truth) };
     let folder = scanning::folder_parts(&snapshot, &scan, Stored::Ticks, false)?;
     let engines = engines::open(args.engine, None)?;
     let (mut scanned, mut open) = (Vec::new(), 0);

@@ -108,6 +108,12 @@ pub struct Service {
 impl Service {
     /// Opens the data folder, replays its log, and listens.
     pub fn start(options: Options) -> Result<Self> {
+        let devices = Devices::new(options.jobs.device_limits());
+        Self::start_on(options, Arc::new(devices))
+    }
+
+    /// The same on devices of the caller.
+    pub fn start_on(options: Options, devices: Arc<Devices>) -> Result<Self> {
         use_ordinary_pages();
         let mut notices = Vec::new();
         let opening =
@@ -123,7 +129,6 @@ impl Service {
         let certificates = security.certificates()?;
         let said = security.describe(&access, &certificates);
         let gate = Gate::new(access);
-        let devices = Arc::new(Devices::new(options.jobs.device_limits()));
         let Opened { engine, on_failure } = devices.open(options.engine, Lane::Live)?;
         let described = engine.describe();
 

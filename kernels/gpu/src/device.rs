@@ -30,7 +30,28 @@ struct Faults {
     /// Why the device is gone.
     lost: Option<String>,
     /// The first error of the work since the last [`Device::begin`].
-    failed: Option<String>,
+    failed: Option<Failure>,
+}
+
+/// An error that the device outlives.
+#[derive(Clone)]
+struct Failure {
+    is_memory: bool,
+    message: String,
+}
+
+impl Failure {
+    fn new(message: impl ToString) -> Self {
+        Self { is_memory: false, message: message.to_string() }
+    }
+
+    fn into_error(self, adapter: String) -> GpuError {
+        let Self { is_memory, message } = self;
+        match is_memory {
+            true => GpuError::OutOfMemory { adapter, message },
+            false => GpuError::Failed { adapter, message },
+        }
+    }
 }
 
 impl Faults {
@@ -63,7 +84,9 @@ impl Device {
         // whichever thread; nothing else is needed, and nothing panics.
         let shared = Arc::clone(&faults);
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
-            lock(&shared).failed.get_or_insert(error.to_string());
+            let is_memory = matches!(error, wgpu::Error::OutOfMemory { .. });
+            let failure = Failure { is_memory, message: error.to_string() };
+            lock(&shared).failed.get_or_insert(failure);
         }));
         Ok(Self { info, device, queue, faults })
     }
@@ -74,19 +97,31 @@ impl Device {
         self.check()
     }
 
+    /// Whether the driver said that the device is gone, or it stopped answering.
+    pub fn is_lost(&self) -> bool {
+        lock(&self.faults).lost.is_some()
+    }
+
+    /// As if the driver had found no memory.
+    #[cfg(test)]
+    pub fn run_out_of_memory(&self) {
+        let failure = Failure { is_memory: true, ..Failure::new("planted") };
+        lock(&self.faults).failed.get_or_insert(failure);
+    }
+
     /// What the driver reported since [`Self::begin`].
     pub fn check(&self) -> Result<(), GpuError> {
         if lock(&self.faults).is_clear() {
             return Ok(());
         }
-        // The driver says that the device is lost only when it is polled, and work on a lost
-        // device fails first for reasons that hide it.
-        _ = self.poll(wgpu::PollType::Poll);
+        // That the device is lost is said only when nothing is under way any more, and work on a
+        // lost device fails first for reasons that hide it. What failed also leaves its memory.
+        self.drain();
         let faults = lock(&self.faults);
         let adapter = self.info.name.clone();
         match (&faults.lost, &faults.failed) {
             (Some(message), _) => Err(GpuError::Lost { adapter, message: message.clone() }),
-            (None, Some(message)) => Err(GpuError::Failed { adapter, message: message.clone() }),
+            (None, Some(failure)) => Err(failure.clone().into_error(adapter)),
             (None, None) => Ok(()),
         }
     }
@@ -102,7 +137,7 @@ impl Device {
         let shared = Arc::clone(&self.faults);
         staging.map_async(wgpu::MapMode::Read, ..bytes, move |result| {
             if let Err(error) = result {
-                lock(&shared).failed.get_or_insert(error.to_string());
+                lock(&shared).failed.get_or_insert(Failure::new(error));
             }
         });
         self.check()?;
@@ -139,6 +174,15 @@ impl Device {
         }
     }
 
+    /// Waits until nothing is under way.
+    fn drain(&self) {
+        let timeout = Some(Duration::from_secs(ANSWER_SECONDS_MAX));
+        let polled = self.poll(wgpu::PollType::Wait { submission_index: None, timeout });
+        if matches!(polled, Err(Lost)) {
+            lock(&self.faults).lost.get_or_insert("lost while it was waited for".into());
+        }
+    }
+
     /// wgpu panics where the driver reports a lost device while polling. Nothing of ours is
     /// touched inside, and a lost device is not used again.
     fn poll(
@@ -163,6 +207,9 @@ pub(crate) struct Pool {
     pub free: Vec<wgpu::Buffer>,
     /// Bytes that the host has written so far.
     pub uploaded_bytes: u64,
+    /// Planted: how many new buffers there are before memory runs out, once.
+    #[cfg(test)]
+    pub buffers_left: Option<usize>,
 }
 
 impl Pool {
@@ -187,23 +234,31 @@ impl Pool {
         if let Some((index, _)) = smallest {
             return self.free.swap_remove(index);
         }
-        device.device.create_buffer(&wgpu::BufferDescriptor {
-            label: None,
-            // Powers of two, so that sizes that differ a little share buffers.
-            size: bytes.max(256).next_power_of_two(),
-            usage,
-            mapped_at_creation: false,
-        })
+        // Powers of two, so that sizes that differ a little share buffers.
+        self.create(device, None, bytes.max(256).next_power_of_two(), usage)
     }
 
     /// A buffer of just this size that never comes to the pool.
-    pub fn apart(device: &Device, bytes: u64, usage: BufferUsages) -> wgpu::Buffer {
-        device.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("resident"),
-            size: bytes.next_multiple_of(4),
-            usage,
-            mapped_at_creation: false,
-        })
+    pub fn apart(&mut self, device: &Device, bytes: u64, usage: BufferUsages) -> wgpu::Buffer {
+        self.create(device, Some("resident"), bytes.next_multiple_of(4), usage)
+    }
+
+    fn create(
+        &mut self,
+        device: &Device,
+        label: Option<&str>,
+        size: u64,
+        usage: BufferUsages,
+    ) -> wgpu::Buffer {
+        #[cfg(test)]
+        if let Some(left) = self.buffers_left.take() {
+            match left.checked_sub(1) {
+                Some(fewer) => self.buffers_left = Some(fewer),
+                None => device.run_out_of_memory(),
+            }
+        }
+        let descriptor = wgpu::BufferDescriptor { label, size, usage, mapped_at_creation: false };
+        device.device.create_buffer(&descriptor)
     }
 
     /// Takes a buffer and fills its front. `data` is a multiple of 4 bytes long.

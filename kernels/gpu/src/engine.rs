@@ -12,7 +12,7 @@ use crate::error::GpuError;
 use crate::inputs::Uploader;
 use crate::kernel::{Kernels, Part};
 use crate::partition;
-use crate::resident::{self, BatchId, Resident, ResidentStats};
+use crate::resident::{self, BatchId, Resident};
 use crate::segments::{self, Chunk, ChunkLimits};
 use crate::select::{RunClass, Selection};
 use crate::timing::{self, Bandwidth, Stamps, Timing};
@@ -153,7 +153,6 @@ impl GpuEngine {
         let chosen = self.selection.choose(run_lengths(runs));
         // What stays is read often and costs its bytes: always the compact form.
         let variant = Variant { encoding: Encoding::Frame, ..chosen };
-        self.resident.start(id, runs.ticks.len());
         Ok(self.reduce_batch(variant, plan, runs, Some(id))?)
     }
 
@@ -163,8 +162,8 @@ impl GpuEngine {
     }
 
     /// What stays on the device, and how often that helped.
-    pub fn resident(&self) -> ResidentStats {
-        self.resident.stats()
+    pub fn resident(&self) -> Holding {
+        self.resident.holding(self.pool.uploaded_bytes)
     }
 
     /// Takes the time of the reductions from here on, or no longer. That costs each chunk another
@@ -187,6 +186,12 @@ impl GpuEngine {
     /// The device fails or is lost.
     pub fn measure_bandwidth(&mut self) -> Result<Bandwidth, EngineError> {
         Ok(timing::measure_bandwidth(&self.device)?)
+    }
+
+    /// Loses the device, as a driver does that resets it. Every further call fails. For drills of
+    /// what follows from that.
+    pub fn lose_device(&mut self) {
+        self.device.device.destroy();
     }
 
     /// Rows that were partitioned on the device since it was opened.
@@ -307,8 +312,6 @@ impl GpuEngine {
         self.reduce_batch(variant, plan, runs, None)
     }
 
-    /// What an error leaves in an unknown state is given up: what is free and what stays on the
-    /// device, so that the next call starts with all its memory.
     fn reduce_batch(
         &mut self,
         variant: Variant,
@@ -316,16 +319,27 @@ impl GpuEngine {
         runs: &Runs,
         id: Option<BatchId>,
     ) -> Result<Partials, GpuError> {
-        let result = self.reduce_chunks(variant, plan, runs, id);
-        if result.is_err() {
-            self.give_up();
-        }
-        result
+        let mut id = id;
+        self.guarded(|engine| engine.reduce_chunks(variant, plan, runs, id.take()))
     }
 
-    pub(crate) fn give_up(&mut self) {
-        self.pool.free.clear();
-        self.resident.clear();
+    /// What an error leaves in an unknown state is given up: what is free and what stays on the
+    /// device, so that the next call starts with all its memory. Where memory ran out beside what
+    /// stayed, the work is done once more, and must keep nothing then.
+    pub(crate) fn guarded(
+        &mut self,
+        mut work: impl FnMut(&mut Self) -> Result<Partials, GpuError>,
+    ) -> Result<Partials, GpuError> {
+        let mut result = work(self);
+        if matches!(result, Err(GpuError::OutOfMemory { .. })) && self.resident.make_way() {
+            self.pool.free.clear();
+            result = work(self);
+        }
+        if result.is_err() {
+            self.pool.free.clear();
+            self.resident.clear();
+        }
+        result
     }
 
     /// Starts a reduction.
@@ -350,6 +364,9 @@ impl GpuEngine {
         id: Option<BatchId>,
     ) -> Result<Partials, GpuError> {
         self.begin()?;
+        if let Some(id) = id {
+            self.resident.start(id, runs.ticks.len());
+        }
         let jobs = work::jobs(plan);
         segments::check(runs)?;
         work::check_columns(&jobs, &runs.ticks)?;
@@ -552,9 +569,11 @@ impl Engine for GpuEngine {
     }
 
     fn holding(&self) -> Option<Holding> {
-        let ResidentStats { batches, bytes, bytes_max, hits, misses, evictions } = self.resident();
-        let uploaded_bytes = self.pool.uploaded_bytes;
-        Some(Holding { batches, bytes, bytes_max, hits, misses, evictions, uploaded_bytes })
+        Some(self.resident())
+    }
+
+    fn is_lost(&self) -> bool {
+        self.device.is_lost()
     }
 
     fn takes_groups(&self) -> bool {

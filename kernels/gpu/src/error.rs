@@ -76,7 +76,18 @@ pub enum GpuError {
         /// What the driver said.
         message: String,
     },
-    /// The driver reported an error (out of memory, validation, internal) for this work.
+    /// There was no memory on the device for this work, also without what stays there.
+    #[error(
+        "{adapter} is out of memory ({message}): end what else uses it, let less stay there \
+         (`--device-memory-max`), or use `--engine cpu`"
+    )]
+    OutOfMemory {
+        /// The adapter.
+        adapter: String,
+        /// What the driver said.
+        message: String,
+    },
+    /// The driver reported another error (validation, internal) for this work.
     #[error("{adapter} failed ({message}): try again, or use `--engine cpu`")]
     Failed {
         /// The adapter.

@@ -107,18 +107,14 @@ struct InFlight {
 
 impl GpuEngine {
     /// One partial per group, as [`Engine::reduce_groups`](isotick_kernels::Engine::reduce_groups)
-    /// says. What an error leaves in an unknown state is given up.
+    /// says.
     pub(crate) fn reduce_groups_by(
         &mut self,
         variant: Variant,
         plan: &Plan,
         groups: &Groups,
     ) -> Result<Partials, GpuError> {
-        let result = self.reduce_blocks(variant, plan, groups);
-        if result.is_err() {
-            self.give_up();
-        }
-        result
+        self.guarded(|engine| engine.reduce_blocks(variant, plan, groups))
     }
 
     fn reduce_blocks(

@@ -185,7 +185,7 @@ impl<'a> Uploader<'a> {
 
     fn buffer(&mut self, stays: bool, bytes: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
         if stays {
-            return Pool::apart(self.device, bytes, usage);
+            return self.pool.apart(self.device, bytes, usage);
         }
         let buffer = self.pool.take(self.device, bytes, usage);
         self.pooled.push(buffer.clone());

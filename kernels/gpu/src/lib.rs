@@ -25,7 +25,7 @@ pub use adapters::{AdapterInfo, AdapterKind, AdapterLimits, AdapterUsage, Choice
 pub use calibrate::{Calibrate, Calibration, Origin};
 pub use engine::{GpuEngine, Settings};
 pub use error::GpuError;
-pub use resident::{BatchId, ResidentStats};
+pub use resident::BatchId;
 pub use select::RunClass;
 pub use timing::{Bandwidth, Timing};
 pub use variant::{Arithmetic, Encoding, Shape, Variant};

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use isotick_kernels::Holding;
 use isotick_shaders::layout::Segment;
 
 use crate::adapters::AdapterInfo;
@@ -10,23 +11,6 @@ use crate::inputs::DeviceColumn;
 /// Stands for the rows of a batch: the caller's promise that the same id means the same ticks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BatchId(pub u64);
-
-/// What stays on the device, and how often that helped.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ResidentStats {
-    /// Batches that stay.
-    pub batches: usize,
-    /// Their bytes.
-    pub bytes: u64,
-    /// The most bytes that may stay.
-    pub bytes_max: u64,
-    /// Columns, validity words and segment tables of a chunk that were there.
-    pub hits: u64,
-    /// Such that had to be uploaded.
-    pub misses: u64,
-    /// Batches that made room for others.
-    pub evictions: u64,
-}
 
 /// How many bytes may stay by default. Adapters do not say how much memory they have; the largest
 /// buffer is what comes nearest.
@@ -66,7 +50,8 @@ pub(crate) struct Resident {
     batches: HashMap<BatchId, Batch>,
     /// Counts uses; the least recently used batch has the least number.
     uses: u64,
-    stats: ResidentStats,
+    /// But for what is counted elsewhere: the batches, and the bytes that were brought.
+    stats: Holding,
 }
 
 struct Batch {
@@ -83,12 +68,13 @@ impl Batch {
 
 impl Resident {
     pub fn new(bytes_max: u64) -> Self {
-        let stats = ResidentStats { bytes_max, ..Default::default() };
+        let stats = Holding { bytes_max, ..Holding::default() };
         Self { batches: HashMap::new(), uses: 0, stats }
     }
 
-    pub fn stats(&self) -> ResidentStats {
-        ResidentStats { batches: self.batches.len(), ..self.stats }
+    /// What is held, after so many bytes were brought to the device.
+    pub fn holding(&self, uploaded_bytes: u64) -> Holding {
+        Holding { batches: self.batches.len(), uploaded_bytes, ..self.stats }
     }
 
     /// Marks a batch as used. One of another number of rows under its id is forgotten.
@@ -146,6 +132,17 @@ impl Resident {
     pub fn clear(&mut self) {
         self.batches.clear();
         self.stats.bytes = 0;
+    }
+
+    /// Forgets everything where the device has no memory for it. From now on half as much stays.
+    /// Whether anything was there.
+    pub fn make_way(&mut self) -> bool {
+        let held = self.stats.bytes;
+        self.clear();
+        if held > 0 {
+            self.stats.bytes_max = held / 2;
+        }
+        held > 0
     }
 }
 

@@ -17,7 +17,7 @@ use self::follow::{Follower, Lines, until_interrupted};
 use super::scan::output::Target;
 use crate::cli::{
     ConnectArgs, EngineChoice, JobArgs, JobFetchArgs, JobListArgs, JobSubmitArgs, JobWatchArgs,
-    JobsCommand, JobsCommandArgs, ServiceArgs, TruthChoice,
+    JobsCommand, JobsCommandArgs, SelectionArgs, ServiceArgs, TruthChoice,
 };
 use crate::input::parse_key;
 
@@ -203,24 +203,21 @@ fn how_to_go_on(job: &JobStatus, at: &str) -> String {
 
 /// What is asked for, as the service is asked.
 async fn prepare(args: JobSubmitArgs) -> Result<(Jobs, SubmitJob)> {
-    if let (Some(from), Some(to)) = (args.from, args.to)
-        && from.0 >= to.0
-    {
-        bail!("--from is not before --to: no window can lie between them");
-    }
+    let SelectionArgs { range, key, truth } = args.selection;
+    let (from_ns, to_ns) = range.bounds_ns()?;
     let options = ConnectArgs::from(args.connect).options()?;
-    let keys = match args.key.is_empty() {
+    let keys = match key.is_empty() {
         true => Vec::new(),
         false => {
             let columns = key_columns(&args.views, &args.at, &options).await?;
-            args.key.iter().map(|key| parse_key(key, columns)).collect::<Result<_>>()?
+            key.iter().map(|key| parse_key(key, columns)).collect::<Result<_>>()?
         }
     };
     let what = SubmitJob {
-        from_ns: args.from.map(|from| from.0),
-        to_ns: args.to.map(|to| to.0),
+        from_ns,
+        to_ns,
         keys,
-        truth: match args.truth {
+        truth: match truth {
             TruthChoice::Now => Truth::Now,
             TruthChoice::Seen => Truth::Seen,
             TruthChoice::Late => Truth::Late,

@@ -17,10 +17,7 @@ pub fn run(args: ScanArgs) -> Result<ExitCode> {
     let submit = JobSubmitArgs {
         views,
         at: remote.at.unwrap_or_default(),
-        from: input.from,
-        to: input.to,
-        key: input.key,
-        truth: input.truth,
+        selection: input.selection,
         engine: engine.engine,
         no_rollup: input.no_rollup,
         priority: remote.priority,

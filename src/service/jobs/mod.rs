@@ -105,7 +105,6 @@ impl Jobs {
                 gate: gate.clone(),
                 devices: means.devices.clone(),
                 rested: std::time::Instant::now(),
-                engines: Default::default(),
                 waited: Duration::ZERO,
             };
             let (task, taken) = channel();

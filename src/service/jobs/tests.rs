@@ -25,6 +25,8 @@ use crate::scanning;
 use crate::security::Security;
 use crate::service::{Options, Service};
 
+mod device;
+
 /// A data folder with history, and what starts a service on it.
 struct World {
     dir: tempfile::TempDir,
@@ -59,7 +61,11 @@ impl World {
     }
 
     fn serve(&self, jobs: JobsArgs) -> Service {
-        Service::start(Options {
+        Service::start(self.options(jobs)).unwrap()
+    }
+
+    fn options(&self, jobs: JobsArgs) -> Options {
+        Options {
             data: self.path(),
             store: None,
             edge: EdgeConfig::new(([127, 0, 0, 1], 0).into()),
@@ -71,8 +77,7 @@ impl World {
             jobs,
             security: Security::new(&self.path(), SecurityArgs::default()),
             command: "test",
-        })
-        .unwrap()
+        }
     }
 
     /// What a scan of the folder gives.

@@ -1,8 +1,6 @@
 //! What the scanning threads do: plan a job, compute some parts of one or several, bring the
 //! pieces of one together.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,7 +11,7 @@ use isotick_kernels::{
     SortedRun, Windows,
 };
 use isotick_model::results::ResultSchema;
-use isotick_scheduler::{Extent, OnFailure, Piece, PieceInHand, PieceOfView, PlannedScan};
+use isotick_scheduler::{Extent, Piece, PieceInHand, PieceOfView, PlannedScan};
 use isotick_storage::history::Part;
 use isotick_storage::{DataFolder, Frozen, Pinned, Pins, ResultFile, Snapshot, StatesPart};
 use isotick_wire::Refusal;
@@ -153,8 +151,6 @@ pub struct Bench {
     pub devices: Arc<Devices>,
     /// When this thread left its core for the last time.
     pub rested: Instant,
-    /// Those that were asked for so far.
-    pub engines: BTreeMap<u8, Opened>,
     /// How long it stood before the gate.
     pub waited: Duration,
 }
@@ -251,9 +247,9 @@ impl Bench {
         }
         if times.is_some() && !has_piece {
             let mut hand = running.planned.begin(0..views);
-            let (engine, on_failure) = self.engine(running.engine)?;
+            let Opened { mut engine, on_failure } = self.engine(running.engine)?;
             for ticks in &tail {
-                hand.take(ticks, engine, on_failure, |_| ()).map_err(refused)?;
+                hand.take(ticks, &mut engine, on_failure, |_| ()).map_err(refused)?;
             }
             let done = running.keep(tail_part, hand.finish(tail_place))?;
             job.rows_read += done.rows_read;
@@ -381,7 +377,7 @@ impl Bench {
     ) -> Result<(), Trouble> {
         let gate = self.gate.clone();
         let mut last = self.rested;
-        let (engine, on_failure) = self.engine(running.engine)?;
+        let Opened { mut engine, on_failure } = self.engine(running.engine)?;
         let begun = Instant::now();
         let mut since = begun;
         let between = |view: usize| {
@@ -390,7 +386,7 @@ impl Bench {
             done.views_ns[view - first] += (now - since).as_nanos() as u64;
             since = now;
         };
-        let failed = hand.take(ticks, engine, on_failure, between).map_err(refused)?;
+        let failed = hand.take(ticks, &mut engine, on_failure, between).map_err(refused)?;
         done.rows_reduced += ticks.len() as u64;
         done.own_ns += begun.elapsed().as_nanos() as u64;
         self.rested = last;
@@ -496,18 +492,10 @@ impl Bench {
         Ok(true)
     }
 
-    fn engine(
-        &mut self,
-        choice: Engine,
-    ) -> Result<(&mut Box<dyn isotick_kernels::Engine>, OnFailure), Trouble> {
-        let Opened { engine, on_failure } = match self.engines.entry(choice as u8) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(place) => {
-                let opened = self.devices.open(choice.into(), Lane::Scan);
-                place.insert(opened.map_err(Trouble::Hopeless)?)
-            }
-        };
-        Ok((engine, *on_failure))
+    /// An engine for a batch. One that fails is put aside for that batch only: what comes next may
+    /// find memory again, or the device open again.
+    fn engine(&self, choice: Engine) -> Result<Opened, Trouble> {
+        self.devices.open(choice.into(), Lane::Scan).map_err(Trouble::Hopeless)
     }
 }
 

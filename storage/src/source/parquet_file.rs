@@ -13,7 +13,7 @@ use isotick_model::{Key, Scale, ValueColumn};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
-    ParquetRecordBatchReaderBuilder, RowSelection,
+    ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
 };
 use parquet::errors::ParquetError;
 use parquet::file::statistics::Statistics;
@@ -29,6 +29,8 @@ use crate::selected;
 
 /// Rows whose keys are looked at together: their codes stay in the nearest cache.
 const SELECT_ROWS: usize = 32_768;
+/// Rows of a piece of a row group, at least.
+const PIECE_ROWS_MIN: u64 = 1 << 19;
 
 /// A Parquet file being read.
 pub(super) struct ParquetFile {
@@ -160,7 +162,7 @@ pub(super) fn group_reader(
             .with_projection(mask)
             .with_batch_size(batch_rows);
         match rows {
-            RowsWanted::From(first) => builder.with_offset(first),
+            RowsWanted::Range(rows) => builder.with_offset(rows.start).with_limit(rows.len()),
             RowsWanted::Selected(selection) => builder.with_row_selection(selection),
         }
         .build()
@@ -169,8 +171,7 @@ pub(super) fn group_reader(
 
 /// Which rows of a row group to decode.
 pub(super) enum RowsWanted {
-    /// From this one on.
-    From(usize),
+    Range(Range<usize>),
     Selected(RowSelection),
 }
 
@@ -264,21 +265,35 @@ impl ParquetFile {
         Progress { done: self.next_row, total: self.end_row, unit: ProgressUnit::Rows }
     }
 
-    pub(super) fn parts(&self) -> Vec<Range<u64>> {
-        let mut start = 0;
-        (0..self.metadata.metadata().num_row_groups())
-            .map(|group| {
-                let range = start..start + self.group_rows(group);
-                start = range.end;
-                range
-            })
-            .filter(|range| !range.is_empty())
-            .collect()
+    /// Row groups, those of a file with few of them in pieces.
+    pub(super) fn parts(&self, pieces: usize) -> Vec<Range<u64>> {
+        let groups: Vec<_> = self.groups().map(|(_, rows)| rows).collect();
+        let pieces_max = pieces.div_ceil(groups.len().max(1)).max(1) as u64;
+        let cut = |rows: Range<u64>| {
+            let all = rows.end - rows.start;
+            let pieces = (all / PIECE_ROWS_MIN).clamp(1, pieces_max);
+            let start = move |piece| rows.start + all / pieces * piece;
+            let end = move |piece| if piece == pieces { rows.end } else { start(piece) };
+            (0..pieces).map(move |piece| start(piece)..end(piece + 1))
+        };
+        groups.into_iter().flat_map(cut).collect()
     }
 
-    /// The times of the ticks in a row group that starts at this row, by its statistics.
+    /// The row groups that hold rows: their numbers, and their rows in the file.
+    fn groups(&self) -> impl Iterator<Item = (usize, Range<u64>)> {
+        let groups = 0..self.metadata.metadata().num_row_groups();
+        let of = groups.scan(0, |start, group| {
+            let rows = *start..*start + self.group_rows(group);
+            *start = rows.end;
+            Some((group, rows))
+        });
+        of.filter(|(_, rows)| !rows.is_empty())
+    }
+
+    /// The times of the ticks in the row group of a part that starts at this row, by its
+    /// statistics.
     pub(super) fn times_of(&self, plan: &Plan, start: u64) -> Option<RangeInclusive<i64>> {
-        let group = self.parts().into_iter().position(|part| part.start == start)?;
+        let (group, _) = self.groups().find(|(_, rows)| rows.contains(&start))?;
         let field = plan.bindings.time;
         let unit_ns = match self.metadata.schema().field(field).data_type() {
             DataType::Timestamp(unit, _) => match unit {
@@ -290,8 +305,7 @@ impl ParquetFile {
             DataType::Int64 => plan.time_unit.ns(),
             _ => return None,
         };
-        let groups = self.metadata.metadata().row_groups().iter();
-        let group = groups.filter(|group| group.num_rows() > 0).nth(group)?;
+        let group = self.metadata.metadata().row_group(group);
         match group.column(leaf_of(&self.metadata, field)?).statistics() {
             Some(Statistics::Int64(span)) => {
                 let least = span.min_opt()?.checked_mul(unit_ns)?;
@@ -340,7 +354,7 @@ impl ParquetFile {
                 continue;
             }
             if self.reader.is_none() && !self.open_group(plan)? {
-                self.next_row = group_end;
+                self.next_row = group_end.min(self.end_row);
                 continue;
             }
             let next = |reader: &mut Option<ParquetRecordBatchReader>| match reader {
@@ -349,7 +363,7 @@ impl ParquetFile {
             };
             let Some(batch) = next(&mut self.reader)? else {
                 if self.selected.as_ref().is_some_and(|selected| selected.ordinals.is_empty()) {
-                    self.next_row = group_end;
+                    self.next_row = group_end.min(self.end_row);
                     continue;
                 }
                 return Err(self.row_count(plan, group_end));
@@ -380,14 +394,14 @@ impl ParquetFile {
         }
     }
 
-    /// Opens the reader of the row group; whether there is a row in it that is wanted.
+    /// Opens the reader of the row group's rows that are to come; whether one of them is wanted.
     fn open_group(&mut self, plan: &Plan) -> Result<bool, SourceError> {
         let (path, rows) = (&plan.path, plan.batch_rows);
         let open = |metadata, fields: &[usize], rows, rows_wanted| {
             group_reader(path, &self.file, metadata, self.group, fields, rows, rows_wanted)
         };
-        let whole = self.next_row == self.group_start
-            && self.end_row >= self.group_start + self.group_rows(self.group);
+        let end = self.end_row.min(self.group_start + self.group_rows(self.group));
+        let [first, end] = [self.next_row, end].map(|row| (row - self.group_start) as usize);
         self.selected = None;
         self.one_time = self.time_of_group(self.group, plan);
         let mut fields = self.read.clone();
@@ -396,17 +410,17 @@ impl ParquetFile {
             && !needed.keys.is_all()
             && self.all_ticks
             && self.seconds.is_none()
-            && whole
         {
             let mut keys = plan.bindings.keys.clone();
             keys.sort_unstable();
             keys.dedup();
             let place = |field: &usize| keys.binary_search(field).expect("it is one of them");
             let columns: Vec<usize> = plan.bindings.keys.iter().map(place).collect();
-            let mut keys = open(&self.metadata, &keys, rows.min(SELECT_ROWS), RowsWanted::From(0))?;
+            let range = RowsWanted::Range(first..end);
+            let mut keys = open(&self.metadata, &keys, rows.min(SELECT_ROWS), range)?;
             let batches = std::iter::from_fn(|| next_of(path, &mut keys).transpose());
             if let Some(selected) = selected::select(batches, &columns, &needed.keys)? {
-                let ordinals = selected.rows.iter().map(|&row| self.group_start + u64::from(row));
+                let ordinals = selected.rows.iter().map(|&row| self.next_row + u64::from(row));
                 let ordinals: ScalarBuffer<u64> = ordinals.collect();
                 if ordinals.is_empty() {
                     return Ok(false);
@@ -414,7 +428,9 @@ impl ParquetFile {
                 if selected.keys.is_some() {
                     fields.retain(|field| !self.only_key(*field, plan));
                 }
-                let selection = RowsWanted::Selected(selected.selection);
+                let before = (first > 0).then(|| RowSelector::skip(first));
+                let selection = before.into_iter().chain(selected.selection.iter().copied());
+                let selection = RowsWanted::Selected(selection.collect());
                 let rows = rows.min(ordinals.len());
                 self.reader = Some(open(&self.metadata, &fields, rows, selection)?);
                 self.selected = Some(SelectedRows { ordinals, keys: selected.keys });
@@ -422,12 +438,12 @@ impl ParquetFile {
                 return Ok(true);
             }
         }
-        let skip = || RowsWanted::From((self.next_row - self.group_start) as usize);
+        let range = || RowsWanted::Range(first..end);
         let seconds = self.seconds.as_ref();
         self.seconds_reader = seconds
-            .map(|metadata| open(metadata, &[plan.bindings.time], rows, skip()))
+            .map(|metadata| open(metadata, &[plan.bindings.time], rows, range()))
             .transpose()?;
-        self.reader = Some(open(&self.metadata, &fields, rows, skip())?);
+        self.reader = Some(open(&self.metadata, &fields, rows, range())?);
         self.fields = fields;
         Ok(true)
     }

@@ -17,6 +17,8 @@ use parquet::file::reader::{ChunkReader, Length};
 
 /// Bytes that are read at once, unless a page has more.
 const PIECE_BYTES: u64 = 512 << 10;
+/// Bytes that are read for a page's header alone: the page may be passed over.
+const HEAD_BYTES: u64 = 4 << 10;
 
 /// The chosen column chunks of one row group.
 pub(super) struct Pieces {
@@ -70,8 +72,9 @@ impl Pieces {
 }
 
 impl Shared {
-    /// The bytes of a chunk from this place on: at least so many, or all that are left.
-    fn from(&self, start: u64, least: u64) -> io::Result<Bytes> {
+    /// The bytes of a chunk from this place on: at least so many, or all that are left. Where they
+    /// have to be read, about `most` are.
+    fn from(&self, start: u64, least: u64, most: u64) -> io::Result<Bytes> {
         let chunk = self.chunks.iter().find(|chunk| chunk.range.contains(&start));
         let Some(chunk) = chunk else { return Ok(Bytes::new()) };
         let left = chunk.range.end.min(self.end).saturating_sub(start);
@@ -84,8 +87,8 @@ impl Shared {
         }
         // Before the next one is made: its memory can then serve again.
         *piece = Piece::default();
-        let length = least.max(PIECE_BYTES.min(left));
-        let mut bytes = Vec::with_capacity(length.next_multiple_of(PIECE_BYTES) as usize);
+        let length = least.max(most.min(left));
+        let mut bytes = Vec::with_capacity(length.next_multiple_of(most) as usize);
         At { file: &self.file, place: start }.take(length.min(left)).read_to_end(&mut bytes)?;
         *piece = Piece { start, bytes: bytes.into() };
         Ok(piece.bytes.clone())
@@ -120,7 +123,7 @@ impl ChunkReader for Pieces {
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
-        let bytes = self.shared.from(start, length as u64)?;
+        let bytes = self.shared.from(start, length as u64, PIECE_BYTES)?;
         match length <= bytes.len() {
             true => Ok(bytes.slice(..length)),
             false => {
@@ -141,7 +144,7 @@ pub(super) struct PieceReader {
 impl Read for PieceReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.bytes.is_empty() {
-            self.bytes = self.shared.from(self.next, 1)?;
+            self.bytes = self.shared.from(self.next, 1, HEAD_BYTES)?;
             self.next += self.bytes.len() as u64;
         }
         let length = buffer.len().min(self.bytes.len());

@@ -29,7 +29,7 @@ fn partition(device: &Device, kernels: &mut Kernels, slots: &[u32], slot_count: 
     for usage in [Pool::OUTPUT; 20] {
         let bytes = (rows as u64 * 8 + GUARD_WORDS * 4).max(4096).next_power_of_two();
         let poison = vec![POISON; bytes as usize / 4];
-        let buffer = Pool::apart(device, bytes, usage);
+        let buffer = Pool::default().apart(device, bytes, usage);
         pool.write(device, &buffer, bytemuck::cast_slice(&poison));
         pool.free.push(buffer);
     }

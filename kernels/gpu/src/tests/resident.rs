@@ -98,8 +98,76 @@ fn a_failure_leaves_nothing_on_the_device() {
     assert_eq!((engine.resident().batches, engine.resident().bytes), (0, 0));
     assert!(engine.pool.free.is_empty());
     assert_equal(&mut engine, 1, &plan, &batch);
-    engine.device.device.destroy();
+    assert!(!engine.is_lost());
+    engine.lose_device();
     let error = engine.reduce_resident(BatchId(1), &plan, &batch).unwrap_err();
     assert!(error.reason.contains("was lost"), "{error}");
-    assert_eq!(engine.resident().bytes, 0);
+    assert_eq!((engine.resident().batches, engine.resident().bytes), (0, 0));
+    assert!(engine.is_lost());
+}
+
+/// Whichever buffer of a reduction finds no memory: it is done without what stays, or fails where
+/// nothing stays.
+#[test]
+fn what_stays_makes_way_where_memory_runs_out() {
+    let Some(mut engine) = crate::tests::engine() else { return };
+    let plan = every_term();
+    let batches = [batch(30, &[3000, 7]), batch(31, &[900, 5000])];
+    let mut fits = false;
+    for left in 0.. {
+        assert_equal(&mut engine, 1, &plan, &batches[0]);
+        let before = engine.resident();
+        assert!(before.bytes > 0);
+        engine.pool.free.clear();
+        engine.pool.buffers_left = Some(left);
+        assert_equal(&mut engine, 2, &plan, &batches[1]);
+        fits = engine.pool.buffers_left.take().is_some();
+        let after = engine.resident();
+        if fits {
+            assert_eq!(after.batches, 2);
+            break;
+        }
+        assert_eq!((after.batches, after.bytes), (0, 0), "memory for {left} buffers");
+        // From now on less stays: half of what did, with what this batch had of it.
+        assert!(after.bytes_max >= before.bytes / 2 && after.bytes_max < before.bytes_max);
+        engine.resident = Resident::new(before.bytes_max);
+
+        engine.pool.free.clear();
+        engine.pool.buffers_left = Some(left);
+        let error = engine.reduce(&plan, &batches[1]).unwrap_err();
+        assert!(error.reason.contains("is out of memory"), "{error}");
+        assert!(!engine.is_lost() && engine.pool.free.is_empty());
+    }
+    assert!(fits);
+}
+
+/// The device goes at any moment of a reduction, with chunks under way.
+#[test]
+fn a_device_that_is_lost_in_the_middle_leaves_nothing() {
+    let (plan, batch) = (every_term(), batch(40, &[1 << 20; 9]));
+    let expected = CpuEngine.reduce(&plan, &batch).unwrap();
+    let mut lost = 0;
+    for after_ms in [1, 20, 60, 150] {
+        let Some(mut engine) = crate::tests::engine() else { return };
+        engine.reduce_resident(BatchId(1), &plan, &self::batch(41, &[3000])).unwrap();
+        let device = engine.device.device.clone();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                std::thread::sleep(std::time::Duration::from_millis(after_ms));
+                device.destroy();
+            });
+            match engine.reduce_resident(BatchId(2), &plan, &batch) {
+                Ok(partials) => assert!(partials == expected),
+                Err(error) => {
+                    lost += 1;
+                    assert!(error.reason.contains("was lost"), "{error}");
+                    assert_eq!((engine.resident().batches, engine.resident().bytes), (0, 0));
+                }
+            }
+        });
+        let error = engine.reduce_resident(BatchId(1), &plan, &batch).unwrap_err();
+        assert!(error.reason.contains("was lost"), "{error}");
+        assert!(engine.is_lost() && engine.resident().bytes == 0);
+    }
+    assert!(lost > 0, "every reduction was done before its device went");
 }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use isotick_scheduler::lanes::{DeviceStatus, Step};
+use isotick_scheduler::lanes::Step;
 use serde_json::{Value, json};
 
 use super::{Coordinator, SHOW, SHOWN, TELL};
+use crate::device::Shown;
 use crate::resident;
 use crate::service::jobs::job::Job;
 use crate::service::jobs::record::{Id, State};
@@ -98,8 +99,13 @@ impl Coordinator {
     }
 }
 
-fn device_json(device: &DeviceStatus) -> Value {
+fn device_json(shown: &Shown) -> Value {
+    let device = &shown.lane;
     json!({
+        "description": shown.description,
+        "is_lost": shown.is_lost,
+        "failures": shown.failures.count,
+        "failure": shown.failures.last,
         "has_live": device.has_live,
         "has_batch": device.has_batch,
         "live_waiting": device.live_waiting,

@@ -91,14 +91,16 @@ proptest! {
 
         let source = Source::open(&cut.path, &options, &schema).unwrap();
         prop_assert_eq!(source.rows_total(), Some(rows.len() as u64));
-        let mut parts = Flat::default();
-        for range in source.parts() {
-            let mut part = source.part(range).unwrap();
-            while let Some(batch) = part.next_batch().unwrap() {
-                parts.add(&batch);
+        for ranges in [source.parts(2), vec![0..at, at..u64::MAX]] {
+            let mut parts = Flat::default();
+            for range in ranges {
+                let mut part = source.part(range).unwrap();
+                while let Some(batch) = part.next_batch().unwrap() {
+                    parts.add(&batch);
+                }
             }
+            prop_assert_eq!(&parts, &whole);
         }
-        prop_assert_eq!(&parts, &whole);
 
         let mut resumed = Source::open(&cut.path, &options, &schema).unwrap();
         resumed.skip_to(at).unwrap();

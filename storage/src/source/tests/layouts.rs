@@ -82,6 +82,17 @@ fn check(what: &str, sample: &Sample, skips: bool) {
             flat.ticks.retain(|row| row.2 == "rare");
             assert!(flat.ticks == expected(&names), "{what}: selected {selected}, {names:?}");
             assert_eq!(read < ROWS as usize, selected && skips, "{what}: {read} rows were read");
+
+            // Cut anywhere, also within row groups, the parts hold the same rows.
+            let mut parts = Flat::default();
+            for cut in [0, 17_001, 60_000, 60_001, 119_999, u64::MAX].windows(2) {
+                let mut part = source.part(cut[0]..cut[1]).unwrap();
+                while let Some(batch) = part.next_batch().unwrap() {
+                    parts.add(&batch);
+                }
+            }
+            parts.ticks.retain(|row| row.2 == "rare");
+            assert!(parts == flat, "{what}: selected {selected}, {names:?}, in parts");
         }
     }
 }

@@ -88,3 +88,32 @@ fn one_time_stands_for_all_where_they_lie_in_one_window() {
     }
     assert_eq!(of_windows(1_000, 5_998), whole, "a late row is there");
 }
+
+#[test]
+fn a_large_row_group_is_several_parts() {
+    let parts_of = |rows: i64, group_rows: usize, pieces| {
+        let columns: [(&str, ArrayRef); 3] = [
+            ("ts", Arc::new(Int64Array::from_iter_values(0..rows))),
+            ("symbol", Arc::new(StringArray::from_iter_values((0..rows).map(|_| "A")))),
+            ("price", Arc::new(Int64Array::from_iter_values((0..rows).map(|row| row % 10)))),
+        ];
+        let field = |(name, array): (&str, ArrayRef)| {
+            (Field::new(name, array.data_type().clone(), true), array)
+        };
+        let columns = columns.into_iter().map(field).collect();
+        let sample = Sample::parquet_with(Default::default(), columns, group_rows);
+        let source = Source::open(&sample.path, &SourceOptions::default(), &schema()).unwrap();
+        let parts = source.parts(pieces);
+        assert_eq!(parts.first().map(|part| part.start), Some(0));
+        assert_eq!(parts.last().map(|part| part.end), Some(rows as u64));
+        assert!(parts.windows(2).all(|pair| pair[0].end == pair[1].start), "{parts:?}");
+        let times = parts.iter().map(|part| source.times_of(part).unwrap());
+        (parts.len(), times.collect::<Vec<_>>())
+    };
+    // Of the times of a part no more is known than of its row group's.
+    assert_eq!(parts_of(1_700_000, usize::MAX, 8), (3, vec![0..=1_699_999; 3]));
+    assert_eq!(parts_of(1_700_000, usize::MAX, 2).0, 2);
+    assert_eq!(parts_of(1_000_000, usize::MAX, 8), (1, vec![0..=999_999]));
+    let (parts, times) = parts_of(1_700_000, 100_000, 8);
+    assert_eq!((parts, &times[16]), (17, &(1_600_000..=1_699_999)));
+}
