@@ -171,6 +171,8 @@ folder: it replays the log and goes on where it stood.
 On 127.0.0.1 everybody on this machine may do everything until there is an access file. On an
 address that others can reach, `isotick access add` says who may do what first. SIGHUP reads
 certificates and access file again; a broken one changes nothing and is named on standard error.
+Sessions that new rules no longer allow end, and those of clients whose certificate nothing in a new
+--client-ca vouches for: name the old and the new authority in it until all have moved.
 
 Examples:
   isotick serve --data ./data
@@ -240,7 +242,8 @@ pub struct TopArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 A file's publisher defaults to the hash of its content and a tick's sequence to its row number, so
-publishing the same file twice changes nothing, and importing it gives the same result.
+publishing the same file twice changes nothing, and importing it gives the same result. Interrupted,
+or after a crash of either side, the same command goes on where the service then stands.
 
 With --datagrams nothing is sent twice: what the network drops is lost, counted by the service, and
 holds up nothing that comes after it. That suits telemetry whose newest value counts; at the end

@@ -11,6 +11,7 @@ mod engines;
 mod files;
 mod held;
 mod input;
+mod leaving;
 pub mod market;
 mod memory;
 mod output;
@@ -29,11 +30,19 @@ use std::process::ExitCode;
 use clap::Parser;
 
 /// Runs the program with the process's arguments and maps its outcome to an exit code: 0 for
-/// success, 1 for failure or a difference found, 2 for a wrong command line.
+/// success, 1 for failure or a difference found, 2 for a wrong command line; as shells have it, 130
+/// for a client's command that was interrupted and 143 for one that was told to end.
 pub fn run() -> ExitCode {
     let cli = cli::Cli::parse();
     log_to_stderr();
-    match commands::run(cli.command) {
+    say_nothing_of_broken_pipes();
+    let run = std::panic::AssertUnwindSafe(|| commands::run(cli.command));
+    let outcome = match std::panic::catch_unwind(run) {
+        Ok(outcome) => outcome,
+        Err(panic) if is_broken_print(&*panic) => return ExitCode::SUCCESS,
+        Err(panic) => std::panic::resume_unwind(panic),
+    };
+    match outcome {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
@@ -67,6 +76,24 @@ fn describe(error: &anyhow::Error) -> String {
         }
     }
     text
+}
+
+/// Whoever reads standard output may have had enough at any time, as `head` does; `println!` panics
+/// then.
+fn say_nothing_of_broken_pipes() {
+    let say = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !is_broken_print(panic.payload()) {
+            say(panic);
+        }
+    }));
+}
+
+fn is_broken_print(panic: &(dyn std::any::Any + Send)) -> bool {
+    let text = panic.downcast_ref::<String>();
+    text.is_some_and(|text| {
+        text.starts_with("failed printing to stdout") && text.contains("Broken pipe")
+    })
 }
 
 /// Whoever read our output went away, e.g. `isotick scan … | head`.

@@ -11,6 +11,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::CertifiedKey;
 use x509_parser::extensions::GeneralName;
 
@@ -55,6 +56,20 @@ pub struct ClientAuthorities {
     pub roots: Arc<RootCertStore>,
     /// Whether a client without a certificate is refused in the handshake.
     pub required: bool,
+}
+
+impl ClientAuthorities {
+    /// What the handshake asks whether they vouch for a client.
+    ///
+    /// # Errors
+    ///
+    /// No authority at all.
+    pub(crate) fn verifier(&self) -> Result<Arc<dyn ClientCertVerifier>, rustls::Error> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(self.roots.clone(), provider);
+        let verifier = if self.required { verifier } else { verifier.allow_unauthenticated() };
+        Ok(verifier.build().map_err(|error| rustls::Error::General(error.to_string()))?)
+    }
 }
 
 /// Where a production service has its certificates.
@@ -146,17 +161,11 @@ pub fn load_production(files: &Files, now_unix_s: i64) -> Result<Certificates, C
 /// A certificate that does not go with its key.
 pub fn server_tls(certificates: &Certificates) -> Result<rustls::ServerConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ServerConfig::builder_with_provider(provider.clone())
+    let builder = rustls::ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?;
     let builder = match &certificates.clients {
         None => builder.with_no_client_auth(),
-        Some(ClientAuthorities { roots, required }) => {
-            let verifier =
-                WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone());
-            let verifier = if *required { verifier } else { verifier.allow_unauthenticated() };
-            let verifier = verifier.build().map_err(|e| rustls::Error::General(e.to_string()))?;
-            builder.with_client_cert_verifier(verifier)
-        }
+        Some(authorities) => builder.with_client_cert_verifier(authorities.verifier()?),
     };
     let (chain, key) = (certificates.chain.clone(), certificates.key.clone_key());
     let mut tls = builder.with_single_cert(chain, key)?;

@@ -22,8 +22,6 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use quinn_proto::Endpoint;
-
 use crate::access::{Access, Gate};
 use crate::certificates::Certificates;
 use crate::error::EdgeError;
@@ -39,6 +37,7 @@ pub use mailbox::Mailbox;
 pub(crate) use mailbox::mailbox;
 pub use plan::CorePlan;
 use thread::{IngestThread, Shared};
+use tls::Admission;
 
 /// What clients are told at the end.
 const STOPS: &str = "the service stops";
@@ -168,8 +167,8 @@ impl Edge {
         intake: Intake,
         stages: Arc<Stages>,
     ) -> Result<Self, EdgeError> {
-        let server =
-            tls::server_config(config, certificates).map_err(|source| EdgeError::Tls { source })?;
+        let admission =
+            Admission::new(config, certificates).map_err(|source| EdgeError::Tls { source })?;
         let plan = CorePlan::of_this_machine(config.threads, config.pin);
         let threads = plan.cores.len();
         let sockets = listen(config.listen, threads)?;
@@ -208,7 +207,7 @@ impl Edge {
         for (index, (socket, wake)) in sockets.into_iter().zip(wakes).enumerate() {
             let ids_of = u8::try_from(index).expect("the plan bounds the threads");
             let endpoint = tls::endpoint_config(certificates, &shared.ids, ids_of);
-            let (server, shared) = (server.clone(), shared.clone());
+            let (admission, shared) = (admission.clone(), shared.clone());
             let (core, choice) = (edge.plan.cores[index], config.io);
             let (report, started) = mpsc::sync_channel(1);
             let run = move || {
@@ -222,8 +221,8 @@ impl Edge {
                     format!("this system does not let an ingest thread be pinned to core {core}")
                 });
                 let _ = report.send(Ok(Started { io: io.name(), notice: notice.or(unpinned) }));
-                let endpoint = Endpoint::new(endpoint, Some(server), true, None);
-                if let Err(error) = IngestThread::new(index, shared, endpoint, io).run() {
+                let thread = IngestThread::new(index, shared, endpoint, admission, io);
+                if let Err(error) = thread.run() {
                     tracing::error!(%error, "an ingest thread cannot go on: restart the service");
                 }
             };
@@ -268,15 +267,17 @@ impl Edge {
         CounterReader(self.counters.clone())
     }
 
-    /// New connections are let in with these certificates from now on.
+    /// New connections are let in with these certificates from now on. Where other authorities
+    /// vouch for clients than before, the sessions of clients for whom they do not end: each is
+    /// told why, and counted. Soon, not at once.
     ///
     /// # Errors
     ///
     /// A certificate that does not go with its key; nothing changes then.
     pub fn replace_certificates(&self, certificates: &Certificates) -> Result<(), EdgeError> {
-        let server = tls::server_config(&self.config, certificates)
+        let admission = Admission::new(&self.config, certificates)
             .map_err(|source| EdgeError::Tls { source })?;
-        self.mailboxes.iter().for_each(|mailbox| mailbox.post_server(server.clone()));
+        self.mailboxes.iter().for_each(|mailbox| mailbox.post_admission(admission.clone()));
         Ok(())
     }
 

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::cli::PublishArgs;
 use crate::files::{self, Rejections};
+use crate::leaving;
 use crate::memory::use_ordinary_pages;
 use crate::pace::Pacer;
 use crate::progress;
@@ -41,7 +42,14 @@ pub fn run(args: PublishArgs) -> Result<ExitCode> {
     let (mut standings, rejections) = (Vec::new(), Rejections::default());
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let outcome = runtime.block_on(publishing.run(&mut standings, &rejections, &mut shown));
+    let outcome = runtime.block_on(async {
+        let run = publishing.run(&mut standings, &rejections, &mut shown);
+        let outcome = leaving::until_told(run).await;
+        if !matches!(outcome, Ok(Ok(()))) {
+            leaving::say_goodbye().await;
+        }
+        outcome
+    });
     shown.0.finish_and_clear();
     rejections.report();
     for (path, standing) in args.files.iter().zip(&standings) {
@@ -56,7 +64,16 @@ pub fn run(args: PublishArgs) -> Result<ExitCode> {
     if args.json {
         println!("{}", report(&args, &standings));
     }
-    outcome?;
+    let code = match outcome {
+        Ok(outcome) => {
+            outcome?;
+            ExitCode::SUCCESS
+        }
+        Err(code) => {
+            eprintln!("interrupted: the same command goes on where the service then stands");
+            ExitCode::from(code)
+        }
+    };
     if !args.json {
         for (path, standing) in args.files.iter().zip(&standings) {
             let ack = &standing.ack;
@@ -77,7 +94,7 @@ pub fn run(args: PublishArgs) -> Result<ExitCode> {
             );
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(code)
 }
 
 /// What did not arrive, where something did not.

@@ -14,6 +14,7 @@ use isotick_wire::arrow::WindowStream;
 use tokio::time::timeout;
 
 use crate::cli::{PolicyChoice, TailArgs, TailFormat};
+use crate::leaving;
 use crate::memory::use_ordinary_pages;
 use crate::output::{RowWriter, TextFormat};
 
@@ -26,8 +27,14 @@ pub fn run(args: TailArgs) -> Result<ExitCode> {
         );
     }
     use_ordinary_pages();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(follow(args))
+    // The connection has a thread of its own: it lives on while whoever reads the output does not.
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    runtime.block_on(async {
+        let followed = follow(args).await;
+        leaving::say_goodbye().await;
+        followed
+    })
 }
 
 async fn follow(args: TailArgs) -> Result<ExitCode> {
@@ -53,14 +60,24 @@ async fn follow(args: TailArgs) -> Result<ExitCode> {
         eprintln!("{notice}");
     }
     let mut sink = Sink::new(&args, subscriber.schema())?;
+    let mut code = ExitCode::SUCCESS;
+    let told = leaving::told_to_end();
+    tokio::pin!(told);
     loop {
-        let received = match args.until_idle {
-            None => subscriber.next().await,
-            Some(idle) => match timeout(idle.to_std(), subscriber.next()).await {
-                Ok(received) => received,
-                Err(_) => break,
-            },
+        let next = async {
+            match args.until_idle {
+                None => Some(subscriber.next().await),
+                Some(idle) => timeout(idle.to_std(), subscriber.next()).await.ok(),
+            }
         };
+        let received = tokio::select! {
+            received = next => received,
+            told = &mut told => {
+                code = ExitCode::from(told);
+                None
+            }
+        };
+        let Some(received) = received else { break };
         let batch = match received {
             Ok(batch) => batch,
             Err(error @ ClientError::CursorGone { .. }) => return Err(error.into()),
@@ -72,7 +89,7 @@ async fn follow(args: TailArgs) -> Result<ExitCode> {
         sink.write(batch.windows)?;
     }
     sink.finish()?;
-    Ok(ExitCode::SUCCESS)
+    Ok(code)
 }
 
 type Out = BufWriter<Box<dyn Write>>;

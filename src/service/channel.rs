@@ -128,12 +128,19 @@ impl ViewChannel {
         let mut state = self.state();
         let cursor = request.cursor.unwrap_or(state.published);
         let oldest = state.kept.front().map_or(state.published, |batch| batch.first_cursor());
-        if cursor < oldest || cursor > state.published {
+        let name = &self.view.name;
+        if cursor < oldest {
             let text = format!(
-                "windows of {} from cursor {cursor} on are not kept: the service has {oldest} to \
-                 {}; subscribe from there, or without a cursor, and take what is before it from \
-                 a scan",
-                self.view.name, state.published
+                "the windows of `{name}` from {oldest} on are kept: subscribe from there, or \
+                 without a cursor"
+            );
+            return Err(Refusal::new(Code::CursorGone, text));
+        }
+        if cursor > state.published {
+            let text = format!(
+                "only {} windows of `{name}` were published so far: subscribe from there, or \
+                 without a cursor",
+                state.published
             );
             return Err(Refusal::new(Code::CursorGone, text));
         }

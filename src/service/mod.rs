@@ -23,7 +23,7 @@ mod stats;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -118,7 +118,7 @@ impl Service {
         let mut notices = Vec::new();
         let opening =
             Opening { command: options.command, store: options.store.as_ref(), now_ns: now_ns() };
-        let store = Store::open_with(&options.data, opening)?;
+        let store = open_soon(&options.data, opening)?;
         notices.extend(store.folder().store().map(|store| format!("history in {store}")));
         notices.extend(store.leftovers_notice());
         let definitions = Arc::new(options.definitions);
@@ -311,6 +311,23 @@ impl Service {
     }
 }
 
+/// How long a data folder may take to become free.
+const FOLDER_FREE_WITHIN: Duration = Duration::from_secs(2);
+
+/// Opens a folder that nobody else has, or is about to have no more: a busy system takes a moment
+/// to bury a service that was killed, and whoever watches over it starts the next one at once.
+fn open_soon(data: &Path, opening: Opening<'_>) -> isotick_storage::Result<Store> {
+    let deadline = Instant::now() + FOLDER_FREE_WITHIN;
+    loop {
+        match Store::open_with(data, opening) {
+            Err(isotick_storage::Error::InUse { .. }) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            opened => return opened,
+        }
+    }
+}
+
 /// How the memory that clients can make the service hold is shared out.
 struct Shares {
     /// What clients have sent and the edge has not read; half of it again for unfinished messages.
@@ -417,4 +434,25 @@ fn join<T>(thread: JoinHandle<T>) -> T {
 pub fn now_ns() -> i64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     now.map_or(0, |now| i64::try_from(now.as_nanos()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_is_about_to_be_free_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let opening = Opening { command: "isotick serve", store: None, now_ns: 0 };
+        let before = Store::open_with(dir.path(), opening).unwrap();
+        let buried = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(300));
+            drop(before);
+        });
+        let after = open_soon(dir.path(), opening).unwrap();
+        buried.join().unwrap();
+        let error = open_soon(dir.path(), opening).map(drop).unwrap_err();
+        assert!(error.to_string().contains("is in use by process"), "{error}");
+        drop(after);
+    }
 }

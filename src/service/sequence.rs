@@ -555,7 +555,7 @@ impl Sequencing {
             None => {
                 let names: Vec<_> =
                     self.shared.views.iter().map(|known| known.view.name.as_str()).collect();
-                let text = format!("unknown view {view}; this service has {}", names.join(", "));
+                let text = format!("there is no view `{view}`; declared are: {}", names.join(", "));
                 Err(Refusal::new(Code::UnknownView, text))
             }
         }

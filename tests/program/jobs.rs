@@ -103,7 +103,7 @@ fn a_job_is_submitted_listed_watched_and_fetched() {
     let done = place.ok(&format!("jobs cancel {id} --at {at}"));
     assert!(done.out.contains("is done"), "{done}");
     place.refuse(&format!("jobs retry {id} --at {at}"), &["is done", "fetched"]);
-    place.refuse(&format!("scan nothing --at {at}"), &["unknown view nothing", "bars"]);
+    place.refuse(&format!("scan nothing --at {at}"), &["there is no view `nothing`", "bars"]);
     place.refuse(&format!("scan bars --at {at} --from 5 --to 5"), &["--from is not before --to"]);
     service.stop();
     place.refuse(&format!("scan bars --at {at}"), &["no answer", "isotick serve"]);

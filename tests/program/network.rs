@@ -5,6 +5,7 @@ mod arrow;
 #[cfg(target_os = "linux")]
 mod barred;
 mod crowd;
+mod leaving;
 mod path;
 mod peers;
 mod proxy;

@@ -11,6 +11,8 @@ use crate::{cargo, run};
 const SECONDS: u64 = 60;
 /// The longest input that libFuzzer tries.
 const INPUT_BYTES_MAX: usize = 16 << 10;
+/// Lines that are shown of what libFuzzer says when it has found something.
+const SHOWN_LINES_MAX: usize = 60;
 /// Memory at which libFuzzer gives up: far above what any target may hold.
 const MEMORY_MIB_MAX: usize = 2_048;
 
@@ -40,19 +42,45 @@ pub fn run_targets(arguments: &[String]) -> Result<()> {
         for folder in [&corpus, &found] {
             std::fs::create_dir_all(folder).with_context(|| format!("{}", folder.display()))?;
         }
-        run(Command::new(&program)
-            .arg(&corpus)
-            .arg(format!("-max_total_time={seconds}"))
-            .arg(format!("-max_len={INPUT_BYTES_MAX}"))
-            .arg(format!("-rss_limit_mb={MEMORY_MIB_MAX}"))
-            .arg(format!("-artifact_prefix={}/", found.display()))
-            .args(["-print_final_stats=1", "-verbosity=0", "-ignore_remaining_args=1"])
-            .arg("--corpus")
-            .arg(&corpus)
-            .arg(target))
-        .with_context(|| format!("{target}: see the input below {}", found.display()))?;
+        let done = fuzz(
+            Command::new(&program)
+                .arg(&corpus)
+                .arg(format!("-max_total_time={seconds}"))
+                .arg(format!("-max_len={INPUT_BYTES_MAX}"))
+                .arg(format!("-rss_limit_mb={MEMORY_MIB_MAX}"))
+                .arg(format!("-artifact_prefix={}/", found.display()))
+                .arg("-ignore_remaining_args=1")
+                .arg("--corpus")
+                .arg(&corpus)
+                .arg(target),
+        )
+        .with_context(|| {
+            format!(
+                "{target}: keep the input below {} as hexadecimal digits in \
+                 tests/fuzz/regressions/{target}/SAYS-WHAT.hex",
+                found.display()
+            )
+        })?;
+        eprintln!("xtask: {target}: {done}");
     }
     Ok(())
+}
+
+/// Runs libFuzzer; gives back its last line, with runs, coverage and speed. What it says is shown
+/// when it finds something.
+fn fuzz(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        // Of a long run the end says what was found.
+        let lines: Vec<_> = said.lines().collect();
+        lines[lines.len().saturating_sub(SHOWN_LINES_MAX)..].iter().for_each(|l| eprintln!("{l}"));
+        bail!("a promise is broken ({})", output.status);
+    }
+    let done = said.lines().rev().find_map(|line| line.split_once("DONE"));
+    let (runs, done) = done.context("libFuzzer does not say what it did")?;
+    let runs = runs.trim_matches(|c: char| !c.is_ascii_digit());
+    Ok(format!("{runs} runs, {}", done.split_whitespace().collect::<Vec<_>>().join(" ")))
 }
 
 fn parse(arguments: &[String]) -> Result<(u64, Vec<String>)> {

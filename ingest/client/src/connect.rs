@@ -124,7 +124,7 @@ impl Link {
                 Err(error) => return Err(error),
             }
         }
-        Err(last.unwrap_or(ClientError::Address { address: address.into(), source: None }))
+        Err(last.unwrap_or(ClientError::Address { address: address.into() }))
     }
 
     /// Says hello on a new stream of the same connection, in place of the one before.
@@ -260,7 +260,11 @@ async fn resolve(text: &str) -> Result<Vec<SocketAddr>, ClientError> {
             addresses.dedup();
             Ok(addresses)
         }
-        Err(source) => Err(ClientError::Address { address: text.into(), source: Some(source) }),
+        // Not of the form HOST:PORT.
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => {
+            Err(ClientError::Address { address: text.into() })
+        }
+        Err(source) => Err(ClientError::Host { address: text.into(), source }),
     }
 }
 

@@ -16,8 +16,14 @@ pub enum ClientError {
     Address {
         /// As given.
         address: String,
+    },
+    /// The address names a host that is not found.
+    #[error("the host of `{address}` is not found: check its name, and this machine's network")]
+    Host {
+        /// As given.
+        address: String,
         /// What the resolver says.
-        source: Option<io::Error>,
+        source: io::Error,
     },
     /// A fingerprint that cannot be one.
     #[error("`{text}` is no fingerprint: it has 64 hex digits, as `isotick serve` prints it")]
@@ -196,10 +202,10 @@ pub enum ClientError {
         /// Rows that the service holds.
         held: u64,
     },
-    /// The windows that were asked for are no longer kept for subscribers.
+    /// The windows that were asked for are no longer kept for subscribers, or there are none yet.
     #[error(
-        "windows of view `{view}` from cursor {cursor} on are no longer kept ({refusal}): take \
-         them from history with `isotick scan {view}`, and subscribe from now on"
+        "the service cannot send view `{view}` from cursor {cursor} on: {refusal}; what it does \
+         not keep any more `isotick scan {view}` computes from history"
     )]
     CursorGone {
         /// The view.
@@ -284,10 +290,8 @@ pub enum CertificateProblem {
 /// What to do about a refusal, where the client knows more than the service.
 fn hint(refusal: &Refusal) -> &'static str {
     match refusal.code {
-        Code::Unauthenticated => {
-            " (pass a token that the service knows with `--token @FILE` or in ISOTICK_TOKEN)"
-        }
-        Code::Forbidden => " (ask who runs the service for the right, or use another token)",
+        Code::Unauthenticated => " (a token is passed with `--token @FILE` or in ISOTICK_TOKEN)",
+        Code::Forbidden => ", or pass another token",
         _ => "",
     }
 }

@@ -274,12 +274,12 @@ pub(crate) async fn ask(
     options: &Options,
 ) -> Result<(Control, Link), ClientError> {
     let mut link = Link::open(address, role, options).await?;
-    let answer = link.recv.answer(options.timeout).await?;
+    let answer = link.recv.answer(options.timeout).await;
     link.connection.close(0u32.into(), b"answered");
     // Long enough to be sent; a service that does not hear it lets go of the connection anyway.
     let idle = link.endpoint.wait_idle();
     let _ = tokio::time::timeout(std::time::Duration::from_millis(5), idle).await;
-    Ok((answer, link))
+    Ok((answer?, link))
 }
 
 #[cfg(test)]

@@ -72,7 +72,7 @@ impl Context<'_> {
 }
 
 /// What the client has shown in the handshake, its own certificate first.
-fn client_chain(connection: &quinn_proto::Connection) -> Vec<CertificateDer<'static>> {
+pub(super) fn client_chain(connection: &quinn_proto::Connection) -> Vec<CertificateDer<'static>> {
     let identity = connection.crypto_session().peer_identity();
     let chain = identity.and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
     chain.map(|chain| *chain).unwrap_or_default()

@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use quinn_proto::{EcnCodepoint, ServerConfig};
+use quinn_proto::EcnCodepoint;
 
+use super::tls::Admission;
 use crate::input::{Answer, SessionId};
 
 /// Datagrams that wait to be taken over by the thread they belong to; further ones are dropped, as
@@ -26,7 +27,7 @@ pub(crate) struct Mail {
     /// Rows left memory: who waited for that may try again.
     pub(crate) room: bool,
     /// New connections are let in with this from now on.
-    pub(crate) server: Option<Arc<ServerConfig>>,
+    pub(crate) admission: Option<Admission>,
     /// The access rules were replaced: whom they no longer allow is to go.
     pub(crate) recheck: bool,
     /// The edge stops: take leave within the time given.
@@ -94,8 +95,8 @@ impl Mailbox {
         self.put(|mail| mail.room = true);
     }
 
-    pub(crate) fn post_server(&self, server: Arc<ServerConfig>) {
-        self.put(|mail| mail.server = Some(server));
+    pub(crate) fn post_admission(&self, admission: Admission) {
+        self.put(|mail| mail.admission = Some(admission));
     }
 
     pub(crate) fn post_recheck(&self) {

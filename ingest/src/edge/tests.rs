@@ -1,5 +1,6 @@
 //! Edge and client over loopback, with a service in memory.
 
+mod authorities;
 mod jobs;
 mod patience;
 mod strangers;

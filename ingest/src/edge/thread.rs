@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use isotick_wire::{Code, Refusal, datagram};
-use quinn_proto::{ConnectionHandle, Dir, Endpoint, Event, StreamEvent, StreamId, VarInt};
+use quinn_proto::{
+    ConnectionHandle, Dir, Endpoint, EndpointConfig, Event, StreamEvent, StreamId, VarInt,
+};
 use rustc_hash::FxHashMap;
 
 use super::context::{Context, Holding, context};
@@ -21,6 +23,7 @@ use super::ids::ConnectionIds;
 use super::io::{Io, Received};
 use super::mailbox::{Forwarded, Mailbox};
 use super::session::{Driven, Driver};
+use super::tls::Admission;
 use super::{EdgeConfig, STOPS, SharedCounters};
 use crate::input::SessionId;
 use crate::intake::Intake;
@@ -54,6 +57,10 @@ struct Connection {
     unused_since: Instant,
     deadline: Option<Instant>,
     is_due: bool,
+    /// By which admission of the thread its client was let in last, or refused since.
+    admission: u64,
+    /// Why its client would not be let in any more.
+    disowned: Option<Refusal>,
 }
 
 pub(super) struct IngestThread {
@@ -61,6 +68,9 @@ pub(super) struct IngestThread {
     shared: Arc<Shared>,
     mailbox: Arc<Mailbox>,
     endpoint: Endpoint,
+    admission: Admission,
+    /// How often other authorities came to vouch for clients.
+    admissions: u64,
     io: Box<dyn Io>,
     connections: FxHashMap<ConnectionHandle, Connection>,
     sessions: FxHashMap<SessionId, ConnectionHandle>,
@@ -84,9 +94,11 @@ impl IngestThread {
     pub(super) fn new(
         index: usize,
         shared: Arc<Shared>,
-        endpoint: Endpoint,
+        endpoint: Arc<EndpointConfig>,
+        admission: Admission,
         io: Box<dyn Io>,
     ) -> Self {
+        let server = Some(admission.server.clone());
         let threads = shared.mailboxes.len();
         let window_bytes = shared.config.connection_window(0);
         Self {
@@ -94,7 +106,9 @@ impl IngestThread {
             mailbox: shared.mailboxes[index].clone(),
             holding: Holding::new(shared.config.partial_bytes_max() / threads),
             shared,
-            endpoint,
+            endpoint: Endpoint::new(endpoint, server, true, None),
+            admission,
+            admissions: 0,
             io,
             connections: FxHashMap::default(),
             sessions: FxHashMap::default(),
@@ -197,8 +211,8 @@ impl IngestThread {
                 self.make_due(handle);
             }
         }
-        if let Some(server) = mail.server {
-            self.endpoint.set_server_config(Some(server));
+        if let Some(admission) = mail.admission {
+            self.admit_by(admission, now);
         }
         if mail.recheck {
             self.for_sessions_of(|_| true, |driver, proto, cx| driver.recheck(proto, cx, now));
@@ -369,6 +383,8 @@ impl IngestThread {
                     SharedCounters::add(&self.shared.counters.connections_accepted);
                     SharedCounters::add(&self.shared.counters.connections_open);
                     connection.proto.set_receive_window(self.window_bytes.into());
+                    // The authorities were replaced during the handshake.
+                    self.hold_against_authorities(connection);
                 }
                 Event::ConnectionLost { reason } => {
                     if !connection.is_established {
@@ -413,9 +429,9 @@ impl IngestThread {
         self.sessions.insert(id, handle);
         let patience = self.shared.config.hello_timeout;
         let mut driver = Driver::new(id, stream, now, patience);
-        if self.stopping.is_some() {
+        let stops = self.stopping.map(|_| Refusal::new(Code::ShuttingDown, STOPS));
+        if let Some(refusal) = stops.or_else(|| connection.disowned.clone()) {
             let mut cx = context(&self.shared, &self.mailbox, &mut self.holding);
-            let refusal = Refusal::new(Code::ShuttingDown, STOPS);
             driver.dismiss(refusal, &mut connection.proto, &mut cx, now);
         }
         connection.drivers.push(driver);

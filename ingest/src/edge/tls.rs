@@ -6,11 +6,13 @@ use std::time::Duration;
 use quinn_proto::congestion::CubicConfig;
 use quinn_proto::crypto::rustls::QuicServerConfig;
 use quinn_proto::{EndpointConfig, MtuDiscoveryConfig, ServerConfig, TransportConfig, VarInt};
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
 
 use super::EdgeConfig;
 use super::ids::{ConnectionIds, ResetKey};
 use super::io::UDP_PAYLOAD_BYTES_MAX;
-use crate::certificates::{self, Certificates};
+use crate::certificates::{self, Certificates, ClientAuthorities};
 
 /// What a client may have in flight on one stream before it is read.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
@@ -21,8 +23,56 @@ const INITIAL_WINDOW_BYTES: u64 = 256 << 10;
 /// Tick datagrams of one connection that wait to be read.
 const DATAGRAM_BYTES: usize = 1 << 20;
 
+/// What new connections are let in with, and what open ones are held against.
+#[derive(Clone)]
+pub(crate) struct Admission {
+    pub(super) server: Arc<ServerConfig>,
+    authorities: Option<(ClientAuthorities, Arc<dyn ClientCertVerifier>)>,
+}
+
+impl Admission {
+    /// A certificate that does not go with its key is an error.
+    pub(super) fn new(
+        config: &EdgeConfig,
+        certificates: &Certificates,
+    ) -> Result<Self, rustls::Error> {
+        let authorities = match &certificates.clients {
+            None => None,
+            Some(authorities) => Some((authorities.clone(), authorities.verifier()?)),
+        };
+        Ok(Self { server: server_config(config, certificates)?, authorities })
+    }
+
+    /// Whether both let in the same clients by their certificates.
+    pub(super) fn vouches_as(&self, other: &Self) -> bool {
+        let said = |admission: &Self| {
+            let authorities = admission.authorities.as_ref();
+            authorities.map(|(authorities, _)| (authorities.required, authorities.roots.clone()))
+        };
+        match (said(self), said(other)) {
+            (None, None) => true,
+            (Some((a, ours)), Some((b, theirs))) => a == b && ours.roots == theirs.roots,
+            _ => false,
+        }
+    }
+
+    /// Whether a client that has shown this chain, its own certificate first, would be let in.
+    pub(super) fn vouch(
+        &self,
+        chain: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), rustls::Error> {
+        let Some((authorities, verifier)) = &self.authorities else { return Ok(()) };
+        match chain.split_first() {
+            Some((own, further)) => verifier.verify_client_cert(own, further, now).map(drop),
+            None if authorities.required => Err(rustls::Error::NoCertificatesPresented),
+            None => Ok(()),
+        }
+    }
+}
+
 /// The configuration for new connections.
-pub(super) fn server_config(
+fn server_config(
     config: &EdgeConfig,
     certificates: &Certificates,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {

@@ -165,8 +165,8 @@ pub struct HelloReply {
 }
 
 /// Where a publisher stands on a stream. A mark `n` means that the rows `0..n`, ticks and rejected
-/// ones, have all reached the level. Counts are since the service's data began, except repeats,
-/// which are since it started.
+/// ones, have all reached the level. Counts are since the service's data began; a service that was
+/// killed may have forgotten some of the repeats.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ack {
     /// In memory.

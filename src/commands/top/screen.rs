@@ -13,6 +13,7 @@ use crossterm::{execute, queue};
 use tokio::sync::mpsc;
 
 use super::frame::{Line, Size, Style};
+use crate::leaving::told_to_end;
 
 /// What came from the keyboard, or of the window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +83,7 @@ impl Screen {
     pub async fn pressed(&mut self) -> Pressed {
         tokio::select! {
             pressed = self.pressed.recv() => pressed.unwrap_or(Pressed::Quit),
-            () = told_to_end() => Pressed::Quit,
+            _ = told_to_end() => Pressed::Quit,
         }
     }
 }
@@ -118,22 +119,6 @@ fn meaning(event: &Event) -> Option<Pressed> {
         }
         _ => None,
     }
-}
-
-/// SIGTERM, or an interrupt that came as a signal.
-async fn told_to_end() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminated) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = terminated.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
-            }
-            return;
-        }
-    }
-    let _ = tokio::signal::ctrl_c().await;
 }
 
 #[cfg(test)]

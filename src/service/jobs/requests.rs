@@ -157,7 +157,7 @@ impl Coordinator {
             known.ok_or_else(|| {
                 let names = self.definitions.views.iter().map(|view| view.name.as_str());
                 let names: Vec<_> = names.filter(|name| owner.may_scan(name)).collect();
-                let text = format!("unknown view {name}; this service has {}", names.join(", "));
+                let text = format!("there is no view `{name}`; declared are: {}", names.join(", "));
                 refusal(Code::UnknownView, text)
             })
         });

@@ -374,7 +374,11 @@ fn what_is_wrong_with_a_request_is_said() {
     let world = World::new(1, 1000);
     let service = world.serve(few_threads());
     let cases = [
-        (SubmitJob::new(["bars_9s"]), Code::UnknownView, "unknown view bars_9s; this service has"),
+        (
+            SubmitJob::new(["bars_9s"]),
+            Code::UnknownView,
+            "there is no view `bars_9s`; declared are:",
+        ),
         (
             SubmitJob { from_ns: Some(2), to_ns: Some(1), ..SubmitJob::new(["bars_1s"]) },
             Code::InvalidRequest,

@@ -32,8 +32,8 @@ pub enum SourceError {
     },
     /// Neither the name nor the first bytes tell a known format.
     #[error(
-        "{} is no Parquet, CSV, TSV or DBN file that can be recognised ({found}); name it \
-         .parquet, .csv, .csv.gz, .csv.zst, .tsv or .dbn",
+        "{} is no Parquet, CSV, TSV or DBN file that can be recognised ({found}); these are read, \
+         the last three also compressed with gzip or zstd",
         path.display()
     )]
     UnknownFormat {

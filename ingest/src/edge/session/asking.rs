@@ -99,8 +99,8 @@ impl Driver {
         self.admitted.as_ref().is_some_and(|admitted| admitted.has_expired(now_unix_s))
     }
 
-    /// The rules are new, or time has passed: who may no longer do what it was let in for is told so, and sent away.
-    /// Who has finished is only answered still.
+    /// The rules are new, or time has passed: who may no longer do what it was let in for is told
+    /// so, and sent away. Who has finished is only answered still.
     pub(in super::super) fn recheck(
         &mut self,
         connection: &mut Connection,
@@ -108,10 +108,20 @@ impl Driver {
         now: Instant,
     ) {
         let Some(admitted) = &self.admitted else { return };
-        if matches!(self.phase, Phase::Finishing { .. }) {
-            return;
-        }
         if let Err(refusal) = cx.still_may(admitted, connection) {
+            self.revoke(refusal, connection, cx, now);
+        }
+    }
+
+    /// What this session does is no longer allowed. Who has finished is only answered still.
+    pub(in super::super) fn revoke(
+        &mut self,
+        refusal: Refusal,
+        connection: &mut Connection,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) {
+        if !matches!(self.phase, Phase::Finishing { .. } | Phase::Closing { .. }) {
             self.end(End::Revoked(refusal), connection, cx, now);
         }
     }

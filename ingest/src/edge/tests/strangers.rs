@@ -21,19 +21,37 @@ pub struct Raw {
 
 impl Raw {
     pub async fn open(world: &World) -> Self {
-        let (endpoint, connection) = stranger(world, isotick_wire::ALPN).await;
+        Self::open_with(world, None).await
+    }
+
+    async fn open_with(world: &World, shown: Option<ClientCertificate>) -> Self {
+        let (endpoint, connection) = stranger_with(world, isotick_wire::ALPN, shown).await;
         let connection = connection.unwrap();
         let (send, recv) = connection.open_bi().await.unwrap();
         Self { endpoint, connection, send, recv, assembler: Assembler::default(), session: 0 }
     }
 
     pub async fn publish(world: &World, datagrams: bool) -> Self {
-        let mut raw = Self::open(world).await;
+        Self::open(world).await.established(datagrams).await
+    }
+
+    /// A publisher that shows this certificate.
+    pub async fn publish_with(world: &World, shown: Option<ClientCertificate>) -> Self {
+        Self::open_with(world, shown).await.established(false).await
+    }
+
+    async fn established(mut self, datagrams: bool) -> Self {
         let role = Role::Publish { stream: "trades".into(), publisher: publisher(), datagrams };
-        raw.control(Control::Hello(Hello::new(role))).await;
-        let Control::HelloReply(reply) = raw.answer().await else { panic!() };
-        raw.session = reply.session;
-        raw
+        self.control(Control::Hello(Hello::new(role))).await;
+        let Control::HelloReply(reply) = self.answer().await else { panic!() };
+        self.session = reply.session;
+        self
+    }
+
+    /// Goes on with a new session on the same connection.
+    pub async fn another_stream(&mut self) {
+        (self.send, self.recv) = self.connection.open_bi().await.unwrap();
+        self.assembler = Assembler::default();
     }
 
     pub async fn control(&mut self, control: Control) {

@@ -13,7 +13,7 @@ use isotick_model::{Key, LogPosition, PublisherId, Scale, Ticks, ValueColumn};
 use isotick_wire::{Code, JobRequest, PublishedWindow, Refusal, VersionReason};
 
 use crate::access::JobOwner;
-use crate::certificates::{self, Certificates};
+use crate::certificates::{self, Certificates, ClientAuthorities};
 use crate::edge::{Edge, EdgeConfig};
 use crate::feed::Feed;
 use crate::input::{ArrowDecoder, Input, Outlet, SessionId, Subscription, Welcome};
@@ -185,8 +185,13 @@ pub fn world() -> World {
 }
 
 pub fn world_with(change: impl FnOnce(&mut EdgeConfig)) -> World {
+    world_of(change, None)
+}
+
+pub fn world_of(change: impl FnOnce(&mut EdgeConfig), clients: Option<ClientAuthorities>) -> World {
     let dir = tempfile::tempdir().unwrap();
-    let certificates = certificates::load_or_create(dir.path()).unwrap();
+    let mut certificates = certificates::load_or_create(dir.path()).unwrap();
+    certificates.clients = clients;
     let mut config = EdgeConfig { pin: false, ..EdgeConfig::new((Ipv4Addr::LOCALHOST, 0).into()) };
     change(&mut config);
     let (intake, mut inputs) = intake(8 << 20);
@@ -344,17 +349,32 @@ impl rustls::client::danger::ServerCertVerifier for Careless {
     }
 }
 
+/// A client's chain and the key of its first certificate.
+pub type ClientCertificate =
+    (Vec<rustls::pki_types::CertificateDer<'static>>, rustls::pki_types::PrivateKeyDer<'static>);
+
 pub async fn stranger(
     world: &World,
     alpn: &[u8],
 ) -> (quinn::Endpoint, Result<quinn::Connection, quinn::ConnectionError>) {
+    stranger_with(world, alpn, None).await
+}
+
+pub async fn stranger_with(
+    world: &World,
+    alpn: &[u8],
+    shown: Option<ClientCertificate>,
+) -> (quinn::Endpoint, Result<quinn::Connection, quinn::ConnectionError>) {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Careless))
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(Arc::new(Careless));
+    let mut tls = match shown {
+        Some((chain, key)) => builder.with_client_auth_cert(chain, key).unwrap(),
+        None => builder.with_no_client_auth(),
+    };
     tls.alpn_protocols = vec![alpn.to_vec()];
     let tls = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
     let endpoint = quinn::Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();

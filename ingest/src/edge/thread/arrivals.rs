@@ -1,13 +1,17 @@
 //! What arrived: to whom it belongs, and who is let in.
 
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use isotick_wire::{Code, Refusal};
 use quinn_proto::{DatagramEvent, Incoming, Transmit};
+use rustls::pki_types::UnixTime;
 
 use super::super::SharedCounters;
+use super::super::context::{client_chain, context};
 use super::super::ids::Owner;
 use super::super::mailbox::Forwarded;
+use super::super::tls::Admission;
 use super::{Connection, IngestThread};
 
 impl IngestThread {
@@ -62,6 +66,50 @@ impl IngestThread {
         }
     }
 
+    /// From now on clients are let in by this. When other authorities vouch for them than before,
+    /// whoever they do not vouch for is told so and sent away: one signature checked for each
+    /// connection.
+    pub(super) fn admit_by(&mut self, admission: Admission, now: Instant) {
+        self.endpoint.set_server_config(Some(admission.server.clone()));
+        let before = std::mem::replace(&mut self.admission, admission);
+        if self.admission.vouches_as(&before) {
+            return;
+        }
+        self.admissions += 1;
+        let established = self.connections.iter().filter(|(_, c)| c.is_established);
+        let handles: Vec<_> = established.map(|(handle, _)| *handle).collect();
+        for handle in handles {
+            let Some(mut connection) = self.connections.remove(&handle) else { continue };
+            self.hold_against_authorities(&mut connection);
+            if let Connection { proto, drivers, disowned: Some(refusal), .. } = &mut connection {
+                let mut cx = context(&self.shared, &self.mailbox, &mut self.holding);
+                for driver in drivers {
+                    driver.revoke(refusal.clone(), proto, &mut cx, now);
+                }
+            }
+            self.connections.insert(handle, connection);
+            self.make_due(handle);
+        }
+    }
+
+    /// Whether the authorities of now vouch for a client that was let in by earlier ones.
+    pub(super) fn hold_against_authorities(&mut self, connection: &mut Connection) {
+        if connection.admission == self.admissions {
+            return;
+        }
+        connection.admission = self.admissions;
+        let now_s = context(&self.shared, &self.mailbox, &mut self.holding).now_s();
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(now_s.max(0).unsigned_abs()));
+        let vouched = self.admission.vouch(&client_chain(&connection.proto), now);
+        connection.disowned = vouched.err().map(|error| {
+            let text = format!(
+                "other authorities vouch for clients now, and not for this one ({error}): ask the \
+                 service's operator for a new certificate"
+            );
+            Refusal::new(Code::Unauthenticated, text)
+        });
+    }
+
     /// Lets a client in, asks it to prove its address, or refuses it.
     fn let_in(
         &mut self,
@@ -91,6 +139,8 @@ impl IngestThread {
                     unused_since: now,
                     deadline: None,
                     is_due: false,
+                    admission: self.admissions,
+                    disowned: None,
                 };
                 self.connections.insert(handle, connection);
                 self.make_due(handle);

@@ -217,3 +217,49 @@ fn speed() {
     }
     println!("decode {:.1} ns/row", started.elapsed().as_nanos() as f64 / rows);
 }
+
+/// The bytes of the documentation's examples, in order.
+fn documented() -> Vec<Vec<u8>> {
+    let page = include_str!("../../README.md");
+    let (_, section) = page.split_once("### An example, byte by byte").unwrap();
+    let blocks = section.split("```text\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let bytes = |block: &str| {
+        let hex = block.lines().filter_map(|line| line.split("  ").next());
+        let digits = hex.flat_map(str::split_ascii_whitespace);
+        digits.map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect()
+    };
+    blocks.take(2).map(bytes).collect()
+}
+
+#[test]
+fn the_documented_example_is_what_goes_over_the_wire() {
+    use crate::control::{Control, Hello, Role};
+    use crate::message::{self, Assembler, Kind};
+
+    let role = Role::Publish { stream: "trades".into(), publisher: publisher(), datagrams: false };
+    let mut bytes = Vec::new();
+    Control::Hello(Hello::new(role)).put(&mut bytes).unwrap();
+    let start = 1_700_000_000_000_000_000;
+    let rows: [Row; 3] = [
+        (start, 0, 0, [Some(1_012_500), Some(200)]),
+        (start + 1_000_000, 1, 1, [Some(1_012_600), None]),
+        (start + 2_000_000, 2, 0, [Some(1_012_500), Some(50)]),
+    ];
+    let mut sent = ticks(&rows);
+    sent.keys = ["A", "B"].map(|key| Key::from_components([key])).to_vec();
+    let rejected = [Rejected { sequence: 3, reason: RejectReason::NullValue }];
+    let hello = bytes.len();
+    message::put(Kind::Ticks, &mut bytes, |out| {
+        Encoder::default().encode(&sent, 0..3, &rejected, out)
+    })
+    .unwrap();
+    let documented = documented();
+    assert_eq!(documented, [&bytes[..hello], &bytes[hello..]]);
+
+    let mut assembler = Assembler::default();
+    assembler.feed(&documented[1]);
+    let message = assembler.next().unwrap().unwrap();
+    let frame = Decoder::default().decode(&message.payload, &publisher(), COLUMNS).unwrap();
+    same(&frame.ticks, &sent);
+    assert_eq!(frame.rejected, rejected);
+}
