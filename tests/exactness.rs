@@ -175,9 +175,13 @@ impl Engine for Resident {
         let id = BatchId(self.next);
         self.next += 1;
         self.gpu.reduce_resident(id, plan, runs)?;
-        let uploaded = self.gpu.uploaded_bytes();
+        let uploaded = self.gpu.resident().uploaded_bytes;
         let partials = self.gpu.reduce_resident(id, plan, runs)?;
-        assert_eq!(self.gpu.uploaded_bytes(), uploaded, "the second time nothing is uploaded");
+        assert_eq!(
+            self.gpu.resident().uploaded_bytes,
+            uploaded,
+            "the second time nothing is uploaded"
+        );
         Ok(partials)
     }
 }

@@ -316,6 +316,10 @@ fn print(report: &Value, gpu: Option<&ByForm>, cpu: &ByForm) {
         other => other.to_string(),
     };
     let line = |name: &str, value: String| println!("{name:<12}{value}");
+    let many = |count: &Value, what: &str| match count.as_u64() {
+        Some(1) => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    };
     let (plan, reads) = (&report["plan"], &report["reads"]);
     line("view", format!("{} of stream {}", text(&report["view"]), text(&report["stream"])));
     line("filter", text(&report["filter"]));
@@ -333,7 +337,7 @@ fn print(report: &Value, gpu: Option<&ByForm>, cpu: &ByForm) {
             Value::Null => String::new(),
             bits => format!(", summed in at most {bits} bits by the declared bounds"),
         };
-        println!("            {:<36} {} words{bits}", text(&term["term"]), term["words"]);
+        println!("            {:<36} {}{bits}", text(&term["term"]), many(&term["words"], "word"));
     }
     if plan["multisets"] != 0 {
         println!("            {} multisets of values for quantiles", plan["multisets"]);
@@ -342,7 +346,8 @@ fn print(report: &Value, gpu: Option<&ByForm>, cpu: &ByForm) {
         Value::Null => "rows unknown before they are read".to_owned(),
         rows => format!("at most {rows} rows"),
     };
-    line("reads", format!("{} files in {} parts, {rows}", reads["files"], reads["parts"]));
+    let (files, parts) = (many(&reads["files"], "file"), many(&reads["parts"], "part"));
+    line("reads", format!("{files} in {parts}, {rows}"));
     println!(
         "            {} bytes, {} a tick stored, {} in memory",
         text(&reads["bytes"]),
@@ -363,7 +368,8 @@ fn print(report: &Value, gpu: Option<&ByForm>, cpu: &ByForm) {
     println!("            columns: {}", columns.collect::<Vec<_>>().join(", "));
     let identities = if reads["identities"] == true { "read" } else { "not needed" };
     println!("            times: {}; publisher and sequence: {identities}", text(&reads["times"]));
-    line("engine", format!("{}, {} threads", text(&report["engine"]), report["threads"]));
+    let threads = many(&report["threads"], "thread");
+    line("engine", format!("{}, {threads}", text(&report["engine"])));
     let seconds = |value: &Value| match value.as_f64() {
         Some(seconds) => format!("{:.3?}", Duration::from_secs_f64(seconds)),
         None => "none".to_owned(),
@@ -394,11 +400,12 @@ fn print(report: &Value, gpu: Option<&ByForm>, cpu: &ByForm) {
             line("break-even", from);
             if let (Some(cpu), Some(gpu)) = (cpu.groups, gpu.groups) {
                 let from = match &predicted["in_any_order"]["break_even_rows"] {
-                    Value::Null => "the CPU takes them as they come".to_owned(),
-                    rows => format!("partitioned on the GPU from {rows} rows a batch on"),
+                    Value::Null => "the CPU is faster at every size".to_owned(),
+                    rows => format!("the GPU is faster from {rows} rows a batch on"),
                 };
                 println!(
-                    "            rows in any order: {:.2} ns a row on the CPU, {:.2} on the GPU; {from}",
+                    "            rows in any order: {:.2} ns a row on the CPU as they come, {:.2} \
+                     partitioned on the GPU; {from}",
                     cpu.row_ns, gpu.row_ns
                 );
             }

@@ -12,6 +12,9 @@ use crate::error::GpuError;
 /// How long one chunk may take. Chunks are bounded, so that even slow software adapters need
 /// seconds; a device that takes longer hangs.
 const ANSWER_SECONDS_MAX: u64 = 120;
+/// It is waited for in pieces: where the process itself stood still, as in a machine that is paused,
+/// that is counted once, and the device may still answer.
+const WAITS: u64 = 2;
 
 /// A device, its queue and what the driver reported.
 pub(crate) struct Device {
@@ -146,11 +149,21 @@ impl Device {
 
     /// Waits for a submission; afterwards its staging buffer is mapped.
     pub fn wait(&self, index: wgpu::SubmissionIndex) -> Result<(), GpuError> {
-        let wait = wgpu::PollType::Wait {
-            submission_index: Some(index),
-            timeout: Some(Duration::from_secs(ANSWER_SECONDS_MAX)),
+        let wait = || {
+            self.poll(wgpu::PollType::Wait {
+                submission_index: Some(index.clone()),
+                timeout: Some(Duration::from_secs(ANSWER_SECONDS_MAX / WAITS)),
+            })
         };
-        match self.poll(wait) {
+        let is_late =
+            |polled: &Result<_, Lost>| matches!(polled, Ok(Err(wgpu::PollError::Timeout)));
+        let mut polled = wait();
+        for _ in 1..WAITS {
+            if is_late(&polled) {
+                polled = wait();
+            }
+        }
+        match polled {
             Ok(Ok(_)) => self.check(),
             Ok(Err(wgpu::PollError::Timeout)) => {
                 let error = GpuError::TimedOut {

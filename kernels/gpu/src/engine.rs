@@ -199,11 +199,6 @@ impl GpuEngine {
         self.partitioned_rows
     }
 
-    /// Bytes that the host has written to the device since it was opened.
-    pub fn uploaded_bytes(&self) -> u64 {
-        self.pool.uploaded_bytes
-    }
-
     /// The variants that this adapter can run, in the order of [`Variant::all`].
     pub fn variants(&self) -> Vec<Variant> {
         Variant::all().filter(|variant| variant.lacking(&self.device.info).is_none()).collect()

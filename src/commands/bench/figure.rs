@@ -80,7 +80,7 @@ impl Figure {
             None => String::new(),
         };
         println!(
-            "  {:<28} {:>9.1} M rows/s {:>8.2} GB/s  {:>10} ({} .. {})  {hash}{share}",
+            "  {:<31} {:>9.1} M rows/s {:>8.2} GB/s  {:>10} ({} .. {})  {hash}{share}",
             self.by,
             self.rows_per_s() / 1e6,
             self.bytes_per_s() / 1e9,

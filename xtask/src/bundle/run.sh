@@ -1,6 +1,7 @@
 #!/bin/sh
-# Runs the exactness suite on every adapter of this host, then the benches. Writes results/ beside
-# this script; exits with 1 when anything disagreed or failed.
+# Runs the exactness suite on every adapter of this host, or on the one that ISOTICK_ADAPTER names by
+# index or name, then the benches. Writes results/ beside this script; exits with 1 when anything
+# disagreed or failed.
 set -u
 cd "$(dirname "$0")" || exit 2
 rm -rf results
@@ -25,7 +26,10 @@ suite() {
     passed=$(sed -n 's/^test result: .* \([0-9][0-9]*\) passed;.*/\1/p' "results/suite-$name.txt")
     # A suite that ran nothing has shown nothing.
     if [ "${passed:-0}" -eq 0 ]; then outcome=FAILED; failed=1; fi
-    echo "exactness suite, $name: $outcome (${passed:-0} tests)"
+    see=""
+    if [ "$outcome" = FAILED ]; then see=", see results/suite-$name.txt"; fi
+    if [ -n "$see" ] && [ "$name" != cpu ]; then see="$see and results/kernels-$name.txt"; fi
+    echo "exactness suite, $name: $outcome (${passed:-0} tests)$see"
     outcomes="$outcomes${outcomes:+,}{\"adapter\":\"$name\",\"outcome\":\"$outcome\",\"passed\":${passed:-0}}"
 }
 
@@ -51,10 +55,21 @@ criterion() {
 ./isotick devices >results/devices.txt || failed=1
 ./isotick devices --json >results/devices.json || failed=1
 cat results/devices.txt
-adapters=$(awk '/^adapter [0-9]+:/ { index_ = $2; sub(":", "", index_) }
-    $1 == "used" && $2 !~ /^never/ { print index_ }' results/devices.txt)
+adapters=$(awk -v wanted="${ISOTICK_ADAPTER:-}" '
+    /^adapter [0-9]+:/ {
+        index_ = $2
+        sub(":", "", index_)
+        name = $0
+        sub(/^adapter [0-9]+: /, "", name)
+        is_number = wanted ~ /^[0-9]+$/
+        is_wanted = is_number ? wanted == index_ : index(tolower(name), tolower(wanted))
+    }
+    $1 == "used" && $2 !~ /^never/ && is_wanted { print index_ }' results/devices.txt)
 
-if [ -z "$adapters" ]; then
+if [ -z "$adapters" ] && [ -n "${ISOTICK_ADAPTER:-}" ]; then
+    echo "ISOTICK_ADAPTER=$ISOTICK_ADAPTER names none of these adapters that can be used" >&2
+    failed=1
+elif [ -z "$adapters" ]; then
     echo "no GPU adapter: the suite runs on the CPU engine alone"
     suite cpu
     measure cpu all --engine cpu

@@ -28,10 +28,10 @@ fn a_batch_is_uploaded_once_whatever_the_variant() {
     for (id, variant) in engine.variants().into_iter().enumerate() {
         engine.force(Some(variant)).unwrap();
         assert_equal(&mut engine, id as u64, &plan, &batch);
-        let (uploaded, before) = (engine.uploaded_bytes(), engine.resident());
+        let (uploaded, before) = (engine.resident().uploaded_bytes, engine.resident());
         assert_equal(&mut engine, id as u64, &plan, &batch);
         assert_equal(&mut engine, id as u64, &Plan::of_terms([Term::Sum(1)]), &batch);
-        assert_eq!(engine.uploaded_bytes(), uploaded, "{variant}");
+        assert_eq!(engine.resident().uploaded_bytes, uploaded, "{variant}");
         let after = engine.resident();
         assert!(after.hits > before.hits && after.bytes == before.bytes);
         assert!(before.bytes > 0 && before.bytes < batch.ticks.len() as u64 * 3 * 8 + 4096);
@@ -47,12 +47,12 @@ fn runs_may_differ_and_rows_are_not_mistaken() {
     let plan = every_term();
     let mut batch = batch(2, &[4000]);
     assert_equal(&mut engine, 1, &plan, &batch);
-    let uploaded = engine.uploaded_bytes();
+    let uploaded = engine.resident().uploaded_bytes;
     let half = isotick_kernels::Run { len: 1500, ..batch.runs[0] };
     let rest = isotick_kernels::Run { start: half.start + 1500, len: 2500, ..half };
     batch.runs = vec![half, rest];
     assert_equal(&mut engine, 1, &plan, &batch);
-    assert!(engine.uploaded_bytes() - uploaded < 1024);
+    assert!(engine.resident().uploaded_bytes - uploaded < 1024);
     assert_equal(&mut engine, 1, &plan, &self::batch(3, &[4100]));
     assert_eq!(engine.resident().batches, 1);
 }
@@ -72,9 +72,9 @@ fn the_budget_holds_and_the_oldest_goes() {
     }
     // 2 drove 1 out, 3 drove 0 out, 1 drove 2 out.
     assert_eq!(engine.resident().evictions, 3);
-    let uploaded = engine.uploaded_bytes();
+    let uploaded = engine.resident().uploaded_bytes;
     assert_equal(&mut engine, 3, &plan, &batches[3]);
-    assert_eq!(engine.uploaded_bytes(), uploaded);
+    assert_eq!(engine.resident().uploaded_bytes, uploaded);
 
     // What is larger than the budget is reduced all the same, and drives nothing out for nothing.
     let huge = batch(20, &[40_000]);
