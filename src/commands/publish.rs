@@ -2,9 +2,10 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Error, Result, anyhow, bail};
 use indicatif::ProgressBar;
-use isotick_client::Ack;
+use isotick_client::{Ack, ClientError};
+use isotick_wire::Code;
 use serde_json::{Value, json};
 
 use crate::cli::PublishArgs;
@@ -66,7 +67,7 @@ pub fn run(args: PublishArgs) -> Result<ExitCode> {
     }
     let code = match outcome {
         Ok(outcome) => {
-            outcome?;
+            outcome.map_err(|error| with_name_hint(error, &args))?;
             ExitCode::SUCCESS
         }
         Err(code) => {
@@ -95,6 +96,21 @@ pub fn run(args: PublishArgs) -> Result<ExitCode> {
         }
     }
     Ok(code)
+}
+
+/// A token may be for publishers of some names only, and who gives none publishes under a hash.
+fn with_name_hint(error: Error, args: &PublishArgs) -> Error {
+    match error.downcast_ref() {
+        Some(ClientError::Refused(refusal))
+            if refusal.code == Code::Forbidden && args.publisher.is_none() =>
+        {
+            anyhow!(
+                "{error:#} (without --publisher NAME ticks come under their content's hash, and a \
+                 token may be for some names only)"
+            )
+        }
+        _ => error,
+    }
 }
 
 /// What did not arrive, where something did not.

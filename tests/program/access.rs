@@ -55,12 +55,15 @@ fn only_who_may_gets_in_and_everything_else_is_refused_and_counted() {
     let tail = |view: &str, token: &str| {
         format!("tail {view} --at {} --token {token} --until-idle 1s", service.address)
     };
+    let to = &service.address;
+    let unnamed = format!("publish ticks.csv --stream trades --to {to} --token {feed} --json");
     let refusals = [
         (publish("feed", ""), "token or a client certificate"),
         (publish("feed", "isotick_0000"), "not one of this service's"),
         (publish("feed", &old), "has expired"),
         (publish("feed", &desk), "no right to publish to `trades`"),
         (publish("other", &feed), "no right to publish to `trades` as `other`"),
+        (unnamed, "--publisher NAME"),
         (tail("all", &desk), "no right to subscribe to `all`"),
         (tail("nothing", &desk), "no right to subscribe to `nothing`"),
         (format!("status --at {} --token {feed}", service.address), "service's status"),
@@ -77,8 +80,8 @@ fn only_who_may_gets_in_and_everything_else_is_refused_and_counted() {
     let edge = &status(&place, &service, &ops)["edge"];
     assert_eq!(edge["hellos_unauthenticated"], 2, "{edge}");
     assert_eq!(edge["hellos_expired"], 1, "{edge}");
-    assert_eq!(edge["hellos_forbidden"], 5, "{edge}");
-    assert_eq!(edge["sessions_forbidden"], 8, "{edge}");
+    assert_eq!(edge["hellos_forbidden"], 6, "{edge}");
+    assert_eq!(edge["sessions_forbidden"], 9, "{edge}");
 
     place.ok("access remove feed-secret --data data");
     place.ok(&publish_feed);
