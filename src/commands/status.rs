@@ -115,6 +115,19 @@ fn print(status: &Value) {
     for part in ["log", "edge", "deadletters", "lanes", "jobs"] {
         println!("{part}: {}", counters(&status[part]));
     }
+    for device in status["lanes"]["devices"].as_array().into_iter().flatten() {
+        println!("{}", device_line(device));
+    }
+}
+
+/// What became of a device that scans or live windows use.
+fn device_line(device: &Value) -> String {
+    let state = if device["is_lost"] == true { "lost" } else { "open" };
+    let failures = match device["failure"].as_str() {
+        Some(last) => format!(", {} failures, the last: {last}", device["failures"]),
+        None => String::new(),
+    };
+    format!("device {}: {state}{failures}", text(&device["description"]))
 }
 
 /// What is not nothing, by name; of the rest, how many there are.
@@ -151,5 +164,15 @@ mod tests {
         assert_eq!(counters(&part), "io page cache, taken 2, 2 at 0");
         assert_eq!(counters(&json!({"lost": 0})), "1 at 0");
         assert_eq!(counters(&json!({"taken": 1})), "taken 1");
+    }
+
+    #[test]
+    fn a_lost_device_says_so_and_why() {
+        let open =
+            json!({"description": "a GPU", "is_lost": false, "failures": 0, "failure": null});
+        assert_eq!(device_line(&open), "device a GPU: open");
+        let lost =
+            json!({"description": "a GPU", "is_lost": true, "failures": 2, "failure": "gone"});
+        assert_eq!(device_line(&lost), "device a GPU: lost, 2 failures, the last: gone");
     }
 }

@@ -456,8 +456,8 @@ impl Source {
         }
     }
 
-    /// The times of the ticks in one of [`Self::parts`], nanoseconds UTC, where the file states
-    /// them. It may state them wrongly.
+    /// Between which times the ticks in one of [`Self::parts`] lie, nanoseconds UTC, where the file
+    /// states that of their row group. It may state them wrongly.
     pub fn times_of(&self, part: &Range<u64>) -> Option<RangeInclusive<i64>> {
         match &self.file {
             AnyFile::Parquet(file) => file.times_of(&self.plan, part.start),

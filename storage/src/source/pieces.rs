@@ -88,6 +88,7 @@ impl Shared {
         // Before the next one is made: its memory can then serve again.
         *piece = Piece::default();
         let length = least.max(most.min(left));
+        // Memory of few sizes can serve again, whatever the pages' own.
         let mut bytes = Vec::with_capacity(length.next_multiple_of(most) as usize);
         At { file: &self.file, place: start }.take(length.min(left)).read_to_end(&mut bytes)?;
         *piece = Piece { start, bytes: bytes.into() };
