@@ -32,7 +32,8 @@ pub use self::deadletters::{
 pub use self::export::{ExportArgs, ExportCodec, ExportFormat};
 pub use self::fsck::FsckArgs;
 pub use self::history::{
-    CompactArgs, ExplainArgs, ImportArgs, InputArgs, OutputArgs, PlaceArgs, RollupArgs, ScanArgs,
+    CompactArgs, ExplainArgs, ImportArgs, InputArgs, OutputArgs, PlaceArgs, QueryBenchArgs,
+    RollupArgs, ScanArgs,
     VerifyArgs,
 };
 pub use self::ingest::{DEFAULT_MEMORY, IngestArgs};
@@ -357,6 +358,7 @@ result; the exit code is 1 when two engines or variants disagree on the same tic
   scan      a stored market: reading and reducing it, against reading it alone
   live      publisher, service and subscriber over QUIC: ticks a second, latency (not in `all`)
   log       durable commits a second and their latency, against fio (not in `all`)
+  query     your own view over your own ticks, again and again in one process (not in `all`)
 
 Examples:
   isotick bench --quick
@@ -402,6 +404,8 @@ pub enum OtherBench {
     Jobs(JobsBenchArgs),
     /// Measure durable commits of the log, against fio
     Log(LogBenchArgs),
+    /// Measure your own view over your own ticks, again and again in one process
+    Query(Box<QueryBenchArgs>),
 }
 
 /// A part of the benches.

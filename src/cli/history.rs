@@ -138,6 +138,32 @@ pub struct ScanArgs {
     pub remote: RemoteArgs,
 }
 
+/// `isotick bench query`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Each call opens the folder or the files anew, reads, reduces, finishes and hashes every window; none
+keeps anything for the next one but the process, whose memory is warm and whose threads are near. The
+exit code is 1 when two calls gave different hashes.
+
+Examples:
+  isotick bench query bars_1m --data ./data --no-rollup
+  isotick bench query bars_1m bars_1h --file trades.parquet --threads 2 --calls 20 --json query.json")]
+pub struct QueryBenchArgs {
+    /// The views, all of one stream
+    #[arg(required = true, value_name = "VIEW")]
+    pub views: Vec<String>,
+    #[command(flatten)]
+    pub input: InputArgs,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+    /// How often to ask
+    #[arg(long, default_value = "5", value_name = "N")]
+    pub calls: std::num::NonZeroUsize,
+    /// Write all figures to this file as well
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
 /// Where the windows of a scan go.
 #[derive(Clone, Debug, Args)]
 pub struct OutputArgs {

@@ -6,6 +6,7 @@ mod jobs;
 mod kernels;
 mod live;
 mod log;
+mod query;
 mod scan;
 
 use std::num::NonZeroUsize;
@@ -30,6 +31,7 @@ pub fn run(args: BenchArgs) -> Result<ExitCode> {
         Some(OtherBench::Live(args)) => return live::run(&args),
         Some(OtherBench::Jobs(args)) => return jobs::run(&args),
         Some(OtherBench::Log(args)) => return log::run(&args),
+        Some(OtherBench::Query(args)) => return query::run(&args),
         None => {}
     }
     let mut bench = Bench::open(&args)?;
