@@ -33,8 +33,7 @@ pub use self::export::{ExportArgs, ExportCodec, ExportFormat};
 pub use self::fsck::FsckArgs;
 pub use self::history::{
     CompactArgs, ExplainArgs, ImportArgs, InputArgs, OutputArgs, PlaceArgs, QueryBenchArgs,
-    RollupArgs, ScanArgs,
-    VerifyArgs,
+    RollupArgs, ScanArgs, VerifyArgs,
 };
 pub use self::ingest::{DEFAULT_MEMORY, IngestArgs};
 pub use self::jobs::{

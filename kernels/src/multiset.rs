@@ -4,7 +4,7 @@
 //! few or hardly one comes twice, a count for every integer of a narrow span, or ascending values
 //! with their counts. New values wait in a buffer, so that counting touches one multiset's memory
 //! at a time however rows are interleaved; many at once are counted where they are. What waits
-//! takes 16 bits a value where all are near each other, and a count 16 bits while that suffices:
+//! takes 16 bits a value where all are near each other, and a count 16 bits with carries beside it:
 //! a thousand windows' states have to share the cache.
 
 mod dense;
@@ -95,7 +95,7 @@ impl Multiset {
     /// more than once, if they are; whether all were added.
     fn count_at_once(&mut self, values: impl ExactSizeIterator<Item = i64>) -> bool {
         let Counted::Dense(dense) = &mut self.counted else { return false };
-        if values.len() * 2 < self.waiting_max || !dense.make_room(values.len()) {
+        if values.len() * 2 < self.waiting_max {
             return false;
         }
         let mut outside = Vec::new();
@@ -250,7 +250,7 @@ impl Multiset {
         let distance = to.abs_diff(from);
         let len = self.len();
         let narrow = distance < SPAN_MAX.min(len.saturating_mul(per_value));
-        (narrow && len <= u32::MAX.into()).then(|| (from, distance as usize + 1))
+        narrow.then(|| (from, distance as usize + 1))
     }
 
     /// How many values must wait to be counted in a span, its last integer so far from its first:

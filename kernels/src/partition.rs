@@ -249,7 +249,7 @@ impl Partitioner {
                     }
                     None => {
                         let ticks = self.gather(&ticks, &order.sorted());
-                        let key_runs = key_runs(&ticks.key);
+                        let key_runs = key_runs(&ticks.key, usize::MAX).expect("no limit");
                         Form::Runs(self.runs(ticks, &key_runs, keys, publishers))
                     }
                 }

@@ -188,54 +188,47 @@ fn values_near_each_other_wait_in_16_bits() {
     }
 }
 
-/// Counts of 16 bits hold as many values as one of them counts, and grow with the next.
+/// Counts go on past 16 bits, however the values come.
 #[test]
-fn counts_widen_before_they_overflow() {
-    const FULL: usize = u16::MAX as usize;
-    for more in 0..3 {
+fn counts_carry_past_16_bits() {
+    const FULL: usize = 1 << 16;
+    for more in [0, 1, 2, FULL - 1, FULL, FULL + 1, 2 * FULL] {
         let mut values = vec![7; FULL - 1 + more];
         values[0] = 6;
         for pieces in [1, 1000, FULL] {
             let mut set = Multiset::default();
             values.chunks(pieces).for_each(|chunk| set.extend(chunk));
             set.settle();
-            let Counted::Dense(dense) = &set.counted else { panic!("dense") };
-            assert_eq!(dense.is_small(), more < 2, "{more}, {pieces}");
+            assert_eq!(form(&set), "dense", "{more}, {pieces}");
             assert_selects(&[&set], &values);
             assert_selects(&[&set, &set], &[&values[..], &values].concat());
+            let saved = set.save();
+            assert_eq!(
+                (saved.values, saved.counts),
+                (vec![6, 7], vec![1, values.len() as u64 - 1])
+            );
+            // A wider span takes the carries along.
+            set.extend(&vec![-500; PENDING_MAX]);
+            let wider = [&values[..], &[-500; PENDING_MAX]].concat();
+            assert_selects(&[&set], &wider);
         }
     }
 }
 
-/// A value far from a span: before and after it, waiting, then counted.
-#[test]
-fn one_value_far_from_the_others() {
-    for far in [i64::MIN, -1_000_000, -70_000, 70_000, 1 << 21, i64::MAX] {
-        for at in [0, 500, 1023, 4000, 5999] {
-            let mut values = random(6000, 1000, 1, 12);
-            values[at] = far;
-            for pieces in [1, 100, 6000] {
-                let mut set = Multiset::default();
-                values.chunks(pieces).for_each(|chunk| extend_by_codes(&mut set, chunk));
-                assert_selects(&[&set, &of(&[far])], &[&values[..], &[far]].concat());
-            }
-        }
-    }
-}
-
-/// A span whose counts could pass 32 bits is given up before they do.
+/// Counts of more than 32 bits.
 #[test]
 fn counts_do_not_overflow() {
     let mut set = of(&random(5000, 10, 1, 8));
     let Counted::Dense(dense) = &mut set.counted else { panic!("dense") };
-    let more = u64::from(u32::MAX) - dense.len() - 100;
-    dense.add_unseen(3, more as u32);
+    dense.carry(3, 1 << 16);
     set.extend(&vec![3; 3 * PENDING_MAX]);
-    assert_eq!(form(&set), "sorted");
-    let count = u64::from(u32::MAX) - 100 + (3 * PENDING_MAX + 5000 % PENDING_MAX) as u64;
-    assert!(set.len() >= count - PENDING_MAX as u64 && set.len() > u32::MAX.into());
+    assert_eq!(form(&set), "dense");
+    assert_eq!(set.len(), (1 << 32) + 5000 + 3 * PENDING_MAX as u64);
     assert_eq!(select(&[&set], &[Quantile::MEDIAN]), Some(vec![3]));
     assert_eq!(select(&[&set, &set], &[billionths(1)]).unwrap(), [0]);
+    assert_eq!(select(&[&set, &set], &[billionths(1_000_000_000)]).unwrap(), [9]);
+    let saved = set.save();
+    assert!(saved.counts[3] > 1 << 32 && saved.counts.iter().sum::<u64>() == set.len());
 }
 
 /// The approximate form's memory does not grow with what it has seen.

@@ -172,9 +172,6 @@ impl Waiting {
 
     /// Counts those values that are in the span, and leaves the others; whether all were.
     pub(super) fn count_into(&mut self, dense: &mut Dense) -> bool {
-        if !dense.make_room(self.len()) {
-            return false;
-        }
         let mut outside = Vec::new();
         match self {
             Self::Narrow { base, codes } => {

@@ -37,7 +37,36 @@ impl Cells {
 
     /// The group of each row, and the groups in the order of their first rows.
     pub(super) fn groups(&self, ticks: &Ticks, keys: &mut KeyTable) -> (Vec<u32>, Vec<Group>) {
-        const NONE: u32 = u32::MAX;
+        match self.windows {
+            1 => self.groups_of_one_window(ticks, keys),
+            _ => self.groups_of_windows(ticks, keys),
+        }
+    }
+
+    /// The same where there is one window: no row's time is looked at.
+    fn groups_of_one_window(&self, ticks: &Ticks, keys: &mut KeyTable) -> (Vec<u32>, Vec<Group>) {
+        let mut rows = vec![0; self.keys];
+        let mut by_key = vec![NONE; self.keys];
+        let mut locals = Vec::new();
+        let group_of = ticks.key.iter().map(|&local| {
+            rows[local as usize] += 1;
+            let group = &mut by_key[local as usize];
+            if *group == NONE {
+                *group = locals.len() as u32;
+                locals.push(local);
+            }
+            *group
+        });
+        let group_of = group_of.collect();
+        let groups = locals.into_iter().map(|local| Group {
+            key: keys.intern(&ticks.keys[local as usize]),
+            window_start: self.first,
+            rows: rows[local as usize],
+        });
+        (group_of, groups.collect())
+    }
+
+    fn groups_of_windows(&self, ticks: &Ticks, keys: &mut KeyTable) -> (Vec<u32>, Vec<Group>) {
         let mut by_cell = vec![NONE; self.windows * self.keys];
         let mut codes = vec![NONE; self.keys];
         let mut groups = Vec::new();
@@ -73,3 +102,6 @@ impl Cells {
         (group_of, groups)
     }
 }
+
+/// No group, or no code.
+const NONE: u32 = u32::MAX;

@@ -49,18 +49,10 @@ impl<'a> Order<'a> {
     pub(super) fn key_runs(&self, needed: Needed) -> Option<Vec<u32>> {
         /// Groups of this many rows on average are worth no sorting.
         const GROUP_LEN: usize = 32;
-        /// After this many rows the answer may be known.
-        const LOOK_ROWS: usize = 1024;
         let (key, ts) = (&self.ticks.key[..], &self.ticks.ts_event[..]);
         // With more groups than keys, some key came back.
         let few = (key.len() / GROUP_LEN).max(self.ticks.keys.len());
-        if key.len() > LOOK_ROWS && changes(&key[..LOOK_ROWS]) > few {
-            return None;
-        }
-        let starts = match changes(key) {
-            changes if changes > few => return None,
-            _ => key_runs(key),
-        };
+        let starts = key_runs(key, few)?;
         let ends = starts.iter().skip(1).map(|&end| end as usize).chain([key.len()]);
         let checked = if needed == Needed::None { 0 } else { starts.len() };
         for (&start, end) in starts.iter().zip(ends).take(checked) {
@@ -147,19 +139,25 @@ struct Placing {
     last: i64,
 }
 
-/// How often the key changes.
-fn changes(key: &[u32]) -> usize {
-    let next = key.get(1..).unwrap_or_default();
-    key.iter().zip(next).map(|(a, b)| usize::from(a != b)).sum()
-}
-
-/// Where the key changes, the first row included.
-pub(super) fn key_runs(key: &[u32]) -> Vec<u32> {
+/// Where the key changes, the first row included; `None` when it does more than so many times.
+pub(super) fn key_runs(key: &[u32], changes_max: usize) -> Option<Vec<u32>> {
+    /// Keys that are compared all at once: mostly they are one.
+    const LOOK_ROWS: usize = 64;
     let mut starts = Vec::new();
+    starts.extend(key.first().map(|_| 0));
     let mut start = 0;
-    for of_key in key.chunk_by(|a, b| a == b) {
-        starts.push(start);
-        start += of_key.len() as u32;
+    while start + 1 < key.len() {
+        let end = key.len().min(start + 1 + LOOK_ROWS);
+        let (before, next) = (&key[start..end - 1], &key[start + 1..end]);
+        let pairs = || before.iter().zip(next);
+        if pairs().fold(0, |all, (a, b)| all | (a ^ b)) != 0 {
+            let changed = pairs().enumerate().filter(|(_, (a, b))| a != b);
+            starts.extend(changed.map(|(row, _)| (start + 1 + row) as u32));
+            if starts.len() > changes_max.saturating_add(1) {
+                return None;
+            }
+        }
+        start = end - 1;
     }
-    starts
+    Some(starts)
 }

@@ -92,7 +92,12 @@ pub fn run(args: &QueryBenchArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn write_json(path: &PathBuf, calls: &[Call], last: &Call, [least, median]: [f64; 2]) -> Result<()> {
+fn write_json(
+    path: &PathBuf,
+    calls: &[Call],
+    last: &Call,
+    [least, median]: [f64; 2],
+) -> Result<()> {
     let report = json!({
         "isotick": env!("CARGO_PKG_VERSION"),
         "date": time::format_rfc3339(now_ns()),
