@@ -137,10 +137,10 @@ pub fn latest(schema: &StreamSchema, now_ns: i64) -> i64 {
 /// publishers to, for files that do not pass it, so that every way in gives the same ticks.
 pub fn reject_beyond_horizon(schema: &StreamSchema, batch: &mut SourceBatch, now_ns: i64) {
     let latest = latest(schema, now_ns);
-    let ts_event = &batch.ticks.ts_event;
-    if ts_event.iter().fold(true, |within, &ts| within & (ts <= latest)) {
+    if batch.ticks.times().is_none_or(|times| *times.end() <= latest) {
         return;
     }
+    let ts_event = &batch.ticks.ts_event;
     let rows = 0..ts_event.len() as u32;
     let (beyond, kept): (Vec<u32>, Vec<u32>) =
         rows.partition(|&row| ts_event[row as usize] > latest);
@@ -209,12 +209,11 @@ fn check_times(
     batch: &SourceBatch,
     stated: &RangeInclusive<i64>,
 ) -> Result<(), SourceError> {
-    let within = |held: bool, ts: &i64| held & stated.contains(ts);
-    if batch.ticks.ts_event.iter().fold(true, within) {
+    let Some(times) = batch.ticks.times() else { return Ok(()) };
+    let Some(outside) = [*times.start(), *times.end()].into_iter().find(|ts| !stated.contains(ts))
+    else {
         return Ok(());
-    }
-    let outside = batch.ticks.ts_event.iter().find(|ts| !stated.contains(ts));
-    let outside = outside.copied().unwrap_or_default();
+    };
     let [outside, least, greatest] =
         [outside, *stated.start(), *stated.end()].map(time::format_rfc3339);
     let message = format!(

@@ -195,9 +195,9 @@ def _wobbles(wobbles: list[Wobble]) -> list[str]:
 
 def _legend() -> str:
     return (
-        "Query s: warm median with the result materialised; of isotick the whole process unless it states "
-        "a query time (own s: its reading and reducing alone), of a peer the call in a process with the "
-        "library loaded; the better of two in either case. x isotick, x CPU: query s and CPU s over "
+        "Query s: warm median of the call in a process that calls twice, the better of the two: of a peer "
+        "with the library loaded until the result is materialised, of isotick until all rows are finished "
+        "and hashed (own s: its reading and reducing alone). x isotick, x CPU: query s and CPU s over "
         "isotick's; above 1 isotick is faster. Peak: of the process, with one call where cold runs were "
         f"made. Peers slower than the fastest by {SLOW:g} ran {SLOW_ROUNDS} times."
     )

@@ -220,7 +220,10 @@ impl Partitioner {
         publishers: &mut PublisherTable,
     ) -> Partitioned {
         assert!(u32::try_from(ticks.len()).is_ok(), "a batch has fewer than 2^32 rows");
-        let (least, greatest) = extremes(&ticks.ts_event);
+        let (least, greatest) = match ticks.times() {
+            Some(times) => times.into_inner(),
+            None => (i64::MAX, i64::MIN),
+        };
         let (rows, unrepresentable, too_late) = self.rows(ticks, select, (least, greatest));
         let ticks = match rows {
             Rows::Range(range) => self.slice(ticks, range),
@@ -394,23 +397,6 @@ impl Partitioner {
             seen: None,
         }
     }
-}
-
-/// The least and the greatest of some times; of none, the greatest and the least that there are.
-fn extremes(ts: &[i64]) -> (i64, i64) {
-    /// Comparisons that do not wait for each other.
-    const LANES: usize = 4;
-    let (mut least, mut greatest) = ([i64::MAX; LANES], [i64::MIN; LANES]);
-    let (chunks, rest) = ts.as_chunks::<LANES>();
-    for chunk in chunks {
-        for (lane, &ts) in chunk.iter().enumerate() {
-            least[lane] = least[lane].min(ts);
-            greatest[lane] = greatest[lane].max(ts);
-        }
-    }
-    let least = least.iter().chain(rest).copied().min();
-    let greatest = greatest.iter().chain(rest).copied().max();
-    (least.unwrap_or(i64::MAX), greatest.unwrap_or(i64::MIN))
 }
 
 /// The rows of a mask; as a range where they are adjacent.

@@ -3,7 +3,7 @@
 mod concat;
 
 use std::fmt;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use arrow_buffer::{NullBuffer, ScalarBuffer};
 
@@ -82,6 +82,16 @@ impl Ticks {
     /// The key of a row.
     pub fn key_of(&self, row: usize) -> &Key {
         &self.keys[self.key[row] as usize]
+    }
+
+    /// The least and the greatest event time; `None` of no rows.
+    pub fn times(&self) -> Option<RangeInclusive<i64>> {
+        // The plainest loop is the one that compares many at a time.
+        let (least, greatest) = self
+            .ts_event
+            .iter()
+            .fold((i64::MAX, i64::MIN), |(least, greatest), &ts| (least.min(ts), greatest.max(ts)));
+        (!self.is_empty()).then_some(least..=greatest)
     }
 
     /// How a row met the live path.

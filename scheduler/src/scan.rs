@@ -220,7 +220,7 @@ struct Worker<'a> {
 impl Worker<'_> {
     fn reduce(&mut self, ticks: &Ticks) -> Result<(), ScanError> {
         let wanted: Vec<bool> = ticks.keys.iter().map(|key| self.keys.contains(key)).collect();
-        let all = self.keys.is_empty();
+        let all = self.keys.is_empty() || !wanted.contains(&false);
         let update = |windows: &mut Windows, engine: &mut dyn Engine| match all {
             true => windows.update_all(ticks, engine),
             false => windows.update(ticks, &|row| wanted[ticks.key[row] as usize], engine),

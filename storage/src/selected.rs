@@ -42,11 +42,8 @@ pub(crate) fn select<E>(
     columns: &[usize],
     wanted: &KeySelection,
 ) -> Result<Option<Selected>, E> {
-    if columns.len() > KEY_COLUMNS_MAX {
-        return Ok(None);
-    }
     let (mut masks, mut rows, mut all, mut runs) = (Vec::new(), Vec::new(), 0, 0);
-    let mut known: Vec<Option<KnownTexts>> = columns.iter().map(|_| None).collect();
+    let mut texts = WantedTexts::default();
     let mut codes: Option<Vec<Vec<i32>>> = Some(vec![Vec::new(); columns.len()]);
     // Sorted by key, wanted rows stand together, and passing over the others costs nothing.
     let worthwhile = |wanted: usize, runs: usize, all: usize| {
@@ -54,26 +51,15 @@ pub(crate) fn select<E>(
     };
     for batch in batches {
         let batch = batch?;
-        let mut mask = BooleanBuffer::new_set(batch.num_rows());
-        for (number, (&column, known)) in columns.iter().zip(&mut known).enumerate() {
-            let array = batch.column(column);
-            if !known.as_ref().is_some_and(|known| known.is_of(array)) {
-                if known.is_some() {
-                    codes = None;
-                }
-                *known = KnownTexts::of(array, wanted.texts(number));
-            }
-            let Some(passing) = known.as_ref().and_then(|known| known.passing(array)) else {
-                return Ok(None);
-            };
-            mask = &mask & &passing;
+        let keys: Vec<&ArrayRef> = columns.iter().map(|&column| batch.column(column)).collect();
+        let Some(Passing { mask, same_texts }) = texts.passing(&keys, wanted) else {
+            return Ok(None);
+        };
+        if all > 0 && !same_texts {
+            codes = None;
         }
         if let Some(codes) = &mut codes {
-            let columns = columns.iter().zip(&known).zip(codes);
-            for ((&column, known), codes) in columns {
-                let known = known.as_ref().expect("it was made for this batch at the latest");
-                known.gather(batch.column(column), &mask, codes);
-            }
+            texts.gather(&keys, &mask, codes);
         }
         rows.extend(mask.set_indices().map(|row| (all + row) as u32));
         runs += 2 * mask.set_slices().count();
@@ -88,11 +74,71 @@ pub(crate) fn select<E>(
         return Ok(None);
     }
     let selection = RowSelection::from_filters(&masks);
-    let keys = codes.map(|codes| {
-        let columns = known.iter().flatten().zip(codes);
-        columns.map(|(known, codes)| known.array(codes)).collect()
-    });
+    let keys = codes.map(|codes| texts.arrays(codes));
     Ok(Some(Selected { selection, rows, keys }))
+}
+
+/// Picks the wanted rows of a batch that was read whole, whose key columns these are: which they
+/// are, and their keys. `None` where most are wanted, or it cannot be told.
+pub(crate) fn pick(
+    texts: &mut WantedTexts,
+    keys: &[&ArrayRef],
+    wanted: &KeySelection,
+) -> Option<(BooleanArray, Vec<ArrayRef>)> {
+    let Passing { mask, .. } = texts.passing(keys, wanted)?;
+    if 2 * mask.count_set_bits() > mask.len() {
+        return None;
+    }
+    let mut codes = vec![Vec::new(); keys.len()];
+    texts.gather(keys, &mask, &mut codes);
+    Some((BooleanArray::new(mask, None), texts.arrays(codes)))
+}
+
+/// What of the key columns' dictionaries is wanted, for as long as batches share them.
+#[derive(Default)]
+pub(crate) struct WantedTexts {
+    columns: Vec<Option<KnownTexts>>,
+}
+
+struct Passing {
+    /// Rows with a wanted key.
+    mask: BooleanBuffer,
+    /// Whether every dictionary is that of the batch before.
+    same_texts: bool,
+}
+
+impl WantedTexts {
+    /// `None` where a column is no dictionary of keys, or there is none, or there are many.
+    fn passing(&mut self, keys: &[&ArrayRef], wanted: &KeySelection) -> Option<Passing> {
+        if keys.len() > KEY_COLUMNS_MAX {
+            return None;
+        }
+        self.columns.resize_with(keys.len(), || None);
+        let mut same_texts = true;
+        let mut masks = Vec::new();
+        for (number, (array, known)) in keys.iter().zip(&mut self.columns).enumerate() {
+            if !known.as_ref().is_some_and(|known| known.is_of(array)) {
+                same_texts = false;
+                *known = KnownTexts::of(array, wanted.texts(number));
+            }
+            masks.push(known.as_ref()?.passing(array)?);
+        }
+        let mask = masks.into_iter().reduce(|all, passing| &all & &passing)?;
+        Some(Passing { mask, same_texts })
+    }
+
+    /// Appends the codes of these rows, per column over its wanted texts.
+    fn gather(&self, keys: &[&ArrayRef], rows: &BooleanBuffer, codes: &mut [Vec<i32>]) {
+        for ((known, array), codes) in self.columns.iter().flatten().zip(keys).zip(codes) {
+            known.gather(array, rows, codes);
+        }
+    }
+
+    /// Such codes as arrays.
+    fn arrays(&self, codes: Vec<Vec<i32>>) -> Vec<ArrayRef> {
+        let columns = self.columns.iter().flatten().zip(codes);
+        columns.map(|(known, codes)| known.array(codes)).collect()
+    }
 }
 
 /// Which entries of a dictionary are wanted.
@@ -101,6 +147,8 @@ struct KnownTexts {
     wanted: Vec<bool>,
     /// The place of each wanted entry among the wanted ones.
     places: Vec<i32>,
+    /// The wanted ones.
+    texts: ArrayRef,
 }
 
 impl KnownTexts {
@@ -122,7 +170,10 @@ impl KnownTexts {
             Some(place)
         };
         let places = wanted.iter().scan(0, place).collect();
-        Some(Self { values: values.clone(), wanted, places })
+        let texts = entries.iter().flatten().zip(&wanted);
+        let texts = texts.filter_map(|(text, wanted)| wanted.then_some(text));
+        let texts = Arc::new(StringArray::from_iter_values(texts));
+        Some(Self { values: values.clone(), wanted, places, texts })
     }
 
     fn is_of(&self, array: &ArrayRef) -> bool {
@@ -152,9 +203,6 @@ impl KnownTexts {
 
     /// An array of such places, over the wanted entries.
     fn array(&self, places: Vec<i32>) -> ArrayRef {
-        let entries = self.values.as_string::<i32>().iter().flatten().zip(&self.wanted);
-        let wanted = entries.filter_map(|(entry, wanted)| wanted.then_some(entry));
-        let values = Arc::new(StringArray::from_iter_values(wanted));
-        Arc::new(DictionaryArray::new(Int32Array::from(places), values))
+        Arc::new(DictionaryArray::new(Int32Array::from(places), Arc::clone(&self.texts)))
     }
 }

@@ -141,6 +141,31 @@ class Isotick:
         to: str | None = None,
     ) -> list[str]:
         """The command line of a scan; its result's hash goes to standard output."""
+        argv = [str(self.binary), "scan", *self._over(query, definition, data, layout, threads)]
+        argv += ["--stats", "--hash"]
+        if to is not None:
+            argv += ["--to", to]
+        if answer is not None:
+            argv += ["--format", "parquet", "-o", str(answer)]
+        return argv
+
+    def ask(
+        self,
+        query: Query,
+        definition: Definition,
+        data: Data,
+        layout: str,
+        threads: int,
+        calls: int,
+        report: Path,
+    ) -> list[str]:
+        """The command line of a process that asks `calls` times; what each took goes to `report`."""
+        argv = [str(self.binary), "bench", "query", *self._over(query, definition, data, layout, threads)]
+        return [*argv, "--calls", str(calls), "--json", str(report)]
+
+    def _over(
+        self, query: Query, definition: Definition, data: Data, layout: str, threads: int
+    ) -> list[str]:
         config = self.write_config(query, definition, layout)
         source = ["--data", str(data.store("isotick"))]
         if layout == INTERLEAVED:
@@ -148,15 +173,9 @@ class Isotick:
         if layout == OWN and self.knows("rollup"):
             # The ticks alone, whatever else the folder holds.
             source.append("--no-rollup")
-        argv = [str(self.binary), "scan", query.name, *source, "--config", str(config)]
-        argv += ["--engine", "cpu", "--threads", str(threads), "--stats", "--hash"]
-        for key in definition.keys:
-            argv += ["--key", key]
-        if to is not None:
-            argv += ["--to", to]
-        if answer is not None:
-            argv += ["--format", "parquet", "-o", str(answer)]
-        return argv
+        keys = [argument for key in definition.keys for argument in ("--key", key)]
+        engine = ["--engine", "cpu", "--threads", str(threads)]
+        return [query.name, *source, "--config", str(config), *engine, *keys]
 
     def roll_up(self, query: Query, definition: Definition, data: Data) -> list[str]:
         """The command line that keeps a query's states beside the ticks of the data folder."""

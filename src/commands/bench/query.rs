@@ -53,6 +53,7 @@ impl Call {
     fn to_json(&self) -> Value {
         json!({
             "seconds": self.taken.as_secs_f64(),
+            "reading_seconds": self.finished.first().map(|view| view.reading.as_secs_f64()),
             "cpu_seconds": self.cpu.map(|cpu| cpu.as_secs_f64()),
         })
     }

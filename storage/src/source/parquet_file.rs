@@ -9,6 +9,7 @@ use std::path::Path;
 use arrow_array::{ArrayRef, RecordBatch, new_null_array};
 use arrow_buffer::ScalarBuffer;
 use arrow_schema::{ArrowError, DataType, TimeUnit};
+use arrow_select::filter::filter_record_batch;
 use isotick_model::{Key, Scale, ValueColumn};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
@@ -24,8 +25,8 @@ use super::fields::stated_scale;
 use super::parquet_types::{check_types, int96_seconds, with_dictionary_keys};
 use super::pieces::Pieces;
 use super::proven::{leaf_of, rejects_nothing, times_are_good};
-use super::{Plan, Progress, ProgressUnit, SourceBatch, SourceError, open, read_error};
-use crate::selected;
+use super::{Needed, Plan, Progress, ProgressUnit, SourceBatch, SourceError, open, read_error};
+use crate::selected::{self, WantedTexts};
 
 /// Rows whose keys are looked at together: their codes stay in the nearest cache.
 const SELECT_ROWS: usize = 32_768;
@@ -56,8 +57,12 @@ pub(super) struct ParquetFile {
     good_times: bool,
     /// The time that stands for all in that row group, which then goes unread.
     one_time: Option<i64>,
+    /// The same as the times of many rows.
+    one_times: ScalarBuffer<i64>,
     /// The dictionary of the key column in the batches of that row group.
     keys: Option<KeyDictionary>,
+    /// What of the key columns' dictionaries is wanted.
+    wanted: WantedTexts,
     /// The row group under way, or the next one when there is no reader.
     group: usize,
     /// The file's row at which that group starts.
@@ -226,6 +231,7 @@ impl ParquetFile {
             selected: None,
             good_times,
             one_time: None,
+            one_times: Vec::new().into(),
             file,
             metadata,
             stated,
@@ -235,6 +241,7 @@ impl ParquetFile {
             seconds,
             seconds_reader: None,
             keys: None,
+            wanted: WantedTexts::default(),
             group: 0,
             group_start: 0,
             next_row: 0,
@@ -381,8 +388,14 @@ impl ParquetFile {
                     }
                     let first_row = self.next_row;
                     self.next_row += rows;
-                    let ordinals = (first_row..first_row + rows).collect();
-                    (batch.slice(0, rows as usize), SelectedRows { ordinals, keys: None })
+                    let batch = batch.slice(0, rows as usize);
+                    match self.pick(plan, &batch, first_row)? {
+                        Some(picked) => picked,
+                        None => {
+                            let ordinals = (first_row..first_row + rows).collect();
+                            (batch, SelectedRows { ordinals, keys: None })
+                        }
+                    }
                 }
             };
             if batch.num_rows() == 0 {
@@ -406,11 +419,7 @@ impl ParquetFile {
         self.one_time = self.time_of_group(self.group, plan);
         let mut fields = self.read.clone();
         fields.retain(|field| self.one_time.is_none() || *field != plan.bindings.time);
-        if let Some(needed) = &plan.needed
-            && !needed.keys.is_all()
-            && self.all_ticks
-            && self.seconds.is_none()
-        {
+        if let Some(needed) = self.may_leave_out(plan) {
             let mut keys = plan.bindings.keys.clone();
             keys.sort_unstable();
             keys.dedup();
@@ -446,6 +455,33 @@ impl ParquetFile {
         self.reader = Some(open(&self.metadata, &fields, rows, range())?);
         self.fields = fields;
         Ok(true)
+    }
+
+    /// What is needed, where other rows may be left out: all are ticks.
+    fn may_leave_out<'a>(&self, plan: &'a Plan) -> Option<&'a Needed> {
+        let needed = plan.needed.as_ref()?;
+        let may = !needed.keys.is_all() && self.all_ticks && self.seconds.is_none();
+        may.then_some(needed)
+    }
+
+    /// The wanted rows of a batch that starts at a row of the file; `None` where they are most.
+    fn pick(
+        &mut self,
+        plan: &Plan,
+        batch: &RecordBatch,
+        first_row: u64,
+    ) -> Result<Option<(RecordBatch, SelectedRows)>, SourceError> {
+        let Some(needed) = self.may_leave_out(plan) else { return Ok(None) };
+        let place = |field| self.fields.binary_search(field).expect("keys are read");
+        let keys: Vec<&ArrayRef> =
+            plan.bindings.keys.iter().map(|field| batch.column(place(field))).collect();
+        let Some((mask, keys)) = selected::pick(&mut self.wanted, &keys, &needed.keys) else {
+            return Ok(None);
+        };
+        let batch = guard(&plan.path, || Ok(filter_record_batch(batch, &mask)?))?;
+        let rows = mask.values().set_indices();
+        let ordinals = rows.map(|row| first_row + row as u64).collect();
+        Ok(Some((batch, SelectedRows { ordinals, keys: Some(keys) })))
     }
 
     /// Whether nothing but a key is made of a field.
@@ -505,7 +541,7 @@ impl ParquetFile {
             array::refuse_wrapped(read(plan.bindings.time), seconds.column(0), site);
         }
         let time = match self.one_time {
-            Some(time) => vec![time; rows].into(),
+            Some(time) => constant(&mut self.one_times, time, rows),
             None => array::times(
                 read(plan.bindings.time),
                 plan.time_unit,
@@ -550,6 +586,14 @@ impl ParquetFile {
         let columns = Columns { time, codes, keys, values };
         Ok(finish(&plan.publisher, selected.ordinals, columns, refusals, &[]))
     }
+}
+
+/// So many times the same value; what was made before serves again.
+fn constant(made: &mut ScalarBuffer<i64>, value: i64, rows: usize) -> ScalarBuffer<i64> {
+    if made.first() != Some(&value) || made.len() < rows {
+        *made = vec![value; rows].into();
+    }
+    made.slice(0, rows)
 }
 
 /// Codes and keys straight from a key column's dictionary, which batches of a row group share.
