@@ -6,6 +6,7 @@ pub mod part;
 pub mod piece;
 pub mod placement;
 pub mod scan;
+mod threads;
 
 pub use lanes::{DeviceLane, Lanes, LanesConfig};
 pub use live::{LiveCounters, LiveView, Published, Reason, SavedView, is_closed};

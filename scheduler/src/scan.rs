@@ -13,6 +13,7 @@ use isotick_model::view::View;
 use isotick_model::{Key, KeySelection, StreamSchema, Ticks};
 
 use crate::part::{Neighbours, Part, Read};
+use crate::threads::Threads;
 
 /// An error of whoever reads the ticks.
 pub type ReadError = Box<dyn std::error::Error + Send + Sync>;
@@ -109,16 +110,19 @@ impl Scan {
         let neighbours: Vec<Neighbours> = self.views.iter().map(of_view).collect();
         let queue = Mutex::new(parts.into_iter().enumerate().collect());
         let work = |engine| self.work(&queue, &neighbours, engine, on_failure, rows_read);
-        let finished: Vec<_> = std::thread::scope(|scope| {
-            let workers: Vec<_> =
-                engines.into_iter().map(|engine| scope.spawn(|| work(engine))).collect();
-            workers.into_iter().map(|worker| worker.join()).collect()
+        let threads = NonZeroUsize::new(engines.len()).unwrap_or(NonZeroUsize::MIN);
+        let mut finished: Vec<_> = engines.iter().map(|_| None).collect();
+        Threads::take(threads).scope(|scope| {
+            for (engine, finished) in engines.into_iter().zip(&mut finished) {
+                let work = &work;
+                scope.spawn(move |_| *finished = Some(work(engine)));
+            }
         });
         let mut fallback = None;
         let (mut rows_read, mut states_read, mut rows_from_states) = (0, 0, 0);
         let mut views: Vec<Vec<ViewWork>> = self.views.iter().map(|_| Vec::new()).collect();
-        for worker in finished {
-            let worker = worker.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        for worker in finished.into_iter().flatten() {
+            let worker = worker?;
             rows_read += worker.rows_read;
             states_read += worker.states_read;
             rows_from_states += worker.rows_from_states;
@@ -285,16 +289,17 @@ impl ViewOutcome {
         threads: NonZeroUsize,
         mut take: impl FnMut(EncodedRows) -> Result<(), E>,
     ) -> Result<(), E> {
-        let (results, threads) = (&self.results, threads.get());
-        std::thread::scope(|scope| {
+        let (results, held, threads) = (&self.results, Threads::take(threads), threads.get());
+        held.scope(|scope| {
             let lanes: Vec<_> = (0..threads)
                 .map(|thread| {
                     let (sender, receiver) = mpsc::sync_channel(BLOCKS_AHEAD);
-                    scope.spawn(move || {
+                    scope.spawn(move |_| {
                         let mine = (thread..results.blocks()).step_by(threads);
                         // Nobody takes them any more after an error.
-                        mine.map(|block| results.block(block))
-                            .try_for_each(|block| sender.send(block))
+                        let _ = mine
+                            .map(|block| results.block(block))
+                            .try_for_each(|block| sender.send(block));
                     });
                     receiver
                 })

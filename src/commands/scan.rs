@@ -13,7 +13,7 @@ use self::output::{Output, Target};
 use crate::cli::ScanArgs;
 use crate::engines;
 use crate::input::Input;
-use crate::scanning;
+use crate::{memory, scanning};
 
 pub fn run(args: ScanArgs) -> Result<ExitCode> {
     if args.remote.at.is_some() {
@@ -22,8 +22,9 @@ pub fn run(args: ScanArgs) -> Result<ExitCode> {
     let started = Instant::now();
     let target = Target::of(&args.output, args.views.len())?;
     let engines = engines::open(args.engine.engine, args.engine.threads)?;
-    let Input { scan, parts, rows, rejections, .. } =
+    let Input { scan, parts, rows, bytes, rejections, .. } =
         Input::open(&args.views, &args.input, engines.workers.len())?;
+    bytes.into_iter().for_each(memory::suit);
     let mut outputs = Vec::new();
     for of in &scan.views {
         outputs.push(Some(target.open(&of.view.name, ResultSchema::of(&of.view))?));

@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 use super::figure::shown;
 use super::processor;
 use crate::cli::QueryBenchArgs;
-use crate::engines;
 use crate::input::Input;
 use crate::scanning::{self, Finished};
 use crate::service::now_ns;
+use crate::{engines, memory};
 
 /// One call: from nothing open to the last window hashed.
 struct Call {
@@ -30,8 +30,9 @@ impl Call {
     fn run(args: &QueryBenchArgs) -> Result<Self> {
         let (started, cpu) = (Instant::now(), cpu_time());
         let engines = engines::open(args.engine.engine, args.engine.threads)?;
-        let Input { scan, parts, rows, rejections, .. } =
+        let Input { scan, parts, rows, bytes, rejections, .. } =
             Input::open(&args.views, &args.input, engines.workers.len())?;
+        bytes.into_iter().for_each(memory::suit);
         let finished = scanning::run_all(&scan, parts, rows, engines, &mut |_, _| Ok(()))?;
         Ok(Self {
             taken: started.elapsed(),
