@@ -129,6 +129,15 @@ pub(super) fn load(path: &Path) -> Result<(File, ArrowReaderMetadata), SourceErr
         return Err(read_error(path)(std::io::ErrorKind::IsADirectory.into()));
     }
     let metadata = guard(path, || ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()))?;
+    // Rows are counted in 64 bits from here on, and a row group's in the machine's own.
+    let rows = metadata.metadata().row_groups().iter().try_fold(0_u64, |sum, group| {
+        let rows = usize::try_from(group.num_rows()).ok()?;
+        sum.checked_add(rows as u64)
+    });
+    if rows.is_none() {
+        let message = "its row groups state numbers of rows that no file holds".to_owned();
+        return Err(SourceError::Damaged { path: path.into(), message });
+    }
     Ok((file, metadata))
 }
 
@@ -613,5 +622,6 @@ pub(super) fn rows_of(metadata: &ArrowReaderMetadata) -> u64 {
 }
 
 pub(super) fn group_rows(metadata: &ArrowReaderMetadata, group: usize) -> u64 {
-    metadata.metadata().row_group(group).num_rows().try_into().unwrap_or(0)
+    // `load` has refused those below 0.
+    metadata.metadata().row_group(group).num_rows().cast_unsigned()
 }

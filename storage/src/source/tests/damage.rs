@@ -5,6 +5,7 @@ use std::io::Write;
 use arrow_array::{Int64Array, StringArray};
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use parquet::file::metadata::{ParquetMetaDataReader, ParquetMetaDataWriter};
 
 use super::*;
 
@@ -124,4 +125,44 @@ fn a_damaged_arrow_schema_is_an_error() {
         }
     }
     assert!(panics > 0, "no byte made the decoder panic: the border may have become needless");
+}
+
+/// Row groups that state more rows than can be counted, fewer than none, or more than they hold.
+#[test]
+fn absurd_numbers_of_rows_are_an_error() {
+    let bytes = healthy();
+    let file = Sample::bytes("healthy.parquet", &bytes);
+    let metadata = ParquetMetaDataReader::new()
+        .parse_and_finish(&std::fs::File::open(&file.path).unwrap())
+        .unwrap();
+    let stating = |numbers: &[i64]| {
+        let group = |&rows: &i64| {
+            let group = metadata.row_group(0).clone().into_builder();
+            group.set_num_rows(rows).build().unwrap()
+        };
+        let groups = numbers.iter().map(group).collect();
+        let metadata = metadata.clone().into_builder().set_row_groups(groups).build();
+        let mut bytes = bytes.clone();
+        ParquetMetaDataWriter::new(&mut bytes, &metadata).finish().unwrap();
+        // The writer adds them up: some are written as the least number, and become the greatest.
+        let [least, greatest] = [0xFF, 0xFE].map(|first| {
+            let mut bytes = [0xFF; 10];
+            (bytes[0], bytes[9]) = (first, 1);
+            bytes
+        });
+        while let Some(at) = bytes.windows(10).position(|window| *window == least) {
+            bytes[at..at + 10].copy_from_slice(&greatest);
+        }
+        Sample::bytes("x.parquet", &bytes)
+    };
+    assert_eq!(error_of(&stating(&[2000]).path, &prices(), &Default::default()), None);
+    let many = [i64::MAX, i64::MIN, i64::MAX];
+    for numbers in [&many[..], &[-7], &[2000, -1], &[i64::MAX], &[2001], &[1999]] {
+        let error = error_of(&stating(numbers).path, &prices(), &Default::default());
+        match error {
+            Some(message) => assert!(message.contains("x.parquet is a damaged"), "{message}"),
+            // Rows behind the stated ones are not looked at.
+            None => assert_eq!(numbers, [1999]),
+        }
+    }
 }

@@ -56,6 +56,42 @@ fn rows_of_unwanted_keys_stay_unread_and_the_others_keep_their_places() {
     }
 }
 
+/// Rows of a key stand too near each other to be passed over, and are few enough to be picked.
+#[test]
+fn rows_of_wanted_keys_are_picked_from_what_was_read() {
+    let key = |row: i64| match (row % 5, row % 7) {
+        _ if row >= 5_000 => "last",
+        (0, _) => "often",
+        (_, 0) => "less",
+        _ => "usual",
+    };
+    let columns: [(&str, ArrayRef); 3] = [
+        ("ts", Arc::new(Int64Array::from_iter_values(0..6_000))),
+        ("symbol", Arc::new(StringArray::from_iter_values((0..6_000).map(key)))),
+        ("price", Arc::new(Int64Array::from_iter_values((0..6_000).map(|row| row * 3)))),
+    ];
+    let field = |(name, array): (&str, ArrayRef)| {
+        (Field::new(name, array.data_type().clone(), true), array)
+    };
+    let columns = columns.into_iter().map(field).collect();
+    let sample = Sample::parquet_with(Default::default(), columns, 1_000);
+    let whole = sample.read(&schema());
+    for (keys, are_picked) in [
+        (&["often"][..], true),
+        (&["often", "less"], true),
+        (&["less", "last"], true),
+        (&["usual"], false),
+    ] {
+        let some = read(&sample, &wanted(keys, i64::MAX));
+        let mut of_keys = whole.ticks.clone();
+        of_keys.retain(|row| keys.contains(&row.2.as_str()));
+        assert_eq!(some.ticks == of_keys, are_picked, "{keys:?}");
+        let mut found = some.ticks;
+        found.retain(|row| keys.contains(&row.2.as_str()));
+        assert_eq!(found, of_keys);
+    }
+}
+
 #[test]
 fn a_file_that_may_have_bad_rows_is_read_whole() {
     let bad = sample(|row| (row != 7).then_some(row));
