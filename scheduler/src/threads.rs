@@ -83,13 +83,15 @@ mod tests {
     #[test]
     fn nobody_shares_them() {
         let count = NonZeroUsize::new(6).unwrap();
-        let held = Threads::take(count);
-        let (mine, others) = (held.0.as_ref().unwrap().current_num_threads(), ids(6));
-        assert_eq!((mine, others.len()), (6, 6));
-        let barrier = Barrier::new(7);
-        held.scope(|scope| {
-            (0..6).for_each(|_| scope.spawn(|_| drop(barrier.wait())));
+        let (first, second) = (Threads::take(count), Threads::take(count));
+        // Hangs unless all of both run at once.
+        let barrier = Barrier::new(12);
+        let wait = |_: &Scope<'_>| {
             barrier.wait();
+        };
+        first.scope(|scope| {
+            (0..6).for_each(|_| scope.spawn(wait));
+            second.scope(|scope| (0..6).for_each(|_| scope.spawn(wait)));
         });
     }
 
