@@ -89,6 +89,7 @@ impl Finished {
     }
 
     /// One value per column.
+    #[inline]
     pub(crate) fn values(&self, row: usize) -> impl ExactSizeIterator<Item = Value> {
         let values = row * self.columns..(row + 1) * self.columns;
         let kinds = &self.kinds[values.clone()];

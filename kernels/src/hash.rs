@@ -55,6 +55,14 @@ pub struct ResultHasher {
     last: Option<(Key, i64)>,
 }
 
+/// Room that is made at once, at most.
+const ROOM_BYTES_MAX: usize = 1 << 20;
+
+/// The most that a row takes: no value takes more than 17 bytes.
+const fn row_bytes_max(columns: usize, key_bytes: usize) -> usize {
+    key_bytes + 21 + 17 * columns
+}
+
 /// Rows in canonical order, as their encoding.
 #[derive(Clone, Debug)]
 pub struct EncodedRows {
@@ -69,6 +77,12 @@ impl EncodedRows {
     /// No rows yet, of so many values each.
     pub fn new(columns: usize) -> Self {
         Self { columns, bytes: Vec::new(), rows: 0, first: None, last: None }
+    }
+
+    /// The same, with room for so many rows whose keys have at most so many bytes.
+    pub(crate) fn with_room(columns: usize, rows: usize, key_bytes: usize) -> Self {
+        let room = rows.saturating_mul(row_bytes_max(columns, key_bytes)).min(ROOM_BYTES_MAX);
+        Self { bytes: Vec::with_capacity(room), ..Self::new(columns) }
     }
 
     /// These rows.
@@ -108,8 +122,7 @@ impl EncodedRows {
         self.first.get_or_insert_with(|| (key.clone(), times.start));
         self.rows += 1;
         let key = key.as_bytes();
-        // No value takes more.
-        self.bytes.reserve(key.len() + 21 + 17 * self.columns);
+        self.bytes.reserve(row_bytes_max(self.columns, key.len()));
         self.bytes.push(1);
         put_bytes(&mut self.bytes, key);
         self.bytes.extend(times.start.to_le_bytes());
@@ -252,6 +265,7 @@ fn check_order(last: Option<&(Key, i64)>, next: (&Key, i64)) {
     );
 }
 
+#[inline]
 fn put_value(bytes: &mut Vec<u8>, value: Value) {
     match value {
         Value::Null => bytes.push(0),

@@ -185,7 +185,10 @@ impl Results {
     pub fn block(&self, block: usize) -> EncodedRows {
         let stretches = &self.stretches[self.blocks[block].clone()];
         let view = self.parts[0].view();
-        let mut rows = EncodedRows::new(view.aggregates.len());
+        let key_bytes = stretches.iter().map(|of| self.keys[of.key as usize].as_bytes().len()).max();
+        let windows = stretches.iter().map(Stretch::windows).sum();
+        let mut rows =
+            EncodedRows::with_room(view.aggregates.len(), windows, key_bytes.unwrap_or(0));
         let mut state = Vec::new();
         let (mut at, mut fetched) = (0, 0);
         let times = |start: i64| start..view.window.end_of(start);

@@ -188,8 +188,12 @@ impl Windows {
         let Self { partitioner, keys, publishers, .. } = self;
         let takes_groups = engine.takes_groups();
         let batch = partitioner.partition(ticks, select, takes_groups, keys, publishers);
-        let mut touched = Vec::new();
-        let mut slots = (!self.multisets.is_empty()).then(Vec::new);
+        let groups = match &batch.form {
+            Form::Runs(runs) => runs.runs.len(),
+            Form::Groups(groups) => groups.groups.len(),
+        };
+        let mut touched = Vec::with_capacity(groups);
+        let mut slots = (!self.multisets.is_empty()).then(|| Vec::with_capacity(groups));
         let partials = match &batch.form {
             form if form.ticks().is_empty() => Partials::default(),
             Form::Runs(runs) => engine.reduce(&self.plan, runs)?,
@@ -247,19 +251,18 @@ impl Windows {
         let mut new = false;
         let slot = self.index.get_or_insert(id.key, id.start, || {
             new = true;
-            self.free.pop().unwrap_or_else(|| {
-                let slot = u32::try_from(self.touched.len());
-                self.touched.push(0);
-                self.states.push();
-                slot.expect("fewer than 2^32 windows are held")
-            })
+            if let Some(slot) = self.free.pop() {
+                self.states.get_mut(slot).copy_from_slice(words);
+                self.touched[slot as usize] = 0;
+                return slot;
+            }
+            let slot = u32::try_from(self.touched.len());
+            self.touched.push(0);
+            self.states.push(words);
+            slot.expect("fewer than 2^32 windows are held")
         });
-        let into = self.states.get_mut(slot);
-        if new {
-            into.copy_from_slice(words);
-            self.touched[slot as usize] = 0;
-        } else {
-            states::combine(&self.plan, into, words, &self.publishers);
+        if !new {
+            states::combine(&self.plan, self.states.get_mut(slot), words, &self.publishers);
         }
         (slot, new)
     }
@@ -464,8 +467,8 @@ impl StateTable {
         Self { stride, len: 0, pages: Vec::new() }
     }
 
-    /// One more slot, behind the last.
-    fn push(&mut self) {
+    /// One more slot, behind the last, with this state.
+    fn push(&mut self, words: &[u64]) {
         if self.len.is_multiple_of(Self::PAGE_LEN) {
             // Small at first: most live views have few windows.
             self.pages.push(Vec::with_capacity(match self.len {
@@ -474,7 +477,7 @@ impl StateTable {
             }));
         }
         let page = self.pages.last_mut().expect("a page was added");
-        page.resize(page.len() + self.stride, 0);
+        page.extend_from_slice(words);
         self.len += 1;
     }
 
