@@ -110,3 +110,24 @@ fn commits_of_the_log_are_measured_and_read_back() {
         assert_eq!(same.expect("of each size")["hash"], figure["hash"]);
     }
 }
+
+#[test]
+fn every_call_of_a_query_gives_the_hash_of_a_scan() {
+    let place = Place::new(DEFINITIONS);
+    place.write("ticks.csv", ticks_of_a_file());
+    let scanned = place.ok("scan bars --file ticks.csv --hash").out;
+    let printed = place.ok("bench query bars --file ticks.csv --calls 3 --json query.json").out;
+    assert!(printed.contains("median") && printed.contains(scanned.trim()), "{printed}");
+    let text = std::fs::read_to_string(place.path("query.json")).expect("it was written");
+    let report: Value = serde_json::from_str(&text).expect("it is JSON");
+    let calls = report["calls"].as_array().expect("calls");
+    assert_eq!(calls.len(), 3);
+    for call in calls {
+        let [seconds, reading] = ["seconds", "reading_seconds"].map(|name| call[name].as_f64());
+        assert!(reading > Some(0.0) && reading <= seconds, "{call}");
+    }
+    assert!(report["min_s"].as_f64() <= report["median_s"].as_f64());
+    assert_eq!(report["views"][0]["hash"], scanned.trim());
+    assert_eq!(report["views"][0]["rows_read"], 5);
+    place.refuse("bench query bars --calls 1", &["what to scan?"]);
+}

@@ -319,17 +319,24 @@ fn greatest(values: &[i64]) -> i64 {
     extreme(values, i64::MIN, i64::max)
 }
 
-/// Four independent chains, so that a comparison need not wait for the one before.
-fn extreme(values: &[i64], start: i64, pick: impl Fn(i64, i64) -> i64) -> i64 {
-    let mut lanes = [start; 4];
-    let mut chunks = values.chunks_exact(4);
-    for chunk in &mut chunks {
+/// Whole chunks, which are compared many values at a time, and the last chunk once more: a value
+/// that counts twice changes no extreme, and hardly any is left to be compared by itself.
+fn extreme(values: &[i64], start: i64, pick: impl Fn(i64, i64) -> i64 + Copy) -> i64 {
+    const WIDE: usize = 16;
+    const NARROW: usize = 4;
+    let plain = |values: &[i64]| values.iter().fold(start, |best, &value| pick(best, value));
+    if let Some(last) = values.last_chunk::<WIDE>() {
+        let whole = values.len() / WIDE * WIDE;
+        return pick(plain(&values[..whole]), plain(last));
+    }
+    let Some(last) = values.last_chunk::<NARROW>() else { return plain(values) };
+    let mut lanes = *last;
+    for chunk in values.as_chunks::<NARROW>().0 {
         for (lane, &value) in lanes.iter_mut().zip(chunk) {
             *lane = pick(*lane, value);
         }
     }
-    let rest = chunks.remainder().iter().fold(start, |best, &value| pick(best, value));
-    lanes.into_iter().fold(rest, pick)
+    plain(&lanes)
 }
 
 #[cfg(test)]

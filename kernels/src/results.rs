@@ -15,6 +15,8 @@ use crate::windows::Windows;
 
 /// Rows of a block, about.
 const BLOCK_ROWS: usize = 4096;
+/// The same where quantiles are selected: some microseconds each, which all threads are to share.
+const BLOCK_ROWS_SELECTED: usize = 32;
 
 /// Windows of one view, over all parts of an input. Which rows went into which part does not
 /// matter to what comes out.
@@ -144,13 +146,15 @@ impl Results {
 
     /// Cuts the stretches into blocks, between windows.
     fn cut(&mut self) {
+        let selects = !self.parts[0].plan().values().is_empty();
+        let rows_of_block = if selects { BLOCK_ROWS_SELECTED } else { BLOCK_ROWS };
         let mut start = 0;
         let mut rows = 0;
         for (at, stretch) in self.stretches.iter().enumerate() {
             if at > 0 && stretch.is_of_window(&self.stretches[at - 1]) {
                 continue;
             }
-            if rows >= BLOCK_ROWS {
+            if rows >= rows_of_block {
                 self.blocks.push(start..at);
                 (start, rows) = (at, 0);
             }
@@ -185,7 +189,8 @@ impl Results {
     pub fn block(&self, block: usize) -> EncodedRows {
         let stretches = &self.stretches[self.blocks[block].clone()];
         let view = self.parts[0].view();
-        let key_bytes = stretches.iter().map(|of| self.keys[of.key as usize].as_bytes().len()).max();
+        let key_bytes =
+            stretches.iter().map(|of| self.keys[of.key as usize].as_bytes().len()).max();
         let windows = stretches.iter().map(Stretch::windows).sum();
         let mut rows =
             EncodedRows::with_room(view.aggregates.len(), windows, key_bytes.unwrap_or(0));

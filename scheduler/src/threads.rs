@@ -27,7 +27,7 @@ impl Threads {
         if let Some(place) = idle.iter().position(suits) {
             return Self(Some(idle.swap_remove(place)));
         }
-        let name = |number| format!("scan-{number}");
+        let name = |number| format!("scanning-{number}");
         let pool = ThreadPoolBuilder::new().num_threads(count.get()).thread_name(name).build();
         Self(Some(pool.expect("the system starts threads")))
     }
