@@ -52,24 +52,32 @@ impl Dense {
         values: impl ExactSizeIterator<Item = i64>,
         mut outside: impl FnMut(i64),
     ) {
-        let mut counted = values.len() as u64;
+        #[cold]
+        fn carry(carries: &mut Vec<u32>, cell: usize) {
+            // Spans are shorter than 2^32.
+            carries.push(cell as u32);
+        }
+        let Self { base, cells, carries, len } = self;
+        let (cells, base) = (&mut cells[..], *base);
+        let (all, mut left) = (values.len() as u64, 0);
         for value in values {
             // Below the base it wraps to more than any span.
-            let at = usize::try_from(value.wrapping_sub(self.base).cast_unsigned());
-            let cell = at.ok().and_then(|at| Some((at, self.cells.get_mut(at)?)));
-            match cell {
-                Some((at, count)) => {
+            let cell = usize::try_from(value.wrapping_sub(base).cast_unsigned());
+            let cell = cell.unwrap_or(usize::MAX);
+            match cells.get_mut(cell) {
+                Some(count) => {
                     *count = count.wrapping_add(1);
-                    // Spans are shorter than 2^32.
-                    self.carries.extend((*count == 0).then_some(at as u32));
+                    if *count == 0 {
+                        carry(carries, cell);
+                    }
                 }
                 None => {
                     outside(value);
-                    counted -= 1;
+                    left += 1;
                 }
             }
         }
-        self.len += counted;
+        *len += all - left;
     }
 
     /// Adds the counts to others, from the first integer on.
