@@ -141,9 +141,9 @@ pub struct ScanArgs {
 /// `isotick bench query`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Each call opens the folder or the files anew, reads, reduces, finishes and hashes every window; none
-keeps anything for the next one but the process, whose memory is warm and whose threads are near. The
-exit code is 1 when two calls gave different hashes.
+Each call opens the folder or the files anew, reads, reduces, finishes and hashes every window. None
+keeps anything for the next one but the process: threads, and memory that it has already. The exit
+code is 1 when two calls gave different hashes.
 
 Examples:
   isotick bench query bars_1m --data ./data --no-rollup

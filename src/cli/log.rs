@@ -62,9 +62,9 @@ pub struct LogRepairArgs {
 #[command(after_help = "\
 Each commit is records of 4 KiB, 64 KiB or 1 MiB together, handed to the log and made durable before
 they count; next to nothing is spent on encoding them. Files are warm, that is, used again. `plain`
-is one commit after another through the page cache; `uring` is past it, with so many commits under way. Beside each run stands one of fio, if it is
-installed, on a file in the same folder with the same size, sync mode and depth: the ratio is that of
-neighbouring rounds. `amplif` is what the disk
+is one commit after another through the page cache; `uring` is past it, with so many commits under
+way. Beside each run stands one of fio, if it is installed, on a file in the same folder with the
+same size, sync mode and depth: the ratio is that of neighbouring rounds. `amplif` is what the disk
 wrote meanwhile, for whichever process, over the bytes of the frames.
 
 Examples:

@@ -1,4 +1,5 @@
-//! Row groups of which few rows have a wanted key: only those rows are decoded.
+//! Row groups of which few rows have a wanted key: only those rows are decoded, or at least no others
+//! converted.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -125,10 +125,11 @@ fn a_right_that_is_taken_away_ends_what_goes_on_by_it() {
     loop {
         let status = status(&place, &service, &ops);
         let both = ["feed", "other"].map(|name| accepted(&status, name));
-        if both.iter().all(|rows| *rows > 500) && status["edge"]["sessions_open"] == 5 {
+        if both.iter().all(|rows| *rows > 500) && status["views"]["bars"]["subscribers"] == 2 {
             break;
         }
-        assert!(started.elapsed() < super::WITHIN, "no ticks come: {status}");
+        let said = [watching.err_so_far(), watching_still.err_so_far()];
+        assert!(started.elapsed() < super::WITHIN, "no ticks come: {status}\n{said:?}");
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     place.ok("access remove feed --data data");
@@ -161,7 +162,9 @@ fn a_right_that_is_taken_away_ends_what_goes_on_by_it() {
     let told = || watching_still.out_so_far().lines().count();
     let started = std::time::Instant::now();
     while told() <= 7 {
-        assert!(started.elapsed() < super::WITHIN, "who may goes on");
+        let (said, told) = (watching_still.err_so_far(), watching_still.out_so_far());
+        let waited = started.elapsed() < super::WITHIN;
+        assert!(waited, "who may goes on: {said}\n{told}\n{}", status(&place, &service, &ops));
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     service.stop();
