@@ -19,8 +19,8 @@ fn main() -> ExitCode {
 }
 
 /// Free memory goes back to the system after ten seconds, not after one: a scan takes what it lets
-/// go again and again, and the system clears each page that it gives. Of a scan of many seconds
-/// that was 7 % of the work. `MIMALLOC_PURGE_DELAY` in the environment, in milliseconds, decides
+/// go again and again, and the system clears each page that it gives. Of scans that went on for
+/// some seconds that was up to 7 % of the work. `MIMALLOC_PURGE_DELAY` in the environment, in milliseconds, decides
 /// otherwise.
 #[allow(unsafe_code, reason = "the allocator's options have no safe setter")]
 fn keep_free_memory() {

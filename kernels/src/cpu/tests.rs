@@ -117,3 +117,18 @@ fn blocks_cover_all_runs() {
         }
     }
 }
+
+/// Wherever the extreme stands, in slices of every length around those of the chunks.
+#[test]
+fn extremes_are_found_at_every_place() {
+    for len in 0..70_usize {
+        for at in 0..len {
+            let mut values: Vec<i64> = (0..len as i64).map(|value| value % 7).collect();
+            values[at] = -1;
+            assert_eq!(least(&values), -1, "{len}, {at}");
+            values[at] = 7;
+            assert_eq!(greatest(&values), 7, "{len}, {at}");
+        }
+    }
+    assert_eq!((least(&[]), greatest(&[])), (i64::MAX, i64::MIN));
+}

@@ -215,6 +215,22 @@ fn counts_carry_past_16_bits() {
     }
 }
 
+/// A value far from a span: before and after it, waiting, then counted.
+#[test]
+fn one_value_far_from_the_others() {
+    for far in [i64::MIN, -1_000_000, -70_000, 70_000, 1 << 21, i64::MAX] {
+        for at in [0, 500, 1023, 4000, 5999] {
+            let mut values = random(6000, 1000, 1, 12);
+            values[at] = far;
+            for pieces in [1, 100, 6000] {
+                let mut set = Multiset::default();
+                values.chunks(pieces).for_each(|chunk| extend_by_codes(&mut set, chunk));
+                assert_selects(&[&set, &of(&[far])], &[&values[..], &[far]].concat());
+            }
+        }
+    }
+}
+
 /// Counts of more than 32 bits.
 #[test]
 fn counts_do_not_overflow() {

@@ -161,3 +161,25 @@ pub(super) fn key_runs(key: &[u32], changes_max: usize) -> Option<Vec<u32>> {
     }
     Some(starts)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Wherever keys change: within what is compared at once, at its borders, at every row.
+    #[test]
+    fn runs_begin_where_keys_change() {
+        for len in [0, 1, 2, 63, 64, 65, 66, 129, 200] {
+            for every in [1, 2, 63, 64, 65, 1000] {
+                let key: Vec<u32> = (0..len).map(|row| row / every % 2).collect();
+                let starts: Vec<u32> = (0..len).filter(|row| row % every == 0).collect();
+                let changes = starts.len().saturating_sub(1);
+                assert_eq!(key_runs(&key, usize::MAX), Some(starts.clone()), "{len}, {every}");
+                assert_eq!(key_runs(&key, changes), Some(starts));
+                if let Some(fewer) = changes.checked_sub(1) {
+                    assert_eq!(key_runs(&key, fewer), None, "{len}, {every}");
+                }
+            }
+        }
+    }
+}
