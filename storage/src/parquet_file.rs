@@ -2,6 +2,8 @@
 //! the footer those of the column chunks, and of descriptions that hold those of each page.
 
 mod chunk;
+mod columns;
+mod decode;
 mod encode;
 mod pages;
 mod write;
@@ -10,26 +12,25 @@ use std::io::Write;
 use std::ops::Range;
 use std::path::Path;
 
-use arrow_schema::{Schema, SchemaRef};
+use arrow_schema::SchemaRef;
 use bytes::{Buf, Bytes, buf};
 use isotick_model::{Codec, StreamSchema};
-use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
-    ParquetRecordBatchReaderBuilder, RowSelection, RowSelectionPolicy,
+    ParquetRecordBatchReaderBuilder,
 };
 use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
-use parquet::basic::{Compression, ZstdLevel};
+use parquet::basic::{Compression, Type, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{
-    FileMetaData, KeyValue, ParquetMetaDataBuilder, ParquetMetaDataOptions, ParquetMetaDataReader,
-    ParquetStatisticsPolicy, SortingColumn,
+    KeyValue, ParquetMetaDataOptions, ParquetMetaDataReader, ParquetStatisticsPolicy, SortingColumn,
 };
 use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 use parquet::file::reader::{ChunkReader, Length};
 
 pub(crate) use self::chunk::{Column, Run};
-use self::pages::Place;
+pub(crate) use self::columns::{Integers, RowGroupPages, TextRuns};
+use self::pages::{ColumnPages, Place};
 pub(crate) use self::write::{RowGroup, stage_columns};
 use crate::error::{Error, Result};
 use crate::manifest::StoredFile;
@@ -89,7 +90,7 @@ pub(crate) fn writer<W: Write + Send>(
 /// As [`Stored::open`] and [`Stored::read`].
 pub(crate) fn check(objects: &Objects, file: &StoredFile) -> Result<()> {
     let opened = objects.open_all(&[file]).pop().expect("one file was to be opened")?;
-    let stored = Stored::open(opened, file, true, Schema::clone)?;
+    let stored = Stored::open(opened, file, true)?;
     let metadata = stored.metadata();
     let rows: i64 = metadata.row_groups().iter().map(|group| group.num_rows()).sum();
     if u64::try_from(rows) != Ok(file.rows) {
@@ -121,19 +122,14 @@ pub(crate) struct Stored {
 }
 
 impl Stored {
-    /// Reads the footer of an opened file as the manifest describes it. `types` turns the columns' plain Arrow types
-    /// into those to read them as. `keep_open` takes a file handle as long as this lives.
+    /// Reads the footer of an opened file as the manifest describes it. `keep_open` takes a file
+    /// handle as long as this lives.
     ///
     /// # Errors
     ///
     /// [`Error::Damaged`] for a file of another length or with a damaged footer,
     /// [`Error::Newer`], [`Error::Io`] also for a missing one.
-    pub fn open(
-        mut opened: ObjectFile,
-        file: &StoredFile,
-        keep_open: bool,
-        types: impl FnOnce(&Schema) -> Schema,
-    ) -> Result<Self> {
+    pub fn open(mut opened: ObjectFile, file: &StoredFile, keep_open: bool) -> Result<Self> {
         let footer = footer(opened.path(), file.bytes, |start, len| opened.read(start, len))?;
         opened.after_footer(keep_open);
         let path = opened.path();
@@ -147,11 +143,8 @@ impl Stored {
         let content = &footer[..footer.len() - 8];
         let metadata = ParquetMetaDataReader::decode_metadata_with_options(content, Some(&unread))
             .map_err(Error::parquet("read", path))?;
-        let options = || ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let plain = ArrowReaderMetadata::try_new(metadata.into(), options())
-            .map_err(Error::parquet("read", path))?;
-        let typed = options().with_schema(types(plain.schema()).into());
-        let metadata = ArrowReaderMetadata::try_new(plain.metadata().clone(), typed)
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        let metadata = ArrowReaderMetadata::try_new(metadata.into(), options)
             .map_err(Error::parquet("read", path))?;
         let stored = Self { file: opened, metadata, crcs: Vec::new(), places: Vec::new() };
         match stored.entry(FORMAT).and_then(|version| version.parse().ok()) {
@@ -189,6 +182,12 @@ impl Stored {
         self.metadata.metadata()
     }
 
+    /// Whether a column holds 64-bit integers, as themselves or as decimals or times.
+    pub fn has_integers(&self, column: usize) -> bool {
+        let schema = self.metadata().file_metadata().schema_descr();
+        schema.column(column).physical_type() == Type::INT64
+    }
+
     /// The value of a metadata entry.
     pub fn entry(&self, key: &str) -> Option<&str> {
         let entries = self.metadata().file_metadata().key_value_metadata()?;
@@ -199,9 +198,22 @@ impl Stored {
         Error::Damaged { path: self.path().to_path_buf(), what: what.to_owned() }
     }
 
+    /// Reads all columns of a row group, whatever their types, in batches.
+    ///
+    /// # Errors
+    ///
+    /// As [`chunks`](Self::chunks).
+    pub fn batches(&self, row_group: usize, rows: usize) -> Result<ParquetRecordBatchReader> {
+        let all: Vec<usize> = (0..self.schema().fields().len()).collect();
+        let chunks = self.chunks(row_group, &all)?;
+        let new = ParquetRecordBatchReaderBuilder::new_with_metadata;
+        let builder = new(chunks, self.metadata.clone()).with_row_groups(vec![row_group]);
+        builder.with_batch_size(rows).build().map_err(Error::parquet("read", self.path()))
+    }
+
     /// Reads some columns of a row group, given by their indices in ascending order, of all rows
     /// or those in ascending ranges: their chunks whole, or only the pages that have such rows, are
-    /// read and checked, then decoded batch by batch.
+    /// read and checked.
     ///
     /// # Errors
     ///
@@ -211,32 +223,31 @@ impl Stored {
         row_group: usize,
         columns: &[usize],
         rows: Option<&[Range<usize>]>,
-        batch_rows: usize,
-    ) -> Result<ParquetRecordBatchReader> {
-        let failed = Error::parquet("read", self.path());
-        let mask = ProjectionMask::leaves(self.metadata.parquet_schema(), columns.iter().copied());
-        let new = ParquetRecordBatchReaderBuilder::new_with_metadata;
-        let builder = match (rows, self.places.get(row_group)) {
+    ) -> Result<RowGroupPages> {
+        let (chunks, pages) = match (rows, self.places.get(row_group)) {
             (Some(rows), Some(place)) => {
-                let (chunks, metadata) = self.pages(row_group, columns, rows, *place)?;
-                new(chunks, metadata)
+                let (chunks, pages) = self.pages(row_group, columns, rows, *place)?;
+                (chunks, Some(pages))
             }
-            _ => new(self.chunks(row_group, columns)?, self.metadata.clone())
-                .with_row_groups(vec![row_group]),
+            _ => (self.chunks(row_group, columns)?, None),
         };
-        let builder = builder.with_projection(mask).with_batch_size(batch_rows);
-        match rows {
-            Some(ranges) => {
-                let total = self.metadata().row_group(row_group).num_rows() as usize;
-                let ranges = ranges.iter().cloned();
-                builder
-                    .with_row_selection(RowSelection::from_consecutive_ranges(ranges, total))
-                    .with_row_selection_policy(RowSelectionPolicy::Selectors)
-            }
-            None => builder,
-        }
-        .build()
-        .map_err(failed)
+        Ok(RowGroupPages {
+            metadata: self.metadata.metadata().clone(),
+            number: row_group,
+            chunks: chunks.into(),
+            pages,
+            rows: rows.map(Into::into),
+        })
+    }
+
+    /// Reads a whole text column of a row group.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read), and [`Error::Damaged`] for what its pages cannot hold.
+    pub fn texts(&self, row_group: usize, column: usize) -> Result<TextRuns> {
+        let pages = self.read(row_group, &[column], None)?;
+        pages.texts(column).map_err(|error| self.damaged(&error.to_string()))
     }
 
     /// Reads whole column chunks of a row group and checks them.
@@ -244,7 +255,7 @@ impl Stored {
     /// # Errors
     ///
     /// As [`read`](Self::read).
-    pub fn chunks(&self, row_group: usize, columns: &[usize]) -> Result<Chunks> {
+    fn chunks(&self, row_group: usize, columns: &[usize]) -> Result<Chunks> {
         let group = self.metadata().row_group(row_group);
         let place = |column: &usize| {
             let (start, len) = group.column(*column).byte_range();
@@ -264,15 +275,15 @@ impl Stored {
         Ok(Chunks::new(chunks))
     }
 
-    /// Reads the pages of some columns that have some of the rows, checks them, and gives the
-    /// metadata to decode them with: of this row group alone.
+    /// Reads the pages of some columns that have some of the rows, checks them, and says where all
+    /// pages of all columns are.
     fn pages(
         &self,
         row_group: usize,
         columns: &[usize],
         rows: &[Range<usize>],
         place: Place,
-    ) -> Result<(Chunks, ArrowReaderMetadata)> {
+    ) -> Result<(Chunks, Vec<ColumnPages>)> {
         let group = self.metadata().row_group(row_group);
         let described = self.file.read(place.start, place.len.into())?;
         let pages = pages::decode(&described).filter(|pages| {
@@ -305,27 +316,7 @@ impl Stored {
             chunks.push((place.start, bytes));
             Ok(())
         })?;
-        let index = pages.iter().zip(group.columns());
-        let index = index.map(|(pages, column)| pages.offset_index(column.byte_range().0));
-        let of_file = self.metadata().file_metadata();
-        let of_file = FileMetaData::new(
-            of_file.version(),
-            group.num_rows(),
-            None,
-            None,
-            of_file.schema_descr_ptr(),
-            None,
-        );
-        let metadata = ParquetMetaDataBuilder::new(of_file)
-            .add_row_group(group.clone())
-            .set_offset_index(Some(vec![index.collect()]))
-            .build();
-        let options = ArrowReaderOptions::new()
-            .with_skip_arrow_metadata(true)
-            .with_schema(self.schema().clone());
-        let metadata = ArrowReaderMetadata::try_new(metadata.into(), options)
-            .map_err(Error::parquet("read", self.path()))?;
-        Ok((Chunks::new(chunks), metadata))
+        Ok((Chunks::new(chunks), pages))
     }
 
     fn damaged_column(&self, row_group: usize, column: usize) -> Error {

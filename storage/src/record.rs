@@ -191,7 +191,7 @@ pub(crate) fn read(
         files.iter().zip(folder.objects().open_all(&files.iter().collect::<Vec<_>>()))
     });
     for (file, opened) in opened {
-        let stored = Stored::open(opened?, file, true, Schema::clone)?;
+        let stored = Stored::open(opened?, file, true)?;
         for row in read_file(&stored, schema)? {
             match windows.entry((row.key.clone(), row.window_start, row.version)) {
                 Entry::Vacant(place) => {
@@ -234,12 +234,10 @@ fn same(a: &WindowRow, b: &WindowRow) -> bool {
 }
 
 fn read_file(stored: &Stored, schema: &ResultSchema) -> Result<Vec<WindowRow>> {
-    let fields = stored.schema().fields();
     check_columns(stored.path(), stored.schema(), &arrow_schema(schema, true))?;
-    let all: Vec<usize> = (0..fields.len()).collect();
     let mut rows = Vec::new();
     for row_group in 0..stored.metadata().num_row_groups() {
-        for batch in stored.read(row_group, &all, None, CHUNK_ROWS)? {
+        for batch in stored.batches(row_group, CHUNK_ROWS)? {
             let batch = batch.map_err(|error| stored.damaged(&error.to_string()))?;
             window_rows(&batch, schema, true, &mut rows);
         }

@@ -2,19 +2,15 @@
 //! stand, and codes with what they stand for.
 
 use std::ops::{Range, RangeInclusive};
-use std::sync::Arc;
 
-use arrow_array::cast::AsArray;
-use arrow_array::types::Int32Type;
-use arrow_array::{ArrayRef, DictionaryArray};
 use arrow_buffer::ScalarBuffer;
 use isotick_model::{Key, KeySelection};
+use parquet::errors::ParquetError;
 use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::statistics::Statistics;
 
-use super::runs::{TextRuns, intersect};
 use crate::error::Result;
-use crate::parquet_file::Stored;
+use crate::parquet_file::{RowGroupPages, Stored};
 
 /// A row group is read whole when more than one row in so many is wanted, unless those rows stand
 /// together.
@@ -69,13 +65,7 @@ impl Chosen {
         let mut ranges = std::iter::once(0..rows).collect::<Vec<_>>();
         let mut keys = None;
         for (key, texts) in (0..columns).filter_map(|key| Some((key, selection.texts(key)?))) {
-            let chunk = stored.chunks(row_group, &[key + 1])?;
-            let column = stored.metadata().row_group(row_group).column(key + 1);
-            let runs = TextRuns::read(chunk, column, rows);
-            // What is not stored in runs is not looked at: nothing has to be left out.
-            let Some(runs) = runs.map_err(|error| stored.damaged(&error.to_string()))? else {
-                continue;
-            };
+            let runs = stored.texts(row_group, key + 1)?;
             ranges = intersect(&ranges, &runs.ranges(|text| texts.contains(text)));
             if columns == 1 {
                 let wanted =
@@ -91,121 +81,162 @@ impl Chosen {
     }
 }
 
-/// Keys of rows to come, in runs.
-pub(crate) struct KeyRuns {
-    runs: std::vec::IntoIter<(Key, usize)>,
-    key: Option<Key>,
-    /// Rows of `key` to come.
-    left: usize,
+/// The keys of a row group's wanted rows, in runs, by its `columns` key columns, which stand behind
+/// the first one and were read.
+pub(crate) fn key_runs(
+    pages: &RowGroupPages,
+    columns: usize,
+) -> Result<Vec<(Key, usize)>, ParquetError> {
+    let texts = (1..=columns).map(|column| pages.texts(column)).collect::<Result<Vec<_>, _>>()?;
+    if let [one] = texts.as_slice() {
+        let key = |&(text, rows): &(u32, usize)| {
+            (Key::from_components([&one.texts[text as usize]]), rows)
+        };
+        return Ok(one.runs.iter().map(key).collect());
+    }
+    // A key's run ends where that of any component does.
+    let mut columns: Vec<_> = texts.iter().map(|of| Runs::new(of.runs.clone())).collect();
+    let mut runs = Vec::new();
+    while let Some(rows) = columns.iter_mut().map(|column| column.left()).min().flatten() {
+        let components = columns.iter_mut().zip(&texts);
+        let components: Option<Vec<&str>> = components
+            .map(|(runs, of)| Some(of.texts[runs.take(rows)?.0 as usize].as_str()))
+            .collect();
+        let key = Key::from_components(components.expect("each has so many rows"));
+        runs.push((key, rows));
+    }
+    Ok(runs)
 }
 
-impl KeyRuns {
-    pub fn new(runs: Vec<(Key, usize)>) -> Self {
-        Self { runs: runs.into_iter(), key: None, left: 0 }
+/// What rows to come have, in runs of equal ones.
+pub(crate) struct Runs<T> {
+    runs: std::vec::IntoIter<(T, usize)>,
+    next: Option<(T, usize)>,
+}
+
+impl<T: Clone> Runs<T> {
+    pub fn new(runs: Vec<(T, usize)>) -> Self {
+        Self { runs: runs.into_iter(), next: None }
     }
 
+    /// How many rows are left of the next run.
+    fn left(&mut self) -> Option<usize> {
+        if self.next.is_none() {
+            self.next = self.runs.next();
+        }
+        self.next.as_ref().map(|(_, rows)| *rows)
+    }
+
+    /// What the next rows have that are of one run, at most so many, and how many they are.
+    pub fn take(&mut self, rows_max: usize) -> Option<(T, usize)> {
+        let left = self.left()?;
+        if left > rows_max {
+            let (value, rows) = self.next.as_mut()?;
+            *rows -= rows_max;
+            return Some((value.clone(), rows_max));
+        }
+        self.next.take()
+    }
+}
+
+impl Runs<Key> {
     /// The keys of the next rows and each row's place among them; `None` past the last run.
-    pub fn next(
+    pub fn keys(
         &mut self,
         rows: usize,
         zeros: &ScalarBuffer<u64>,
     ) -> Option<(Vec<Key>, ScalarBuffer<u32>)> {
-        let (mut keys, mut counts, mut known) = (Vec::new(), Vec::new(), 0);
-        while known < rows {
-            if self.left == 0 {
-                let (key, left) = self.runs.next()?;
-                (self.key, self.left) = (Some(key), left);
-            }
-            let count = self.left.min(rows - known);
-            keys.push(self.key.clone()?);
-            counts.push(count);
-            self.left -= count;
-            known += count;
+        let (first, same) = self.take(rows)?;
+        let mut keys = vec![first];
+        if same == rows {
+            return Some((keys, zeros_u32(zeros, rows)));
         }
-        let codes = match counts.len() {
-            1 => zeros_u32(zeros, rows),
-            _ => {
-                let mut codes = Vec::with_capacity(rows);
-                for (code, count) in counts.into_iter().enumerate() {
-                    codes.resize(codes.len() + count, code as u32);
-                }
-                codes.into()
-            }
-        };
-        Some((keys, codes))
-    }
-}
-
-/// A dictionary's entries, made once as long as batches share the dictionary.
-pub(crate) struct Table<T> {
-    dictionary: Option<ArrayRef>,
-    entries: Vec<T>,
-}
-
-impl<T> Default for Table<T> {
-    fn default() -> Self {
-        Self { dictionary: None, entries: Vec::new() }
-    }
-}
-
-impl<T> Table<T> {
-    /// The entries of a dictionary; `None` where one cannot be made.
-    pub fn of(&mut self, dictionary: &ArrayRef, make: impl Fn(&str) -> Option<T>) -> Option<&[T]> {
-        if !self.dictionary.as_ref().is_some_and(|known| Arc::ptr_eq(known, dictionary)) {
-            let texts = dictionary.as_string::<i32>().iter();
-            self.entries = texts.map(|text| make(text?)).collect::<Option<_>>()?;
-            self.dictionary = Some(dictionary.clone());
+        let mut codes = Vec::with_capacity(rows);
+        codes.resize(same, 0);
+        while codes.len() < rows {
+            let (key, same) = self.take(rows - codes.len())?;
+            codes.resize(codes.len() + same, keys.len() as u32);
+            keys.push(key);
         }
-        Some(&self.entries)
+        Some((keys, codes.into()))
     }
 }
 
-/// A dictionary array's codes; text columns have no nulls, so that none is negative.
-pub(crate) fn codes(array: &DictionaryArray<Int32Type>) -> ScalarBuffer<u32> {
-    let codes = array.keys().values();
-    ScalarBuffer::new(codes.inner().clone(), 0, codes.len())
+impl Runs<u32> {
+    /// The entries of a table that the next rows have, and each row's place among them; `None` past
+    /// the last run.
+    pub fn entries<T: Clone>(
+        &mut self,
+        rows: usize,
+        table: &[T],
+    ) -> Option<(Vec<T>, ScalarBuffer<u32>)> {
+        let mut codes = Vec::with_capacity(rows);
+        while codes.len() < rows {
+            let (code, same) = self.take(rows - codes.len())?;
+            codes.resize(codes.len() + same, code);
+        }
+        if table.len() <= rows / SMALL_TABLE {
+            return Some((table.to_vec(), codes.into()));
+        }
+        let least = codes.iter().copied().min()?;
+        let greatest = codes.iter().copied().max()?;
+        codes.iter_mut().for_each(|code| *code -= least);
+        Some((table.get(least as usize..=greatest as usize)?.to_vec(), codes.into()))
+    }
 }
 
 /// A table with a row of the batch per so many entries is not narrowed.
 const SMALL_TABLE: usize = 16;
 
-/// The part of a table that a batch refers to: sorted rows use a narrow window of a long
-/// dictionary.
-pub(crate) fn window<T: Clone>(
-    table: &[T],
-    codes: ScalarBuffer<u32>,
-) -> (Vec<T>, ScalarBuffer<u32>) {
-    if table.len() <= codes.len() / SMALL_TABLE {
-        return (table.to_vec(), codes);
-    }
-    let least = codes.iter().copied().min().unwrap_or(0);
-    let greatest = codes.iter().copied().max().unwrap_or(0);
-    let entries = table[least as usize..=greatest as usize].to_vec();
-    match least {
-        0 => (entries, codes),
-        _ => (entries, codes.iter().map(|&code| code - least).collect()),
-    }
-}
-
-/// Keys of several components: rows are sorted, so each key's rows stand together.
-pub(crate) fn tuples(arrays: &[&ArrayRef]) -> Option<(Vec<Key>, ScalarBuffer<u32>)> {
-    let arrays: Vec<&DictionaryArray<Int32Type>> =
-        arrays.iter().map(|array| array.as_dictionary()).collect();
-    let columns: Vec<_> = arrays.iter().map(|array| codes(array)).collect();
-    let texts: Vec<_> = arrays.iter().map(|array| array.values().as_string::<i32>()).collect();
-    let mut keys: Vec<Key> = Vec::new();
-    let mut key = Vec::with_capacity(columns.first()?.len());
-    for row in 0..columns.first()?.len() {
-        if row == 0 || columns.iter().any(|codes| codes[row] != codes[row - 1]) {
-            let components = columns.iter().zip(&texts);
-            let components = components.map(|(codes, texts)| texts.value(codes[row] as usize));
-            keys.push(Key::from_components(components));
+/// Ranges that lie in both, each ascending and without overlap.
+fn intersect(a: &[Range<usize>], b: &[Range<usize>]) -> Vec<Range<usize>> {
+    let (mut a, mut b) = (a.iter().peekable(), b.iter().peekable());
+    let mut both = Vec::new();
+    while let (Some(left), Some(right)) = (a.peek(), b.peek()) {
+        let (start, end) = (left.start.max(right.start), left.end.min(right.end));
+        if start < end {
+            both.push(start..end);
         }
-        key.push(keys.len() as u32 - 1);
+        match left.end < right.end {
+            true => a.next(),
+            false => b.next(),
+        };
     }
-    Some((keys, key.into()))
+    both
 }
 
 pub(crate) fn zeros_u32(zeros: &ScalarBuffer<u64>, rows: usize) -> ScalarBuffer<u32> {
     ScalarBuffer::new(zeros.inner().clone(), 0, rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_intersected() {
+        assert_eq!(intersect(&[0..5, 9..10], &[2..3, 4..12]), [2..3, 4..5, 9..10]);
+        let apart = [0..5, 9..10];
+        assert_eq!(intersect(&apart, &[5..6, 7..9]), []);
+    }
+
+    #[test]
+    fn runs_are_cut_where_batches_are() {
+        let mut runs = Runs::new(vec![(5_u32, 3), (6, 1), (5, 100)]);
+        let table: Vec<&str> = "abcdefgh".split("").skip(1).take(8).collect();
+        let (entries, codes) = runs.entries(2, &table).unwrap();
+        assert_eq!((entries, &*codes), (vec!["f"], &[0, 0][..]));
+        let (entries, codes) = runs.entries(3, &table).unwrap();
+        assert_eq!((entries, &*codes), (vec!["f", "g"], &[0, 1, 0][..]));
+        assert!(runs.entries(100, &table).is_none(), "only 99 are left");
+
+        let key = |text| Key::from_components([text]);
+        let zeros = vec![0; 10].into();
+        let mut runs = Runs::new(vec![(key("a"), 3), (key("b"), 1), (key("c"), 2)]);
+        let (keys, codes) = runs.keys(2, &zeros).unwrap();
+        assert_eq!((keys, &*codes), (vec![key("a")], &[0, 0][..]));
+        let (keys, codes) = runs.keys(4, &zeros).unwrap();
+        assert_eq!((keys, &*codes), (vec![key("a"), key("b"), key("c")], &[0, 1, 2, 2][..]));
+        assert!(runs.keys(1, &zeros).is_none());
+    }
 }

@@ -7,7 +7,6 @@ pub(crate) mod keys;
 mod merge;
 mod order;
 mod read;
-mod runs;
 #[cfg(test)]
 mod tests;
 mod times;

@@ -4,30 +4,20 @@ use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow_array::cast::AsArray;
-use arrow_array::types::{
-    Decimal64Type, Int32Type, Int64Type, TimestampNanosecondType, UInt64Type,
-};
-use arrow_array::{Array, ArrayRef, DictionaryArray, RecordBatch};
-use arrow_buffer::ScalarBuffer;
-use arrow_schema::{DataType, Field, Schema};
+use arrow_buffer::{NullBuffer, ScalarBuffer};
 use isotick_model::ticks::ON_TIME;
 use isotick_model::view::Tumbling;
 use isotick_model::{Key, KeySelection, PublisherId, StreamSchema, Ticks, ValueColumn};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
+use parquet::errors::ParquetError;
 use parquet::file::statistics::Statistics;
 
-use super::keys::{
-    Chosen, KeyRuns, Table, codes, key_span, may_meet, one_text, text_span, tuples, window,
-    zeros_u32,
-};
-use super::runs::TextRuns;
+use super::keys::{Chosen, Runs, key_runs, key_span, may_meet, one_text, text_span, zeros_u32};
 use super::times::rows_in;
-use super::{Columns, DECIMAL_DIGITS, scale_entry};
+use super::{Columns, scale_entry};
 use crate::error::{Error, Result};
 use crate::folder::DataFolder;
 use crate::manifest::HistoryFile;
-use crate::parquet_file::Stored;
+use crate::parquet_file::{Integers, RowGroupPages, Stored, TextRuns};
 
 /// Rows of a batch, at most.
 pub const BATCH_ROWS: usize = 1 << 15;
@@ -136,8 +126,7 @@ pub(crate) fn plan<'a>(
         files.iter().copied().zip(folder.objects().open_all(&wanted))
     });
     for (entry, opened) in opened {
-        let types = |plain: &Schema| types(schema, plain);
-        let stored = Stored::open(opened?, &entry.file, keep_open, types)?;
+        let stored = Stored::open(opened?, &entry.file, keep_open)?;
         let file = Arc::new(Open::new(stored, schema, columns)?);
         let metadata = file.stored.metadata();
         for (row_group, group) in metadata.row_groups().iter().enumerate() {
@@ -181,21 +170,6 @@ pub(crate) fn plan<'a>(
         }
     }
     Ok(parts)
-}
-
-/// The types to read a file's columns as: dictionaries for text, 64-bit integers for decimals.
-fn types(schema: &StreamSchema, plain: &Schema) -> Schema {
-    let fields = plain.fields().iter().enumerate().map(|(index, field)| {
-        let data_type = match field.data_type() {
-            DataType::Utf8 => DataType::Dictionary(DataType::Int32.into(), DataType::Utf8.into()),
-            DataType::Decimal128(DECIMAL_DIGITS, scale) if index > schema.keys.len() => {
-                DataType::Decimal64(DECIMAL_DIGITS, *scale)
-            }
-            other => other.clone(),
-        };
-        Field::new(field.name(), data_type, field.is_nullable())
-    });
-    Schema::new(fields.collect::<Vec<_>>())
 }
 
 impl Open {
@@ -242,7 +216,7 @@ impl Open {
                 };
                 return Err(wrong(name, what));
             }
-            if !matches!(fields[at].data_type(), DataType::Int64 | DataType::Decimal64(..)) {
+            if !stored.has_integers(at) {
                 return Err(wrong(name, format!("it is stored as {}", fields[at].data_type())));
             }
             if fields[at].is_nullable() && !column.optional {
@@ -398,11 +372,8 @@ impl Part {
         if let Some(one) = &self.one_publisher {
             return Ok(one == publisher);
         }
-        let chunk = stored.chunks(self.row_group, &[self.file.publisher])?;
-        let runs = TextRuns::read(chunk, column, self.rows);
-        let runs = runs.map_err(|error| stored.damaged(&error.to_string()))?;
-        // What is not stored in runs has to be read.
-        Ok(runs.is_none_or(|runs| runs.texts.iter().any(|text| text == publisher.as_str())))
+        let runs = stored.texts(self.row_group, self.file.publisher)?;
+        Ok(runs.texts.iter().any(|text| text == publisher.as_str()))
     }
 
     /// Reads the part in batches of at most [`BATCH_ROWS`]. Its column chunks are read and their
@@ -418,47 +389,75 @@ impl Part {
     /// The same, in batches of at most so many rows.
     pub(crate) fn read_in(&self, batch_rows: usize) -> Result<PartReader> {
         let file = &self.file;
-        let (selection, columns) = (&self.keys, file.keys);
-        let chosen = Chosen::of(&file.stored, self.row_group, self.rows, columns, selection)?;
+        let (stored, selection) = (&file.stored, &self.keys);
+        let chosen = Chosen::of(stored, self.row_group, self.rows, file.keys, selection)?;
         let mut rows = chosen.as_ref().map_or(self.rows, |chosen| chosen.rows);
-        let (mut ranges, mut key_runs) = match chosen {
-            Some(chosen) => (Some(chosen.ranges), chosen.keys.map(KeyRuns::new)),
+        let (mut ranges, mut keys) = match chosen {
+            Some(chosen) => (Some(chosen.ranges), chosen.keys),
             None => (None, None),
         };
         if let Some(range) = &self.range
             && rows > 0
+            && let Some(found) =
+                rows_in(stored, self.row_group, range, file.keys, ranges.as_deref())?
         {
-            let (stored, within) = (&file.stored, ranges.as_deref());
-            if let Some(found) = rows_in(stored, self.row_group, range, columns, within)? {
-                rows = found.iter().map(Range::len).sum();
-                // The runs of keys are of all their rows.
-                (ranges, key_runs) = (Some(found), None);
-            }
-        }
-        let mut columns = self.columns();
-        if key_runs.is_some() {
-            columns.retain(|&column| column != 1);
+            rows = found.iter().map(Range::len).sum();
+            // The runs of keys are of all their rows.
+            (ranges, keys) = (Some(found), None);
         }
         let batch_rows = batch_rows.min(rows);
-        let batches = match rows {
-            0 => None,
-            _ => Some(file.stored.read(self.row_group, &columns, ranges.as_deref(), batch_rows)?),
-        };
         Ok(PartReader {
+            decoding: match rows {
+                0 => None,
+                _ => Some(self.decoding(ranges.as_deref(), keys)?),
+            },
             part: self.clone(),
-            batches,
-            columns,
-            key_runs,
-            keys: Table::default(),
-            publishers: Table::default(),
+            left: rows,
+            batch_rows,
+            times: self.one_time.map(|time| vec![time; batch_rows].into()),
             zeros: vec![0; batch_rows].into(),
         })
     }
-}
 
-impl Part {
-    /// The indices of the columns that are read, ascending: batches hold them in the file's order,
-    /// whatever the schema's is.
+    /// Reads and checks the columns of some rows, whose keys may be known.
+    fn decoding(
+        &self,
+        ranges: Option<&[Range<usize>]>,
+        keys: Option<Vec<(Key, usize)>>,
+    ) -> Result<Decoding> {
+        let file = &self.file;
+        let mut columns = self.columns();
+        if keys.is_some() {
+            columns.retain(|column| !(1..=file.keys).contains(column));
+        }
+        let pages = file.stored.read(self.row_group, &columns, ranges)?;
+        let decoding = || {
+            let has_publishers = self.identity && self.one_publisher.is_none();
+            Ok(Decoding {
+                time: self.one_time.is_none().then(|| pages.integers(0)).transpose()?,
+                keys: Runs::new(match keys {
+                    Some(keys) => keys,
+                    None => key_runs(&pages, file.keys)?,
+                }),
+                values: file
+                    .values
+                    .iter()
+                    .map(|source| match source {
+                        Source::At(column) => pages.integers(*column).map(Some),
+                        _ => Ok(None),
+                    })
+                    .collect::<Result<_, _>>()?,
+                publishers: has_publishers
+                    .then(|| Publishers::of(&pages, file.publisher))
+                    .transpose()?,
+                sequence: self.identity.then(|| pages.integers(file.publisher + 1)).transpose()?,
+                seen: self.seen.then(|| pages.integers(file.publisher + 2)).transpose()?,
+            })
+        };
+        decoding().map_err(|error: ParquetError| file.stored.damaged(&error.to_string()))
+    }
+
+    /// The indices of the columns that are read, ascending.
     fn columns(&self) -> Vec<usize> {
         let file = &self.file;
         let mut columns: Vec<usize> = (usize::from(self.one_time.is_some())..=file.keys).collect();
@@ -481,77 +480,106 @@ impl Part {
 /// A part's ticks, batch by batch, none empty. Buffers are those the decoder made.
 pub struct PartReader {
     part: Part,
-    batches: Option<ParquetRecordBatchReader>,
-    columns: Vec<usize>,
-    /// Where the keys are known without the column.
-    key_runs: Option<KeyRuns>,
-    keys: Table<Key>,
-    publishers: Table<PublisherId>,
+    /// `None` where no row is wanted, and behind an error.
+    decoding: Option<Decoding>,
+    /// Rows to come, before those outside the time range are left out.
+    left: usize,
+    batch_rows: usize,
+    /// Where one time stands for all.
+    times: Option<ScalarBuffer<i64>>,
     zeros: ScalarBuffer<u64>,
 }
 
-impl PartReader {
-    fn ticks(&mut self, batch: &RecordBatch) -> Result<Ticks> {
-        let file = self.part.file.clone();
-        let rows = batch.num_rows();
-        let columns = &self.columns;
-        let at = |column: usize| {
-            let position = columns.binary_search(&column);
-            batch.column(position.expect("the column was asked for"))
-        };
-        let texts_broken = || file.stored.damaged("a text column holds what it cannot");
+/// The columns of a part while they are decoded.
+struct Decoding {
+    time: Option<Integers>,
+    keys: Runs<Key>,
+    /// Per column of the stream's schema, where it is wanted and there.
+    values: Vec<Option<Integers>>,
+    publishers: Option<Publishers>,
+    sequence: Option<Integers>,
+    seen: Option<Integers>,
+}
 
-        let ts_event = match self.part.one_time {
-            Some(time) => vec![time; rows].into(),
-            None => at(0).as_primitive::<TimestampNanosecondType>().values().clone(),
+/// The column of publishers.
+struct Publishers {
+    all: Vec<PublisherId>,
+    runs: Runs<u32>,
+}
+
+impl Publishers {
+    fn of(pages: &RowGroupPages, column: usize) -> Result<Self, ParquetError> {
+        let TextRuns { texts, runs } = pages.texts(column)?;
+        let all = texts.iter().map(|text| PublisherId::new(text)).collect::<Option<_>>();
+        Ok(Self { all: all.ok_or_else(texts_broken)?, runs: Runs::new(runs) })
+    }
+}
+
+fn texts_broken() -> ParquetError {
+    ParquetError::General("a text column holds what it cannot".to_owned())
+}
+
+impl PartReader {
+    fn ticks(&mut self, rows: usize) -> Result<Ticks, ParquetError> {
+        let Some(decoding) = &mut self.decoding else { return Err(texts_broken()) };
+        let part = &self.part;
+        let ts_event = match (&mut decoding.time, &self.times) {
+            (Some(time), _) => time.next(rows)?.0,
+            (None, times) => times.as_ref().map_or_else(Default::default, |of| of.slice(0, rows)),
         };
-        let (keys, key) = match file.keys {
+        let (keys, key) = match part.file.keys {
             0 => (vec![Key::empty()], zeros_u32(&self.zeros, rows)),
-            1 if self.key_runs.is_some() => {
-                let runs = self.key_runs.as_mut().and_then(|runs| runs.next(rows, &self.zeros));
-                runs.ok_or_else(texts_broken)?
-            }
-            1 => {
-                let array: &DictionaryArray<Int32Type> = at(1).as_dictionary();
-                let table = self.keys.of(array.values(), |text| Some(Key::from_components([text])));
-                window(table.ok_or_else(texts_broken)?, codes(array))
-            }
-            columns => {
-                let arrays: Vec<_> = (1..=columns).map(at).collect();
-                tuples(&arrays).ok_or_else(texts_broken)?
-            }
+            _ => decoding.keys.keys(rows, &self.zeros).ok_or_else(texts_broken)?,
         };
-        let sequences = || at(file.publisher + 1).as_primitive::<UInt64Type>().values().clone();
-        let (publishers, publisher, sequence) = match (self.part.identity, &self.part.one_publisher)
-        {
-            (true, Some(publisher)) => (vec![publisher.clone()], Vec::new().into(), sequences()),
-            (true, None) => {
-                let array: &DictionaryArray<Int32Type> = at(file.publisher).as_dictionary();
-                let table = self.publishers.of(array.values(), PublisherId::new);
-                let (table, codes) = window(table.ok_or_else(texts_broken)?, codes(array));
+        let (publishers, publisher) = match (&mut decoding.publishers, &part.one_publisher) {
+            (Some(Publishers { all, runs }), _) => {
+                let (table, codes) = runs.entries(rows, all).ok_or_else(texts_broken)?;
                 let codes = if table.len() == 1 { Vec::new().into() } else { codes };
-                (table, codes, sequences())
+                (table, codes)
             }
-            (false, _) => {
+            (None, Some(publisher)) if part.identity => {
+                (vec![publisher.clone()], Vec::new().into())
+            }
+            _ => {
                 let unknown = PublisherId::new("-").expect("the name is not empty");
-                (vec![unknown], Vec::new().into(), self.zeros.slice(0, rows))
+                (vec![unknown], Vec::new().into())
             }
         };
-        let values = file.values.iter().map(|source| match *source {
-            Source::Unwanted => ValueColumn::absent(),
-            Source::Missing => ValueColumn {
-                values: zeros_i64(&self.zeros, rows),
-                nulls: Some(arrow_buffer::NullBuffer::new_null(rows)),
-            },
-            Source::At(index) => value_column(at(index)),
+        let sequence = match &mut decoding.sequence {
+            Some(sequence) => {
+                let (sequence, _) = sequence.next(rows)?;
+                ScalarBuffer::new(sequence.into_inner(), 0, rows)
+            }
+            None => self.zeros.slice(0, rows),
+        };
+        let columns = part.file.values.iter().zip(&mut decoding.values);
+        let values = columns.map(|(source, column)| {
+            Ok(match (source, column) {
+                (Source::At(_), Some(column)) => {
+                    let (values, nulls) = column.next(rows)?;
+                    ValueColumn { values, nulls }
+                }
+                (Source::Missing, _) => ValueColumn {
+                    values: zeros_i64(&self.zeros, rows),
+                    nulls: Some(NullBuffer::new_null(rows)),
+                },
+                _ => ValueColumn::absent(),
+            })
         });
-        let values = values.collect();
-        let seen = self.part.seen.then(|| {
-            let seen = at(file.publisher + 2).as_primitive::<Int64Type>();
-            seen.iter().map(|seen| seen.unwrap_or(ON_TIME)).collect()
+        let values = values.collect::<Result<_, ParquetError>>()?;
+        let seen = match &mut decoding.seen {
+            Some(seen) => Some(seen.next(rows)?),
+            None => None,
+        };
+        let seen = seen.map(|(seen, nulls)| match nulls {
+            Some(nulls) => {
+                let either = |(&seen, is_late)| if is_late { seen } else { ON_TIME };
+                seen.iter().zip(&nulls).map(either).collect()
+            }
+            None => seen,
         });
         let ticks = Ticks { ts_event, sequence, publishers, publisher, keys, key, values, seen };
-        Ok(match &self.part.range {
+        Ok(match &part.range {
             Some(range) if !ticks.ts_event.iter().all(|ts| range.contains(ts)) => {
                 let inside = |row: &u32| range.contains(&ticks.ts_event[*row as usize]);
                 ticks.take(&(0..rows as u32).filter(inside).collect::<Vec<_>>())
@@ -566,34 +594,20 @@ impl Iterator for PartReader {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let ticks = match self.batches.as_mut()?.next()? {
-                Ok(batch) => self.ticks(&batch),
-                Err(error) => Err(self.part.file.stored.damaged(&error.to_string())),
-            };
-            match ticks {
+            let rows = self.left.min(self.batch_rows);
+            if rows == 0 || self.decoding.is_none() {
+                return None;
+            }
+            self.left -= rows;
+            match self.ticks(rows) {
                 Ok(ticks) if ticks.is_empty() => {}
-                ticks => return Some(ticks),
+                Ok(ticks) => return Some(Ok(ticks)),
+                Err(error) => {
+                    self.decoding = None;
+                    return Some(Err(self.part.file.stored.damaged(&error.to_string())));
+                }
             }
         }
-    }
-}
-
-fn value_column(array: &ArrayRef) -> ValueColumn {
-    let values = match array.data_type() {
-        DataType::Int64 => array.as_primitive::<Int64Type>().values(),
-        _ => array.as_primitive::<Decimal64Type>().values(),
-    };
-    match array.nulls().filter(|nulls| nulls.null_count() > 0) {
-        // The decoder leaves anything in the places of nulls.
-        Some(nulls) => ValueColumn {
-            values: values
-                .iter()
-                .zip(nulls)
-                .map(|(&value, valid)| if valid { value } else { 0 })
-                .collect(),
-            nulls: Some(nulls.clone()),
-        },
-        None => ValueColumn { values: values.clone(), nulls: None },
     }
 }
 

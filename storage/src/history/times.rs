@@ -3,12 +3,10 @@
 
 use std::ops::{Range, RangeInclusive};
 
-use arrow_array::cast::AsArray;
-use arrow_array::types::TimestampNanosecondType;
+use parquet::errors::ParquetError;
 use parquet::file::statistics::Statistics;
 
 use super::read::BATCH_ROWS;
-use super::runs::TextRuns;
 use super::write::PAGE_ROWS;
 use crate::error::Result;
 use crate::parquet_file::Stored;
@@ -42,11 +40,7 @@ pub(super) fn rows_in(
         None => {
             let mut keys = 1;
             for column in 1..=key_columns {
-                let chunk = stored.chunks(row_group, &[column])?;
-                let runs = TextRuns::read(chunk, group.column(column), all);
-                let runs = runs.map_err(|error| stored.damaged(&error.to_string()))?;
-                let Some(runs) = runs else { return Ok(None) };
-                keys += runs.runs.len().saturating_sub(1);
+                keys += stored.texts(row_group, column)?.runs.len().saturating_sub(1);
             }
             keys
         }
@@ -58,10 +52,14 @@ pub(super) fn rows_in(
     let within_all = std::slice::from_ref(&whole);
     let mut places = within.unwrap_or(within_all).iter().cloned().flatten();
     let mut found: Vec<Range<usize>> = Vec::new();
-    for batch in stored.read(row_group, &[0], within, BATCH_ROWS.min(rows))? {
-        let batch = batch.map_err(|error| stored.damaged(&error.to_string()))?;
-        let times = batch.column(0).as_primitive::<TimestampNanosecondType>();
-        for (time, row) in times.values().iter().zip(places.by_ref()) {
+    let damaged = |error: ParquetError| stored.damaged(&error.to_string());
+    let mut times = stored.read(row_group, &[0], within)?.integers(0).map_err(damaged)?;
+    let mut left = rows;
+    while left > 0 {
+        let batch = left.min(BATCH_ROWS);
+        left -= batch;
+        let (times, _) = times.next(batch).map_err(damaged)?;
+        for (time, row) in times.iter().zip(places.by_ref()) {
             if !range.contains(time) {
                 continue;
             }

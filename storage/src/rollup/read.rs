@@ -1,28 +1,23 @@
 //! Reading states, row group by row group, and checking them.
 
-use std::ops::{Range, RangeInclusive};
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow_array::cast::AsArray;
-use arrow_array::types::{Int32Type, Int64Type, TimestampNanosecondType};
-use arrow_array::{Array, ArrayRef, DictionaryArray, RecordBatch};
 use arrow_buffer::ScalarBuffer;
-use arrow_schema::{DataType, Field, Schema};
+use arrow_schema::Field;
 use isotick_model::view::Tumbling;
 use isotick_model::{Key, KeySelection, PublisherId, StreamSchema};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
+use parquet::errors::ParquetError;
 use parquet::file::statistics::Statistics;
 
 use super::write::arrow_schema;
 use super::{RollupBase, StatesFile, StoredStates};
 use crate::error::{Error, Result};
 use crate::folder::DataFolder;
-use crate::history::keys::{
-    Chosen, KeyRuns, Table, codes, key_span, may_meet, tuples, window, zeros_u32,
-};
+use crate::history::keys::{Chosen, Runs, key_runs, key_span, may_meet, zeros_u32};
 use crate::manifest::HistoryFile;
-use crate::parquet_file::{self, Stored};
+use crate::parquet_file::{self, Integers, RowGroupPages, Stored, TextRuns};
 
 /// States of a batch, at most: their words stay in the cache.
 const BATCH_STATES: usize = 1 << 12;
@@ -97,7 +92,7 @@ fn planned(
     });
     let mut parts = Vec::new();
     for (wanted, opened) in opened {
-        let stored = Stored::open(opened?, &wanted.states.file, keep_open, types)?;
+        let stored = Stored::open(opened?, &wanted.states.file, keep_open)?;
         fits(&stored, schema, wanted.base)?;
         let file = Arc::new(Open {
             stored,
@@ -144,18 +139,6 @@ fn of_states(error: Error) -> Error {
         Error::Damaged { path, what } => Error::StatesDamaged { path, what },
         other => other,
     }
-}
-
-/// Texts by dictionary.
-fn types(plain: &Schema) -> Schema {
-    let fields = plain.fields().iter().map(|field| {
-        let data_type = match field.data_type() {
-            DataType::Utf8 => DataType::Dictionary(DataType::Int32.into(), DataType::Utf8.into()),
-            other => other.clone(),
-        };
-        Field::new(field.name(), data_type, field.is_nullable())
-    });
-    Schema::new(fields.collect::<Vec<_>>())
 }
 
 /// Whether a file has the columns that its base says.
@@ -225,31 +208,44 @@ impl StatesPart {
     }
 
     fn reader(&self) -> Result<StatesReader> {
-        let Open { stored, keys, .. } = &*self.file;
-        let chosen = Chosen::of(stored, self.row_group, self.rows, *keys, &self.keys)?;
+        let Open { stored, keys: key_columns, words, .. } = &*self.file;
+        let chosen = Chosen::of(stored, self.row_group, self.rows, *key_columns, &self.keys)?;
         let rows = chosen.as_ref().map_or(self.rows, |chosen| chosen.rows);
-        let (ranges, key_runs) = match chosen {
-            Some(chosen) => (Some(chosen.ranges), chosen.keys.map(KeyRuns::new)),
+        let (ranges, known) = match chosen {
+            Some(chosen) => (Some(chosen.ranges), chosen.keys),
             None => (None, None),
         };
         let mut columns = self.columns();
-        if key_runs.is_some() {
-            columns.retain(|&column| column != 1);
+        if known.is_some() {
+            columns.retain(|column| !(1..=*key_columns).contains(column));
         }
-        let batch_rows = rows.min(BATCH_STATES);
-        let ranges: Option<&[Range<usize>]> = ranges.as_deref();
-        let batches = match rows {
-            0 => None,
-            _ => Some(stored.read(self.row_group, &columns, ranges, batch_rows)?),
+        let pages = stored.read(self.row_group, &columns, ranges.as_deref())?;
+        let mut publishers = Vec::new();
+        let decoding = || {
+            let keys = match known {
+                Some(known) => known,
+                None => key_runs(&pages, *key_columns)?,
+            };
+            let words = words.iter().map(|word| {
+                let column = 1 + key_columns + word;
+                match stored.has_integers(column) {
+                    true => Ok(Words::Numbers(pages.integers(column)?)),
+                    false => Words::publishers(&pages, column, &mut publishers),
+                }
+            });
+            Ok((pages.integers(0)?, Runs::new(keys), words.collect::<Result<_, _>>()?))
         };
+        let (start, keys, words) =
+            decoding().map_err(|error: ParquetError| stored.damaged(&error.to_string()))?;
+        let zeros = vec![0; rows.min(BATCH_STATES)].into();
         Ok(StatesReader {
             file: self.file.clone(),
-            batches,
-            columns,
-            key_runs,
-            keys: Table::default(),
-            publishers: Vec::new(),
-            zeros: vec![0; batch_rows].into(),
+            left: rows,
+            start,
+            keys,
+            words,
+            publishers,
+            zeros,
         })
     }
 
@@ -266,67 +262,94 @@ impl StatesPart {
 /// A part's states, batch by batch, none empty.
 pub struct StatesReader {
     file: Arc<Open>,
-    batches: Option<ParquetRecordBatchReader>,
-    columns: Vec<usize>,
-    /// Where the keys are known without the column.
-    key_runs: Option<KeyRuns>,
-    keys: Table<Key>,
+    /// States to come.
+    left: usize,
+    start: Integers,
+    keys: Runs<Key>,
+    words: Vec<Words>,
     publishers: Vec<PublisherId>,
     zeros: ScalarBuffer<u64>,
+}
+
+/// A word of each state.
+enum Words {
+    Numbers(Integers),
+    /// Codes of publishers; 0 for none.
+    Publishers(Runs<u64>),
+}
+
+impl Words {
+    /// Adds a column's publishers to those that are known.
+    fn publishers(
+        pages: &RowGroupPages,
+        column: usize,
+        known: &mut Vec<PublisherId>,
+    ) -> Result<Self, ParquetError> {
+        let TextRuns { texts, runs } = pages.texts(column)?;
+        let codes: Option<Vec<u64>> = texts.iter().map(|text| interned(text, known)).collect();
+        let codes = codes.ok_or_else(texts_broken)?;
+        let runs = runs.into_iter().map(|(text, rows)| (codes[text as usize], rows));
+        Ok(Self::Publishers(Runs::new(runs.collect())))
+    }
+}
+
+/// The code of a publisher; 0 for no text.
+fn interned(text: &str, publishers: &mut Vec<PublisherId>) -> Option<u64> {
+    if text.is_empty() {
+        return Some(0);
+    }
+    let known = publishers.iter().position(|known| known.as_str() == text);
+    let code = match known {
+        Some(code) => code,
+        None => {
+            publishers.push(PublisherId::new(text)?);
+            publishers.len() - 1
+        }
+    };
+    Some(code as u64)
+}
+
+fn texts_broken() -> ParquetError {
+    ParquetError::General("a text column holds what it cannot".to_owned())
 }
 
 impl Iterator for StatesReader {
     type Item = Result<StoredStates>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        Some(match self.batches.as_mut()?.next()? {
-            Ok(batch) => self.states(&batch).map_err(of_states),
-            Err(error) => Err(of_states(self.file.stored.damaged(&error.to_string()))),
-        })
+        let rows = self.left.min(BATCH_STATES);
+        if rows == 0 {
+            return None;
+        }
+        let states = self.states(rows);
+        // Nothing is to be had behind an error.
+        self.left = if states.is_ok() { self.left - rows } else { 0 };
+        Some(states.map_err(|error| of_states(self.file.stored.damaged(&error.to_string()))))
     }
 }
 
 impl StatesReader {
-    fn states(&mut self, batch: &RecordBatch) -> Result<StoredStates> {
-        let file = self.file.clone();
-        let rows = batch.num_rows();
-        let at = |column: usize| {
-            let position = self.columns.binary_search(&column);
-            batch.column(position.expect("the column was asked for"))
-        };
-        let broken = || file.stored.damaged("a text column holds what it cannot");
-        let (keys, key) = match file.keys {
+    fn states(&mut self, rows: usize) -> Result<StoredStates, ParquetError> {
+        let (keys, key) = match self.file.keys {
             0 => (vec![Key::empty()], zeros_u32(&self.zeros, rows)),
-            1 if self.key_runs.is_some() => {
-                let runs = self.key_runs.as_mut().and_then(|runs| runs.next(rows, &self.zeros));
-                runs.ok_or_else(broken)?
-            }
-            1 => {
-                let array: &DictionaryArray<Int32Type> = at(1).as_dictionary();
-                let table = self.keys.of(array.values(), |text| Some(Key::from_components([text])));
-                window(table.ok_or_else(broken)?, codes(array))
-            }
-            columns => {
-                let arrays: Vec<_> = (1..=columns).map(at).collect();
-                tuples(&arrays).ok_or_else(broken)?
-            }
+            _ => self.keys.keys(rows, &self.zeros).ok_or_else(texts_broken)?,
         };
-        let stride = file.words.len();
+        let stride = self.words.len();
         let mut words = vec![0; rows * stride];
-        for (to, word) in file.words.iter().enumerate() {
-            let column = at(1 + file.keys + word);
-            let to = words[to..].iter_mut().step_by(stride);
-            match column.data_type() {
-                DataType::Int64 => {
-                    let values = column.as_primitive::<Int64Type>().values();
-                    to.zip(values).for_each(|(to, &value)| *to = value.cast_unsigned());
+        for (to, word) in self.words.iter_mut().enumerate() {
+            let mut to = words[to..].iter_mut().step_by(stride);
+            match word {
+                Words::Numbers(column) => {
+                    let (values, _) = column.next(rows)?;
+                    to.zip(&values).for_each(|(to, &value)| *to = value.cast_unsigned());
                 }
-                _ => {
-                    let array: &DictionaryArray<Int32Type> = column.as_dictionary();
-                    let table = interned(array.values(), &mut self.publishers);
-                    let table = table.ok_or_else(broken)?;
-                    let codes = codes(array);
-                    to.zip(codes.iter()).for_each(|(to, &code)| *to = table[code as usize]);
+                Words::Publishers(runs) => {
+                    let mut left = rows;
+                    while left > 0 {
+                        let (code, same) = runs.take(left).ok_or_else(texts_broken)?;
+                        to.by_ref().take(same).for_each(|to| *to = code);
+                        left -= same;
+                    }
                 }
             }
         }
@@ -334,29 +357,10 @@ impl StatesReader {
             keys,
             publishers: self.publishers.clone(),
             key: key.to_vec(),
-            start: at(0).as_primitive::<TimestampNanosecondType>().values().to_vec(),
+            start: self.start.next(rows)?.0.to_vec(),
             words,
         })
     }
-}
-
-/// The codes of a dictionary's publishers; 0 for no text.
-fn interned(dictionary: &ArrayRef, publishers: &mut Vec<PublisherId>) -> Option<Vec<u64>> {
-    let mut code = |text: &str| {
-        if text.is_empty() {
-            return Some(0);
-        }
-        let known = publishers.iter().position(|known| known.as_str() == text);
-        let code = match known {
-            Some(code) => code,
-            None => {
-                publishers.push(PublisherId::new(text)?);
-                publishers.len() - 1
-            }
-        };
-        Some(code as u64)
-    };
-    dictionary.as_string::<i32>().iter().map(|text| code(text?)).collect()
 }
 
 /// Reads a file of states whole: checksums, columns, order, counts, and that its windows may have

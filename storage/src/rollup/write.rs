@@ -91,7 +91,6 @@ fn follows(last: &mut Option<(Key, i64)>, states: &StoredStates) -> bool {
 
 /// `window_start`, the key columns, then the words.
 pub(super) fn arrow_schema(schema: &StreamSchema, base: &RollupBase) -> Schema {
-    let text = || DataType::Dictionary(DataType::Int32.into(), DataType::Utf8.into());
     let time = DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()));
     let words = base.word_kinds().into_iter().zip(base.word_names());
     let taken = |name: &str| schema.keys.iter().any(|key| key == name);
@@ -102,9 +101,9 @@ pub(super) fn arrow_schema(schema: &StreamSchema, base: &RollupBase) -> Schema {
         name
     };
     let mut fields = vec![Field::new(free("window_start".to_owned()), time, false)];
-    fields.extend(schema.keys.iter().map(|key| Field::new(key, text(), false)));
+    fields.extend(schema.keys.iter().map(|key| Field::new(key, DataType::Utf8, false)));
     fields.extend(words.map(|((is_publisher, _), name)| {
-        Field::new(free(name), if is_publisher { text() } else { DataType::Int64 }, false)
+        Field::new(free(name), if is_publisher { DataType::Utf8 } else { DataType::Int64 }, false)
     }));
     Schema::new(fields)
 }

@@ -1,0 +1,212 @@
+use super::super::encode::{self, Widths};
+use super::*;
+use crate::fixtures::Random;
+
+/// Values whose deltas are of this many bits at most.
+fn of_width(width: u32, count: usize, random: &mut Random) -> Vec<i64> {
+    let mut value = random.next().cast_signed();
+    let mut next = || {
+        let delta = random.next().checked_shr(64 - width).unwrap_or(0);
+        value = value.wrapping_add(delta.cast_signed());
+        value
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+#[test]
+fn deltas_of_every_width_come_back() {
+    let mut random = Random(1);
+    for width in 0..=64 {
+        for count in [0, 1, 2, 31, 32, 33, 34, 64, 65, 66, 256, 257, 258, 320, 1_000] {
+            let values = of_width(width, count, &mut random);
+            for widths in [Widths::Least, Widths::Bytes] {
+                let mut page = Vec::new();
+                encode::delta_packed(&values, widths, &mut page);
+                let mut found = vec![7];
+                delta_packed(&page, count, &mut found).unwrap();
+                assert_eq!(found.split_off(1), values, "{width} bits, {count} values");
+                assert_eq!(found, [7], "what was there stays");
+            }
+        }
+    }
+}
+
+#[test]
+fn parts_end_where_their_values_do_and_may_say_anything_behind() {
+    // Blocks of 128 values in four parts: a first value, then 33 deltas of 4 bits over 1.
+    let mut page = vec![0x80, 0x01, 4, 34, 0, 2, 4, 4, 200, 255];
+    page.extend([0x21; 16]);
+    page.push(0x03);
+    let values = |page: &[u8]| {
+        let mut found = Vec::new();
+        delta_packed(page, 34, &mut found).map(|()| found)
+    };
+    assert_eq!(values(&page), None, "32 values of the second part are packed, or none");
+    page.extend([0; 15]);
+    let found = values(&page).unwrap();
+    let deltas = [2, 3].repeat(16).into_iter().chain([4]);
+    let expected = iter::once(0).chain(deltas.scan(0, |sum, delta| {
+        *sum += delta;
+        Some(*sum)
+    }));
+    assert_eq!(found, expected.collect::<Vec<i64>>());
+    assert_eq!(delta_packed(&page, 33, &mut Vec::new()), None, "another number of values");
+    for (at, byte) in [(0, 0x81), (1, 0), (2, 3), (2, 0), (6, 65)] {
+        let mut damaged = page.clone();
+        damaged[at] = byte;
+        assert_eq!(values(&damaged), None, "byte {at}");
+    }
+}
+
+/// One by one, from the bits.
+fn naive(packed: &[u8], width: usize, least: i64, last: i64) -> Vec<i64> {
+    let bit = |at: usize| u64::from(packed[at / 8] >> (at % 8) & 1);
+    let offset = |lane: usize| (0..width).map(|at| bit(lane * width + at) << at).sum::<u64>();
+    let mut last = last;
+    let mut next = |lane| {
+        last = last.wrapping_add(least).wrapping_add(offset(lane).cast_signed());
+        last
+    };
+    (0..LANES).map(&mut next).collect()
+}
+
+#[test]
+fn all_ways_of_unpacking_give_the_same() {
+    let mut random = Random(2);
+    for width in 0..=64 {
+        for draw in 0..20 {
+            let mut packed: Vec<u8> =
+                (0..LANES * width / 8 + SLACK).map(|_| random.next() as u8).collect();
+            if draw == 0 {
+                packed.fill(0xFF);
+            }
+            let (least, last) = match draw {
+                0 => (i64::MIN, i64::MAX),
+                1 => (-1, i64::MIN),
+                _ => (random.next().cast_signed(), random.next().cast_signed()),
+            };
+            let expected = naive(&packed, width, least, last);
+            let mut lanes = [0x5555; LANES];
+            assert_eq!(unpack(&packed, width, least, last, &mut lanes), expected[LANES - 1]);
+            assert_eq!(lanes, *expected, "{width} bits");
+            #[cfg(target_arch = "x86_64")]
+            if let Some(avx512) = avx512::Avx512::detected()
+                && width <= NARROW
+            {
+                let mut lanes = [0x5555; LANES];
+                let end = avx512.unpack(&packed, width, least, last, &mut lanes);
+                assert_eq!(end, expected[LANES - 1]);
+                assert_eq!(lanes, *expected, "{width} bits with AVX-512");
+            }
+        }
+    }
+}
+
+fn all(mut runs: Hybrid<'_>) -> Option<Vec<u32>> {
+    let mut found = Vec::new();
+    while let Some(run) = runs.next()? {
+        match run {
+            Run::Repeated(value, count) => found.extend(iter::repeat_n(value, count)),
+            Run::Packed(packed, count) => found.extend((0..count).map(|at| packed.get(at))),
+        }
+    }
+    Some(found)
+}
+
+#[test]
+fn runs_and_packed_groups_are_read() {
+    // Width 3: 300 values of 5, then a packed group of eight.
+    let packed = [0x88, 0xC6, 0xFA]; // 0 1 2 3 4 5 6 7
+    let page = [&[3, 0xD8, 0x04, 5, 0x03][..], &packed].concat();
+    let of = |page, count| all(indices(page, count)?);
+    let expected: Vec<u32> = iter::repeat_n(5, 300).chain(0..8).collect();
+    assert_eq!(of(&page, 308), Some(expected.clone()));
+    assert_eq!(of(&page, 302), Some(expected[..302].to_vec()), "the last group may be cut short");
+    assert_eq!(of(&page[..4], 300), Some(vec![5; 300]));
+    assert_eq!(of(&page[..4], 301), None, "the page ends");
+    assert_eq!(of(&[0, 0x14], 10), Some(vec![0; 10]), "one value needs no bits");
+    assert_eq!(of(&[0, 0x00], 10), None, "an empty run");
+    assert_eq!(of(&[33, 0x14, 0, 0, 0, 0, 0], 10), None, "wider than any index");
+    assert_eq!(of(&[], 1), None);
+    assert_eq!(of(&[], 0), Some(vec![]));
+}
+
+#[test]
+fn hybrids_of_every_width_come_back() {
+    let mut random = Random(3);
+    for width in 0..=32 {
+        for _ in 0..20 {
+            let runs: Vec<(u32, usize)> = (0..random.below(20))
+                .map(|_| {
+                    let value = (random.next() >> 32).checked_shr(32 - width).unwrap_or(0) as u32;
+                    (value, 1 + random.below(40) as usize)
+                })
+                .collect();
+            let expected: Vec<u32> =
+                runs.iter().flat_map(|&(value, count)| iter::repeat_n(value, count)).collect();
+            let mut bytes = Vec::new();
+            encode::hybrid(runs.into_iter(), width, &mut bytes);
+            let found = all(Hybrid::new(&bytes, width as u8, expected.len()).unwrap());
+            assert_eq!(found, Some(expected), "{width} bits");
+        }
+    }
+}
+
+#[test]
+fn indices_outside_of_the_dictionary_are_refused() {
+    let mut page = Vec::new();
+    encode::indices([0, 1, 2, 2, 1].into_iter(), 2, &mut page);
+    let of = |dictionary: &[i64]| {
+        let mut found = Vec::new();
+        indexed(&page, 5, dictionary, &mut found).map(|()| found)
+    };
+    assert_eq!(of(&[-5, 7, i64::MAX]), Some(vec![-5, 7, i64::MAX, i64::MAX, 7]));
+    assert_eq!(of(&[-5, 7]), None);
+}
+
+#[test]
+fn damaged_pages_are_values_or_none() {
+    let mut random = Random(4);
+    let mut refused = 0;
+    for draw in 0..20_000 {
+        let count = random.below(400) as usize;
+        let mut page = Vec::new();
+        let width = random.below(65) as u32;
+        match draw % 3 {
+            0 => {
+                let values = of_width(width, count, &mut random);
+                encode::delta_packed(&values, Widths::Least, &mut page);
+            }
+            1 => encode::indices((0..count as u32).map(|at| at % 8), 3, &mut page),
+            _ => encode::levels([(1, count / 2), (0, count - count / 2)].into_iter(), &mut page),
+        }
+        for _ in 0..=random.below(4) {
+            match random.below(3) {
+                0 => page.truncate(random.below(page.len() as u64 + 1) as usize),
+                _ if page.is_empty() => {}
+                // Headers are where most goes wrong.
+                1 => {
+                    let at = random.below(page.len().min(12) as u64) as usize;
+                    page[at] = random.next() as u8;
+                }
+                _ => {
+                    let at = random.below(page.len() as u64) as usize;
+                    page[at] = random.next() as u8;
+                }
+            }
+        }
+        let mut found = Vec::new();
+        let decoded = match draw % 3 {
+            0 => delta_packed(&page, count, &mut found),
+            1 => indexed(&page, count, &[1, 2, 3, 4], &mut found),
+            _ => levels(&mut page.as_slice(), count).and_then(all).map(|levels| {
+                found = levels.into_iter().map(i64::from).collect();
+            }),
+        };
+        match decoded {
+            Some(()) => assert_eq!(found.len(), count),
+            None => refused += 1,
+        }
+    }
+    assert!(refused > 2_000, "{refused}");
+}
