@@ -217,7 +217,7 @@ pub fn parts(
     scan: &Scan,
 ) -> Result<Vec<scheduler::Part>> {
     let stored = scanning::stored_parts(snapshot, scan, Stored::Ticks)?.ticks;
-    let part = |stored: Part| {
+    let part = |(file, stored): (u32, Part)| {
         let extent = Some(Extent { times: stored.times(), keys: stored.keys() });
         let devices = devices.clone();
         scheduler::Part::ticks(extent, move |sink| {
@@ -227,8 +227,9 @@ pub fn parts(
             }
             Ok(())
         })
+        .in_sequence(file)
     };
-    Ok(stored.into_iter().map(part).collect())
+    Ok(scanning::by_file(stored).map(part).collect())
 }
 
 /// What stays of history for one device, for the service's status.

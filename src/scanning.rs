@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -256,7 +257,7 @@ pub fn folder_parts(
         folder.parts.push(Part::states(extent, base, read));
     }
     let mut last = None;
-    for stored in planned.ticks {
+    for (file, stored) in by_file(planned.ticks) {
         folder.rows += stored.rows() as u64;
         folder.bytes += stored.bytes();
         folder.files += usize::from(last.as_deref() != Some(stored.path()));
@@ -268,7 +269,7 @@ pub fn folder_parts(
             }
             Ok(())
         };
-        folder.parts.push(Part::ticks(extent, read));
+        folder.parts.push(Part::ticks(extent, read).in_sequence(file));
     }
     if tail {
         for batch in snapshot.tail(&schema.name)? {
@@ -277,6 +278,22 @@ pub fn folder_parts(
         }
     }
     Ok(folder)
+}
+
+/// Parts with the numbers of their files, each of which is sorted as a whole.
+pub fn by_file(
+    parts: Vec<isotick_storage::Part>,
+) -> impl Iterator<Item = (u32, isotick_storage::Part)> {
+    let mut last: Option<(u32, PathBuf)> = None;
+    parts.into_iter().map(move |part| {
+        let number = match &last {
+            Some((number, path)) if path == part.path() => *number,
+            Some((number, _)) => number + 1,
+            None => 0,
+        };
+        last = Some((number, part.path().to_path_buf()));
+        (number, part)
+    })
 }
 
 /// What of a folder's files a scan reads: each stored tick is in one of the parts, or in one of the

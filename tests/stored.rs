@@ -1,6 +1,7 @@
 //! Through Parquet and back: what a data folder gives to a scan is what went into it, however it
 //! was committed, in which order its parts are read and by how many threads.
 
+use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 
 use isotick_kernels::{CpuEngine, Engine};
@@ -65,18 +66,21 @@ fn needed(subject: &Subject, truth: Truth) -> Columns {
 fn parts(subject: &mut Subject, folder: &std::path::Path, columns: &Columns) -> Vec<Part> {
     let snapshot = Snapshot::open(folder).expect("the folder is readable");
     let parts = snapshot.ticks(&subject.product.schema, columns, ALL_TIME);
+    let mut files = HashMap::new();
     let mut parts: Vec<Part> = parts
         .expect("the files fit the schema")
         .into_iter()
         .map(|part| {
             let extent = Some(Extent { times: part.times(), keys: part.keys() });
+            let next = files.len() as u32;
+            let file = *files.entry(part.path().to_path_buf()).or_insert(next);
             let read = move |sink: &mut TickSink<'_>| {
                 for ticks in part.read().map_err(|e| ScanError::Read(e.into()))? {
                     sink(ticks.map_err(|e| ScanError::Read(e.into()))?)?;
                 }
                 Ok(())
             };
-            Part::ticks(extent, read)
+            Part::ticks(extent, read).in_sequence(file)
         })
         .collect();
     subject.rng.shuffle(&mut parts);

@@ -20,8 +20,9 @@ use crate::multiset::Multiset;
 use crate::multisets::Multisets;
 use crate::partial::Partials;
 pub use crate::partition::Truth;
-use crate::partition::{Form, Partitioner};
+use crate::partition::{Form, Partitioned, Partitioner};
 use crate::plan::Plan;
+use crate::runs::Run;
 use crate::states;
 use crate::tables::{KeyTable, PublisherTable};
 
@@ -179,44 +180,141 @@ impl Windows {
         self.update_with(ticks, None, engine)
     }
 
+    /// Takes in a batch of several that together are sorted by key, then time, so that a window is in
+    /// none of the others unless the first or the last tick of this one is in it. Those that no
+    /// other ticks can reach either, as [`finish`](Self::finish) has it, are finished without being
+    /// held.
+    ///
+    /// On an error nothing has changed, as for [`update`](Self::update).
+    pub fn update_sorted(
+        &mut self,
+        ticks: &Ticks,
+        select: Option<&dyn Fn(usize) -> bool>,
+        engine: &mut dyn Engine,
+        reachable: impl Fn(&Key) -> Vec<RangeInclusive<i64>>,
+    ) -> Result<(), EngineError> {
+        let reduced = self.reduce(ticks, select, engine)?;
+        match &reduced.batch.form {
+            Form::Runs(runs) if self.multisets.is_empty() => {
+                let window = self.view.window;
+                let edge = |row: usize| {
+                    let key = &ticks.keys[ticks.key[row] as usize];
+                    (window.start_of(ticks.ts_event[row]), key)
+                };
+                let edges = ticks.len().checked_sub(1).map(|last| [edge(0), edge(last)]);
+                let is_edge = |key: &Key, start: i64| {
+                    edges.iter().flatten().any(|edge| *edge == (Some(start), key))
+                };
+                self.finish_inner(&runs.runs, &reduced.partials, is_edge, reachable);
+                self.count(&reduced.batch);
+            }
+            _ => {
+                self.hold(&reduced);
+            }
+        }
+        Ok(())
+    }
+
     fn update_with(
         &mut self,
         ticks: &Ticks,
         select: Option<&dyn Fn(usize) -> bool>,
         engine: &mut dyn Engine,
     ) -> Result<Vec<Touched>, EngineError> {
+        let reduced = self.reduce(ticks, select, engine)?;
+        Ok(self.hold(&reduced))
+    }
+
+    /// A batch by window, and the partial of each. Nothing changes but the tables.
+    fn reduce(
+        &mut self,
+        ticks: &Ticks,
+        select: Option<&dyn Fn(usize) -> bool>,
+        engine: &mut dyn Engine,
+    ) -> Result<Reduced, EngineError> {
         let Self { partitioner, keys, publishers, .. } = self;
         let takes_groups = engine.takes_groups();
         let batch = partitioner.partition(ticks, select, takes_groups, keys, publishers);
+        let partials = match &batch.form {
+            form if form.ticks().is_empty() => Partials::default(),
+            Form::Runs(runs) => engine.reduce(&self.plan, runs)?,
+            Form::Groups(groups) => engine.reduce_groups(&self.plan, groups)?,
+        };
+        Ok(Reduced { batch, partials })
+    }
+
+    /// Combines what a batch gave into the windows that are held.
+    fn hold(&mut self, Reduced { batch, partials }: &Reduced) -> Vec<Touched> {
         let groups = match &batch.form {
             Form::Runs(runs) => runs.runs.len(),
             Form::Groups(groups) => groups.groups.len(),
         };
         let mut touched = Vec::with_capacity(groups);
         let mut slots = (!self.multisets.is_empty()).then(|| Vec::with_capacity(groups));
-        let partials = match &batch.form {
-            form if form.ticks().is_empty() => Partials::default(),
-            Form::Runs(runs) => engine.reduce(&self.plan, runs)?,
-            Form::Groups(groups) => engine.reduce_groups(&self.plan, groups)?,
-        };
         self.updates += 1;
         match &batch.form {
             Form::Runs(runs) => {
                 let ids = runs.runs.iter().map(|run| (run.key, run.window_start));
-                self.combine_all(ids, &partials, &mut touched, slots.as_mut());
+                self.combine_all(ids, partials, &mut touched, slots.as_mut());
             }
             Form::Groups(groups) => {
                 let ids = groups.groups.iter().map(|group| (group.key, group.window_start));
-                self.combine_all(ids, &partials, &mut touched, slots.as_mut());
+                self.combine_all(ids, partials, &mut touched, slots.as_mut());
             }
         }
         if let Some(slots) = slots {
             self.multisets.add(&batch.form, &slots);
         }
+        self.count(batch);
+        touched
+    }
+
+    fn count(&mut self, batch: &Partitioned) {
         self.passed += batch.form.ticks().len() as u64;
         self.unrepresentable += batch.unrepresentable;
         self.too_late += batch.too_late;
-        Ok(touched)
+    }
+
+    /// Finishes the windows of runs, one each, that are no edge and that no other ticks can reach;
+    /// holds the others.
+    fn finish_inner(
+        &mut self,
+        runs: &[Run],
+        partials: &Partials,
+        is_edge: impl Fn(&Key, i64) -> bool,
+        reachable: impl Fn(&Key) -> Vec<RangeInclusive<i64>>,
+    ) {
+        self.check_partials(runs.len(), partials);
+        self.updates += 1;
+        let window = self.view.window;
+        let mut finished = Finished::with_capacity(self.view.aggregates.len(), runs.len());
+        let mut words = partials.words.chunks_exact(self.plan.words());
+        for of_key in runs.chunk_by(|a, b| a.key == b.key) {
+            let key = of_key[0].key;
+            let reachable = reachable(self.keys.get(key));
+            for (run, words) in of_key.iter().zip(&mut words) {
+                let start = run.window_start;
+                let held = is_edge(self.keys.get(key), start)
+                    || is_reached(start, window.end_of(start), &reachable);
+                if held {
+                    self.combine(WindowId { start, key }, words);
+                    continue;
+                }
+                finished.add(key, start);
+                self.lower.each(words, &[], |value| finished.add_value(value));
+            }
+        }
+        if !finished.is_empty() {
+            self.finished.push(finished);
+        }
+    }
+
+    fn check_partials(&self, count: usize, partials: &Partials) {
+        assert_eq!(
+            partials.words.len(),
+            self.plan.words() * count,
+            "an engine writes one partial of the plan's words per run or group"
+        );
     }
 
     /// Combines partials into windows, and adds each window that was not touched by this update
@@ -228,12 +326,8 @@ impl Windows {
         touched: &mut Vec<Touched>,
         mut slots: Option<&mut Vec<u32>>,
     ) {
+        self.check_partials(ids.len(), partials);
         let stride = self.plan.words();
-        assert_eq!(
-            partials.words.len(),
-            stride * ids.len(),
-            "an engine writes one partial of the plan's words per run or group"
-        );
         for ((key, start), words) in ids.zip(partials.words.chunks_exact(stride)) {
             let id = WindowId { start, key };
             let (slot, is_new) = self.combine(id, words);
@@ -338,10 +432,7 @@ impl Windows {
         index.remove_where(
             |key| {
                 let reachable = reachable(keys.get(key));
-                move |start| {
-                    let end = window.end_of(start);
-                    !reachable.iter().any(|times| *times.start() < end && start <= *times.end())
-                }
+                move |start| !is_reached(start, window.end_of(start), &reachable)
             },
             |key, start, slot| done.push((key, start, slot)),
         );
@@ -450,6 +541,17 @@ impl Windows {
     pub fn too_late(&self) -> u64 {
         self.too_late
     }
+}
+
+/// A batch by window, and the partial of each run or group.
+struct Reduced {
+    batch: Partitioned,
+    partials: Partials,
+}
+
+/// Whether any of these times lies in a window.
+fn is_reached(start: i64, end: i64, times: &[RangeInclusive<i64>]) -> bool {
+    times.iter().any(|times| *times.start() < end && start <= *times.end())
 }
 
 /// States, slot by slot, in pages that never move.

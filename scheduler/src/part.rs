@@ -33,6 +33,8 @@ pub enum Read {
 pub struct Part {
     /// Where its ticks lie; `None` where nothing is known of them.
     pub extent: Option<Extent>,
+    /// The sorted sequence that it is a piece of: see [`in_sequence`](Self::in_sequence).
+    pub sequence: Option<u32>,
     /// Reads it.
     pub read: Read,
 }
@@ -81,7 +83,13 @@ impl Part {
         extent: Option<Extent>,
         read: impl FnOnce(&mut TickSink<'_>) -> Result<(), ScanError> + Send + 'static,
     ) -> Self {
-        Self { extent, read: Read::Ticks(Box::new(read)) }
+        Self { extent, sequence: None, read: Read::Ticks(Box::new(read)) }
+    }
+
+    /// The same, as a piece of a sequence of this number, e.g. a file: its batches, one behind the
+    /// other, are sorted by key, then time, and so are the sequence's parts in some order.
+    pub fn in_sequence(self, number: u32) -> Self {
+        Self { sequence: Some(number), ..self }
     }
 
     /// States of ticks that lie there.
@@ -90,7 +98,7 @@ impl Part {
         base: Arc<Base>,
         read: impl FnOnce(&mut StatesSink<'_>) -> Result<(), ScanError> + Send + 'static,
     ) -> Self {
-        Self { extent, read: Read::States(base, Box::new(read)) }
+        Self { extent, sequence: None, read: Read::States(base, Box::new(read)) }
     }
 
     /// Whether states stand for its ticks.
@@ -103,6 +111,8 @@ impl Part {
 pub(crate) struct Neighbours {
     window: Tumbling,
     extents: Vec<Extent>,
+    /// Per part.
+    sequences: Vec<Option<u32>>,
     /// Per part, by their places in `extents`; `None` where windows cannot be told apart by part.
     of: Option<Vec<Vec<u32>>>,
 }
@@ -112,8 +122,12 @@ pub(crate) struct Neighbours {
 const PAIRS_MAX: usize = 1 << 22;
 
 impl Neighbours {
-    /// Of parts that have these extents.
-    pub(crate) fn new(extents: Vec<Option<Extent>>, window: Tumbling) -> Self {
+    /// Of parts that have these extents and are of these sequences.
+    pub(crate) fn new(
+        extents: Vec<Option<Extent>>,
+        sequences: Vec<Option<u32>>,
+        window: Tumbling,
+    ) -> Self {
         let known: Option<Vec<Extent>> = extents.into_iter().collect();
         let (extents, of) = match known {
             Some(extents) => {
@@ -122,7 +136,7 @@ impl Neighbours {
             }
             None => (Vec::new(), None),
         };
-        Self { window, extents, of }
+        Self { window, extents, sequences, of }
     }
 
     /// Whether windows can be told apart by part.
@@ -136,12 +150,33 @@ impl Neighbours {
     /// # Panics
     /// When windows cannot be told apart by part.
     pub(crate) fn times(&self, part: usize, key: &Key) -> Vec<RangeInclusive<i64>> {
+        self.times_of(part, key, |_| true)
+    }
+
+    /// The same of windows that are neither the first nor the last in the part: of its sequence no
+    /// other part has ticks in those.
+    ///
+    /// # Panics
+    /// As [`times`](Self::times), and when the part is of no sequence.
+    pub(crate) fn times_of_inner(&self, part: usize, key: &Key) -> Vec<RangeInclusive<i64>> {
+        let own = self.sequences[part];
+        assert!(own.is_some(), "the windows of a part have an order only in a sequence");
+        self.times_of(part, key, |other| self.sequences[other] != own)
+    }
+
+    fn times_of(
+        &self,
+        part: usize,
+        key: &Key,
+        counts: impl Fn(usize) -> bool,
+    ) -> Vec<RangeInclusive<i64>> {
         let others = &self.of.as_ref().expect("windows are told apart by part")[part];
         let own = &self.extents[part];
         if !own.has_key(key) {
             return vec![i64::MIN..=i64::MAX];
         }
-        let others = others.iter().map(|&other| &self.extents[other as usize]);
+        let others = others.iter().map(|&other| other as usize).filter(|&other| counts(other));
+        let others = others.map(|other| &self.extents[other]);
         let touched = touched(own, self.window);
         let before = touched.start().checked_sub(1).map(|last| i64::MIN..=last);
         let after = touched.end().checked_add(1).map(|first| first..=i64::MAX);
@@ -201,13 +236,43 @@ mod tests {
 
     proptest! {
         #[test]
+        fn of_its_own_sequence_no_part_reaches_an_inner_window(
+            extents in proptest::collection::vec((any_extent(), 0_u32..3), 1..12),
+            width_ns in 1_i64..20,
+        ) {
+            let window = Tumbling { width_ns, origin_ns: 3 };
+            let (extents, sequences): (Vec<_>, Vec<_>) = extents.into_iter().unzip();
+            let neighbours = |of: &[Extent], sequences: &[u32]| {
+                let known = of.iter().cloned().map(Some).collect();
+                Neighbours::new(known, sequences.iter().copied().map(Some).collect(), window)
+            };
+            let all = neighbours(&extents, &sequences);
+            for part in 0..extents.len() {
+                // As if it were the only part of its sequence.
+                let others = |other: &usize| *other == part || sequences[*other] != sequences[part];
+                let left: Vec<usize> = (0..extents.len()).filter(others).collect();
+                let some: Vec<_> = left.iter().map(|&other| extents[other].clone()).collect();
+                let alone = neighbours(&some, &vec![0; some.len()]);
+                let place = left.iter().position(|&other| other == part).unwrap();
+                for key in (0..8).map(key) {
+                    let mut inner = all.times_of_inner(part, &key);
+                    let mut expected = alone.times(place, &key);
+                    let by_ends = |times: &RangeInclusive<i64>| (*times.start(), *times.end());
+                    inner.sort_by_key(by_ends);
+                    expected.sort_by_key(by_ends);
+                    prop_assert_eq!(inner, expected);
+                }
+            }
+        }
+
+        #[test]
         fn only_windows_that_no_other_part_touches_are_its_own(
             extents in proptest::collection::vec(any_extent(), 1..12),
             width_ns in 1_i64..20,
         ) {
             let window = Tumbling { width_ns, origin_ns: 3 };
             let known = extents.iter().cloned().map(Some).collect();
-            let neighbours = Neighbours::new(known, window);
+            let neighbours = Neighbours::new(known, vec![None; extents.len()], window);
             for (part, extent) in extents.iter().enumerate() {
                 for (ts, key) in (-70..100).flat_map(|ts| (0..8).map(move |code| (ts, key(code)))) {
                     let start = window.start_of(ts).unwrap();
@@ -232,7 +297,7 @@ mod tests {
     fn one_part_of_which_nothing_is_known_may_touch_all() {
         let extent = Extent { times: 0..=1, keys: None };
         let window = Tumbling { width_ns: 1, origin_ns: 0 };
-        let neighbours = Neighbours::new(vec![Some(extent), None], window);
+        let neighbours = Neighbours::new(vec![Some(extent), None], vec![None; 2], window);
         assert!(!neighbours.are_known());
     }
 }

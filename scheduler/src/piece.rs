@@ -12,7 +12,7 @@ use isotick_kernels::{
 use isotick_model::{Key, Ticks};
 
 use crate::part::{Extent, Neighbours};
-use crate::scan::{OnFailure, Scan, count};
+use crate::scan::{OnFailure, Scan, ScanView, count};
 
 /// A scan whose parts are known by where their ticks lie.
 pub struct PlannedScan {
@@ -57,9 +57,10 @@ pub struct PieceInHand<'a> {
 impl PlannedScan {
     /// A scan over parts of these extents.
     pub fn new(scan: Scan, extents: &[Option<Extent>]) -> Self {
-        let neighbours = scan.views.iter();
-        let neighbours =
-            neighbours.map(|of| Neighbours::new(extents.to_vec(), of.view.window)).collect();
+        let of_view = |of: &ScanView| {
+            Neighbours::new(extents.to_vec(), vec![None; extents.len()], of.view.window)
+        };
+        let neighbours = scan.views.iter().map(of_view).collect();
         Self { scan, neighbours }
     }
 

@@ -106,7 +106,9 @@ impl Scan {
         rows_read: &AtomicU64,
     ) -> Result<ScanOutcome, ScanError> {
         let extents: Vec<_> = parts.iter().map(|part| part.extent.clone()).collect();
-        let of_view = |of: &ScanView| Neighbours::new(extents.clone(), of.view.window);
+        let sequences: Vec<_> = parts.iter().map(|part| part.sequence).collect();
+        let of_view =
+            |of: &ScanView| Neighbours::new(extents.clone(), sequences.clone(), of.view.window);
         let neighbours: Vec<Neighbours> = self.views.iter().map(of_view).collect();
         let queue = Mutex::new(parts.into_iter().enumerate().collect());
         let work = |engine| self.work(&queue, &neighbours, engine, on_failure, rows_read);
@@ -176,13 +178,13 @@ impl Scan {
         };
         let lock = || queue.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            let Some((number, Part { read, .. })) = lock().pop_front() else {
+            let Some((number, Part { sequence, read, .. })) = lock().pop_front() else {
                 return Ok(worker);
             };
             let result = match read {
                 Read::Ticks(read) => read(&mut |ticks| {
                     rows_read.fetch_add(ticks.len() as u64, Ordering::Relaxed);
-                    worker.reduce(&ticks)
+                    worker.reduce(&ticks, sequence.map(|_| (number, neighbours)))
                 }),
                 Read::States(base, read) => read(&mut |states| {
                     rows_read.fetch_add(worker.absorb(&states, &base)?, Ordering::Relaxed);
@@ -222,14 +224,27 @@ struct Worker<'a> {
 }
 
 impl Worker<'_> {
-    fn reduce(&mut self, ticks: &Ticks) -> Result<(), ScanError> {
+    /// Takes in a batch; of a part of a sequence with its number and what others may reach.
+    fn reduce(
+        &mut self,
+        ticks: &Ticks,
+        sorted: Option<(usize, &[Neighbours])>,
+    ) -> Result<(), ScanError> {
         let wanted: Vec<bool> = ticks.keys.iter().map(|key| self.keys.contains(key)).collect();
         let all = self.keys.is_empty() || !wanted.contains(&false);
-        let update = |windows: &mut Windows, engine: &mut dyn Engine| match all {
-            true => windows.update_all(ticks, engine),
-            false => windows.update(ticks, &|row| wanted[ticks.key[row] as usize], engine),
-        };
-        for of in &mut self.views {
+        let is_wanted = |row: usize| wanted[ticks.key[row] as usize];
+        let select: Option<&dyn Fn(usize) -> bool> = if all { None } else { Some(&is_wanted) };
+        for (view, of) in self.views.iter_mut().enumerate() {
+            let update = |windows: &mut Windows, engine: &mut dyn Engine| match sorted {
+                Some((part, neighbours)) if neighbours[view].are_known() => {
+                    let reachable = |key: &Key| neighbours[view].times_of_inner(part, key);
+                    windows.update_sorted(ticks, select, engine, reachable)
+                }
+                _ => match select {
+                    Some(select) => windows.update(ticks, select, engine).map(|_| ()),
+                    None => windows.update_all(ticks, engine).map(|_| ()),
+                },
+            };
             let before = of.windows.passed();
             if let Err(error) = update(&mut of.windows, self.engine.as_mut()) {
                 if self.on_failure == OnFailure::Stop {

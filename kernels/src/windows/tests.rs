@@ -140,6 +140,61 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn a_sorted_sequence_in_any_batches_gives_the_same(
+        rows in any_rows(120),
+        cuts in proptest::collection::vec((1_usize..30, 0_usize..3), 120),
+        sequence in proptest::collection::vec(any::<bool>(), 120),
+        wanted in proptest::collection::vec(proptest::bool::weighted(0.9), 120),
+        has_quantiles: bool,
+    ) {
+        // Windows with multisets are always held.
+        let aggregates = &EVERY_AGGREGATE[..if has_quantiles { EVERY_AGGREGATE.len() } else { 13 }];
+        let wanted = |row: &Row| wanted[row.sequence as usize % wanted.len()];
+        let expected: Vec<Row> = rows.iter().filter(|row| wanted(row)).cloned().collect();
+        let whole = windows_of(&expected, aggregates, WINDOW);
+        let (mut sorted, others): (Vec<Row>, Vec<Row>) =
+            rows.into_iter().partition(|row| sequence[row.sequence as usize % sequence.len()]);
+        sorted.sort_by_key(|row| (key(row.key), row.ts, row.publisher, row.sequence));
+        // Pieces of the sequence in three parts, and all other rows in a fourth.
+        let mut parts: Vec<Windows> =
+            (0..4).map(|_| windows(aggregates, WINDOW, [4, 0])).collect();
+        let of_others = |of: &Key| -> Vec<_> {
+            others.iter().filter(|row| key(row.key) == *of).map(|row| row.ts..=row.ts).collect()
+        };
+        let mut rest = &sorted[..];
+        for (len, part) in cuts {
+            let (batch, after) = rest.split_at(len.min(rest.len()));
+            rest = after;
+            let engine: &mut dyn Engine =
+                if len % 2 == 0 { &mut CpuEngine } else { &mut RunsOnly };
+            let select = |row: usize| wanted(&batch[row]);
+            parts[part].update_sorted(&ticks_of(batch), Some(&select), engine, of_others).unwrap();
+        }
+        prop_assume!(rest.is_empty());
+        let select = |row: usize| wanted(&others[row]);
+        parts[3].update(&ticks_of(&others), &select, &mut CpuEngine).unwrap();
+        prop_assert_eq!(whole.plan().values().is_empty(), !has_quantiles);
+        let merged = Results::of(parts);
+        prop_assert_eq!(merged.rows(), whole.rows());
+        prop_assert_eq!(merged.passed(), whole.passed());
+    }
+}
+
+#[test]
+fn a_window_inside_a_sorted_batch_is_never_held() {
+    let rows: Vec<Row> = (0..40).map(|ts| row(ts, 0, ts as u64, ts, 1)).collect();
+    let mut windows = windows(&[Aggregate::Count], WINDOW, [4, 0]);
+    let reached = |_: &Key| vec![18..=19];
+    windows.update_sorted(&ticks_of(&rows), None, &mut CpuEngine, reached).unwrap();
+    // Windows of seven from 3 on: the first and the last of the batch, and the one that is reached.
+    let mut held: Vec<i64> = windows.ids().map(WindowId::window_start).collect();
+    held.sort_unstable();
+    assert_eq!(held, [-4, 17, 38]);
+    assert_eq!(Results::of(vec![windows]).rows().len(), 7);
+}
+
 #[test]
 fn ties_in_time_follow_publishers_by_bytes_then_sequence() {
     // "aa" (2) comes before "m" (0) and "z" (1), whatever their codes are.
