@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use isotick_model::results::Value;
 
+use crate::hash::Fields;
+
 /// Finished windows of some keys, ascending by start per key.
 #[derive(Debug)]
 pub(crate) struct Finished {
@@ -88,23 +90,38 @@ impl Finished {
         self.starts[row]
     }
 
-    /// One value per column.
+    /// The starts of some windows.
+    pub(crate) fn starts(&self, windows: Range<usize>) -> &[i64] {
+        &self.starts[windows]
+    }
+
+    /// Values of a window.
+    pub(crate) fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Writes a window's values.
     #[inline]
-    pub(crate) fn values(&self, row: usize) -> impl ExactSizeIterator<Item = Value> {
-        let values = row * self.columns..(row + 1) * self.columns;
-        let kinds = &self.kinds[values.clone()];
-        kinds.iter().zip(&self.words[values]).map(|(kind, &word)| match kind {
-            Kind::Null => Value::Null,
-            Kind::Integer => Value::Integer(word.cast_signed().into()),
-            Kind::Wide => Value::Integer(self.wide[word as usize]),
-            Kind::Float => Value::Float(f64::from_bits(word)),
-        })
+    pub(crate) fn put(&self, window: usize, fields: &mut Fields<'_>) {
+        let values = window * self.columns..(window + 1) * self.columns;
+        for (kind, &word) in self.kinds[values.clone()].iter().zip(&self.words[values]) {
+            match kind {
+                Kind::Null => fields.null(),
+                Kind::Integer => fields.integer(word.cast_signed().into()),
+                Kind::Wide => fields.integer(self.wide[word as usize]),
+                Kind::Float => fields.float(f64::from_bits(word)),
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use isotick_model::Key;
+    use isotick_model::results::WindowRow;
+
     use super::*;
+    use crate::hash::EncodedRows;
 
     #[test]
     fn values_come_back_as_they_were() {
@@ -119,9 +136,19 @@ mod tests {
             values.iter().for_each(|value| finished.add_value(*value));
         }
         assert_eq!(finished.keys(), [(0, 0..4), (1, 4..6)]);
-        for (at, values) in rows.iter().enumerate() {
-            assert_eq!(finished.start(at), at as i64);
-            assert_eq!(finished.values(at).collect::<Vec<_>>(), *values);
+        let key = |code| Key::from_components([["a", "b"][code]]);
+        let mut encoded = EncodedRows::new(3);
+        for (code, windows) in finished.keys().to_vec() {
+            encoded.push_finished(&key(code as usize), &finished, windows, |start| start + 1);
+        }
+        let found = encoded.rows();
+        assert_eq!(found.len(), rows.len());
+        for (at, (found, values)) in found.into_iter().zip(rows).enumerate() {
+            let start = at as i64;
+            let version = 0;
+            let (key, window_start, window_end) = (key(at / 4), start, start + 1);
+            let expected = WindowRow { key, window_start, window_end, version, values };
+            assert_eq!(found, expected);
         }
     }
 }

@@ -8,6 +8,8 @@ use isotick_model::Key;
 use isotick_model::results::{ResultSchema, Value, WindowRow};
 use isotick_model::view::OutputType;
 
+use crate::finished::Finished;
+
 /// The first bytes of every encoding; the number is raised when the encoding changes.
 const FORMAT_TAG: &[u8; 16] = b"isotick.result.1";
 
@@ -54,6 +56,9 @@ pub struct ResultHasher {
     rows: u64,
     last: Option<(Key, i64)>,
 }
+
+/// Rows that are written before the room that they left is given back.
+const WRITTEN_TOGETHER: usize = 64;
 
 /// Room that is made at once, at most.
 const ROOM_BYTES_MAX: usize = 1 << 20;
@@ -121,15 +126,55 @@ impl EncodedRows {
         }
         self.first.get_or_insert_with(|| (key.clone(), times.start));
         self.rows += 1;
-        let key = key.as_bytes();
-        self.bytes.reserve(row_bytes_max(self.columns, key.len()));
-        self.bytes.push(1);
-        put_bytes(&mut self.bytes, key);
-        self.bytes.extend(times.start.to_le_bytes());
-        self.bytes.extend(times.end.to_le_bytes());
-        for value in values {
-            put_value(&mut self.bytes, value);
+        self.write(row_bytes_max(self.columns, key.as_bytes().len()), |fields| {
+            fields.head(key, times);
+            values.for_each(|value| fields.value(value));
+        });
+    }
+
+    /// Adds finished windows of one key, from a first to a last one, each with its end.
+    ///
+    /// # Panics
+    /// As [`Self::push`].
+    pub(crate) fn push_finished(
+        &mut self,
+        key: &Key,
+        finished: &Finished,
+        windows: Range<usize>,
+        end_of: impl Fn(i64) -> i64,
+    ) {
+        assert_eq!(finished.columns(), self.columns, "a result row has one value per column");
+        if windows.is_empty() {
+            return;
         }
+        let starts = finished.starts(windows.clone());
+        let (first, last) = (starts[0], starts[starts.len() - 1]);
+        check_order(self.last.as_ref(), (key, first));
+        assert!(starts.is_sorted_by(|a, b| a < b), "windows of one key come by start, each once");
+        self.first.get_or_insert_with(|| (key.clone(), first));
+        self.last = Some((key.clone(), last));
+        self.rows += starts.len() as u64;
+        let row_bytes = row_bytes_max(self.columns, key.as_bytes().len());
+        let mut next = windows.start;
+        for starts in starts.chunks(WRITTEN_TOGETHER) {
+            self.write(starts.len() * row_bytes, |fields| {
+                for &start in starts {
+                    fields.head(key, start..end_of(start));
+                    finished.put(next, fields);
+                    next += 1;
+                }
+            });
+        }
+    }
+
+    /// Adds what `put` writes, of at most so many bytes.
+    fn write(&mut self, bytes_max: usize, put: impl FnOnce(&mut Fields<'_>)) {
+        let start = self.bytes.len();
+        self.bytes.resize(start + bytes_max, 0);
+        let mut fields = Fields { bytes: &mut self.bytes[start..], at: 0 };
+        put(&mut fields);
+        let written = fields.at;
+        self.bytes.truncate(start + written);
     }
 
     /// The encoding, as the README gives it: what enters the hash of a result.
@@ -265,23 +310,60 @@ fn check_order(last: Option<&(Key, i64)>, next: (&Key, i64)) {
     );
 }
 
-#[inline]
-fn put_value(bytes: &mut Vec<u8>, value: Value) {
-    match value {
-        Value::Null => bytes.push(0),
-        Value::Integer(integer) => {
-            let mut field = [1; 17];
-            field[1..].copy_from_slice(&integer.to_le_bytes());
-            bytes.extend(field);
-        }
-        Value::Float(float) => {
-            assert!(
-                float.is_finite() && (float != 0.0 || float.is_sign_positive()),
-                "a result is never NaN, infinite or -0"
-            );
-            let mut field = [2; 9];
-            field[1..].copy_from_slice(&float.to_bits().to_le_bytes());
-            bytes.extend(field);
+/// Fields of rows, written to bytes that have room for them.
+pub(crate) struct Fields<'a> {
+    bytes: &'a mut [u8],
+    at: usize,
+}
+
+impl Fields<'_> {
+    #[inline]
+    fn put<const N: usize>(&mut self, field: [u8; N]) {
+        self.bytes[self.at..self.at + N].copy_from_slice(&field);
+        self.at += N;
+    }
+
+    /// What a row begins with.
+    #[inline]
+    fn head(&mut self, key: &Key, times: Range<i64>) {
+        let key = key.as_bytes();
+        self.put([1]);
+        self.put(len_bytes(key.len()));
+        self.bytes[self.at..self.at + key.len()].copy_from_slice(key);
+        self.at += key.len();
+        self.put(times.start.to_le_bytes());
+        self.put(times.end.to_le_bytes());
+    }
+
+    #[inline]
+    pub(crate) fn null(&mut self) {
+        self.put([0]);
+    }
+
+    #[inline]
+    pub(crate) fn integer(&mut self, integer: i128) {
+        let mut field = [1; 17];
+        field[1..].copy_from_slice(&integer.to_le_bytes());
+        self.put(field);
+    }
+
+    #[inline]
+    pub(crate) fn float(&mut self, float: f64) {
+        assert!(
+            float.is_finite() && (float != 0.0 || float.is_sign_positive()),
+            "a result is never NaN, infinite or -0"
+        );
+        let mut field = [2; 9];
+        field[1..].copy_from_slice(&float.to_bits().to_le_bytes());
+        self.put(field);
+    }
+
+    #[inline]
+    fn value(&mut self, value: Value) {
+        match value {
+            Value::Null => self.null(),
+            Value::Integer(integer) => self.integer(integer),
+            Value::Float(float) => self.float(float),
         }
     }
 }
@@ -347,14 +429,17 @@ impl ResultHasher {
     }
 }
 
+fn len_bytes(len: usize) -> [u8; 4] {
+    u32::try_from(len).expect("lengths in a result set fit 32 bits").to_le_bytes()
+}
+
 fn put_len(bytes: &mut Vec<u8>, len: usize) {
-    let len = u32::try_from(len).expect("lengths in a result set fit 32 bits");
-    bytes.extend(len.to_le_bytes());
+    bytes.extend_from_slice(&len_bytes(len));
 }
 
 fn put_bytes(bytes: &mut Vec<u8>, field: &[u8]) {
     put_len(bytes, field.len());
-    bytes.extend(field);
+    bytes.extend_from_slice(field);
 }
 
 #[cfg(test)]

@@ -211,9 +211,8 @@ impl Results {
                 From::Rows { finished, first, len } => {
                     assert_eq!(of_window.len(), 1, "a finished window is in one part");
                     let finished = self.finished(part, finished);
-                    for row in first as usize..(first + len) as usize {
-                        rows.push(key, times(finished.start(row)), finished.values(row));
-                    }
+                    let windows = first as usize..(first + len) as usize;
+                    rows.push_finished(key, finished, windows, |start| view.window.end_of(start));
                 }
                 From::Slot(slot) => {
                     let state = match of_window {

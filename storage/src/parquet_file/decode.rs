@@ -26,8 +26,7 @@ pub(super) fn delta_packed(page: &[u8], count: usize, out: &mut Vec<i64>) -> Opt
     }
     let Some(mut left) = count.checked_sub(1) else { return Some(()) };
     out.reserve(count);
-    out.push(first);
-    let mut unpacking = Unpacking::new(first);
+    let mut unpacking = Unpacking::new(first, out);
     while left > 0 {
         let least = zigzag(&mut rest)?;
         let (widths, after) = rest.split_at_checked(parts)?;
@@ -47,53 +46,68 @@ pub(super) fn delta_packed(page: &[u8], count: usize, out: &mut Vec<i64>) -> Opt
             if rest.len() < bytes {
                 return None;
             }
-            unpacking.part(rest, width, least, values, out);
+            unpacking.part(rest, width, least, values);
             rest = &rest[(width.checked_mul(part)? / 8).min(rest.len())..];
             left -= values;
         }
     }
+    let deltas = count - 1;
+    unpacking.finish(deltas.next_multiple_of(LANES) - deltas);
     Some(())
 }
 
 /// Makes values of deltas.
-struct Unpacking {
+struct Unpacking<'a> {
+    out: &'a mut Vec<i64>,
     last: i64,
+    /// Values that go to `out` together, and how many there are.
+    some: [[i64; LANES]; GATHERED],
+    full: usize,
     #[cfg(target_arch = "x86_64")]
     avx512: Option<avx512::Avx512>,
 }
 
-impl Unpacking {
-    fn new(first: i64) -> Self {
+/// How many times [`LANES`] values are gathered before they are copied.
+const GATHERED: usize = 8;
+
+impl<'a> Unpacking<'a> {
+    fn new(first: i64, out: &'a mut Vec<i64>) -> Self {
+        out.push(first);
         Self {
+            out,
             last: first,
+            some: [[0; LANES]; GATHERED],
+            full: 0,
             #[cfg(target_arch = "x86_64")]
             avx512: avx512::Avx512::detected(),
         }
     }
 
-    /// Appends values whose deltas over `least` stand at the start of `packed`, which holds all of
-    /// them.
-    fn part(&mut self, packed: &[u8], width: usize, least: i64, values: usize, out: &mut Vec<i64>) {
-        let mut lanes = [0; LANES];
+    /// Adds values whose deltas over `least` stand at the start of `packed`, which holds all of
+    /// them, up to a multiple of [`LANES`].
+    fn part(&mut self, packed: &[u8], width: usize, least: i64, values: usize) {
         let bytes = LANES * width / 8;
         for at in (0..values).step_by(LANES) {
             let packed = &packed[at * width / 8..];
             match packed.len() >= bytes + SLACK {
-                true => self.lanes(packed, width, least, &mut lanes),
+                true => self.lanes(packed, width, least),
                 false => {
                     let mut padded = [0; LANES * 8 + SLACK];
                     padded[..bytes].copy_from_slice(&packed[..bytes]);
-                    self.lanes(&padded, width, least, &mut lanes);
+                    self.lanes(&padded, width, least);
                 }
             }
-            out.extend_from_slice(&lanes[..LANES.min(values - at)]);
         }
-        // Lanes behind the last value are no deltas.
-        self.last = out.last().copied().unwrap_or(self.last);
     }
 
     /// `packed` has [`SLACK`] bytes more than are looked at.
-    fn lanes(&mut self, packed: &[u8], width: usize, least: i64, lanes: &mut [i64; LANES]) {
+    fn lanes(&mut self, packed: &[u8], width: usize, least: i64) {
+        if self.full == GATHERED {
+            self.out.extend_from_slice(self.some.as_flattened());
+            self.full = 0;
+        }
+        let lanes = &mut self.some[self.full];
+        self.full += 1;
         #[cfg(target_arch = "x86_64")]
         if let Some(avx512) = self.avx512
             && width <= NARROW
@@ -102,6 +116,12 @@ impl Unpacking {
             return;
         }
         self.last = unpack(packed, width, least, self.last, lanes);
+    }
+
+    /// Hands over what is gathered. Only the last values have others behind them that are none.
+    fn finish(self, none: usize) {
+        let some = self.some[..self.full].as_flattened();
+        self.out.extend_from_slice(&some[..some.len() - none]);
     }
 }
 
