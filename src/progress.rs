@@ -20,6 +20,9 @@ pub fn bar(what: &str, total: Option<u64>, unit: &str) -> ProgressBar {
     };
     bar.set_style(ProgressStyle::with_template(&template).expect("the templates are constants"));
     bar.set_message(what.to_owned());
-    bar.enable_steady_tick(Duration::from_millis(200));
+    // Each steady tick is a thread.
+    if !bar.is_hidden() {
+        bar.enable_steady_tick(Duration::from_millis(200));
+    }
     bar
 }

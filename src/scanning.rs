@@ -130,22 +130,24 @@ pub fn run_all(
     let threads = NonZeroUsize::new(engines.workers.len()).unwrap_or(NonZeroUsize::MIN);
     let (read, done) = (AtomicU64::new(0), AtomicBool::new(false));
     let started = Instant::now();
+    let names = scan.views.iter().map(|of| of.view.name.as_str()).collect::<Vec<_>>().join(", ");
+    let bar = progress::bar(&format!("scanning {names}"), rows_total, "rows");
     let outcome = std::thread::scope(|scope| {
-        let shown = scope.spawn(|| {
-            let names = scan.views.iter().map(|of| of.view.name.as_str());
-            let names = names.collect::<Vec<_>>().join(", ");
-            let bar = progress::bar(&format!("scanning {names}"), rows_total, "rows");
+        let show = || {
             while !done.load(Ordering::Acquire) {
                 bar.set_position(read.load(Ordering::Relaxed));
                 std::thread::park_timeout(Duration::from_millis(50));
             }
-            bar.finish_and_clear();
-        });
+        };
+        // A thread takes longer to begin than a small scan to end.
+        let shown = (!bar.is_hidden()).then(|| scope.spawn(show));
         let outcome = scan.run(parts, engines.workers, engines.on_failure, &read);
         done.store(true, Ordering::Release);
-        shown.thread().unpark();
+        shown.inspect(|shown| shown.thread().unpark());
         outcome
-    })?;
+    });
+    bar.finish_and_clear();
+    let outcome = outcome?;
     let reading = started.elapsed();
     if let Some(error) = &outcome.fallback {
         eprintln!("isotick: {error}; the scan went on with the CPU engine");

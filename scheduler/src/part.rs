@@ -31,12 +31,20 @@ pub enum Read {
 /// A piece of the input that one thread reads into a sink, e.g. a row group. Parts may be read in
 /// any order.
 pub struct Part {
-    /// Where its ticks lie; `None` where nothing is known of them.
-    pub extent: Option<Extent>,
-    /// The sorted sequence that it is a piece of: see [`in_sequence`](Self::in_sequence).
-    pub sequence: Option<u32>,
+    /// Where its ticks lie.
+    pub place: Place,
     /// Reads it.
     pub read: Read,
+}
+
+/// Where the ticks of a part lie among those of others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// `None` where nothing is known of them.
+    pub extent: Option<Extent>,
+    /// The number of the sequence that it is a piece of, e.g. of its file: its batches, one behind
+    /// the other, are sorted by key, then time, and so are the sequence's parts in some order.
+    pub sequence: Option<u32>,
 }
 
 /// Bounds on the ticks of a part.
@@ -83,13 +91,13 @@ impl Part {
         extent: Option<Extent>,
         read: impl FnOnce(&mut TickSink<'_>) -> Result<(), ScanError> + Send + 'static,
     ) -> Self {
-        Self { extent, sequence: None, read: Read::Ticks(Box::new(read)) }
+        Self { place: Place { extent, sequence: None }, read: Read::Ticks(Box::new(read)) }
     }
 
-    /// The same, as a piece of a sequence of this number, e.g. a file: its batches, one behind the
-    /// other, are sorted by key, then time, and so are the sequence's parts in some order.
+    /// The same, as a piece of the [sequence](Place::sequence) of this number.
     pub fn in_sequence(self, number: u32) -> Self {
-        Self { sequence: Some(number), ..self }
+        let sequence = Some(number);
+        Self { place: Place { sequence, ..self.place }, ..self }
     }
 
     /// States of ticks that lie there.
@@ -98,7 +106,7 @@ impl Part {
         base: Arc<Base>,
         read: impl FnOnce(&mut StatesSink<'_>) -> Result<(), ScanError> + Send + 'static,
     ) -> Self {
-        Self { extent, sequence: None, read: Read::States(base, Box::new(read)) }
+        Self { place: Place { extent, sequence: None }, read: Read::States(base, Box::new(read)) }
     }
 
     /// Whether states stand for its ticks.
@@ -122,13 +130,9 @@ pub(crate) struct Neighbours {
 const PAIRS_MAX: usize = 1 << 22;
 
 impl Neighbours {
-    /// Of parts that have these extents and are of these sequences.
-    pub(crate) fn new(
-        extents: Vec<Option<Extent>>,
-        sequences: Vec<Option<u32>>,
-        window: Tumbling,
-    ) -> Self {
-        let known: Option<Vec<Extent>> = extents.into_iter().collect();
+    /// Of parts that lie there.
+    pub(crate) fn new(places: &[Place], window: Tumbling) -> Self {
+        let known: Option<Vec<Extent>> = places.iter().map(|place| place.extent.clone()).collect();
         let (extents, of) = match known {
             Some(extents) => {
                 let of = pairs(&extents, window);
@@ -136,6 +140,7 @@ impl Neighbours {
             }
             None => (Vec::new(), None),
         };
+        let sequences = places.iter().map(|place| place.sequence).collect();
         Self { window, extents, sequences, of }
     }
 
@@ -154,14 +159,16 @@ impl Neighbours {
     }
 
     /// The same of windows that are neither the first nor the last in the part: of its sequence no
-    /// other part has ticks in those.
-    ///
-    /// # Panics
-    /// As [`times`](Self::times), and when the part is of no sequence.
-    pub(crate) fn times_of_inner(&self, part: usize, key: &Key) -> Vec<RangeInclusive<i64>> {
-        let own = self.sequences[part];
-        assert!(own.is_some(), "the windows of a part have an order only in a sequence");
-        self.times_of(part, key, |other| self.sequences[other] != own)
+    /// other part has ticks in those. `None` where the part is of no sequence, or windows cannot be
+    /// told apart by part.
+    pub(crate) fn times_of_inner(
+        &self,
+        part: usize,
+    ) -> Option<impl Fn(&Key) -> Vec<RangeInclusive<i64>>> {
+        let own = self.sequences[part]?;
+        let is_other = move |other: usize| self.sequences[other] != Some(own);
+        self.of.as_ref()?;
+        Some(move |key: &Key| self.times_of(part, key, is_other))
     }
 
     fn times_of(
@@ -243,8 +250,12 @@ mod tests {
             let window = Tumbling { width_ns, origin_ns: 3 };
             let (extents, sequences): (Vec<_>, Vec<_>) = extents.into_iter().unzip();
             let neighbours = |of: &[Extent], sequences: &[u32]| {
-                let known = of.iter().cloned().map(Some).collect();
-                Neighbours::new(known, sequences.iter().copied().map(Some).collect(), window)
+                let place = |(extent, sequence): (&Extent, &u32)| Place {
+                    extent: Some(extent.clone()),
+                    sequence: Some(*sequence),
+                };
+                let places: Vec<_> = of.iter().zip(sequences).map(place).collect();
+                Neighbours::new(&places, window)
             };
             let all = neighbours(&extents, &sequences);
             for part in 0..extents.len() {
@@ -255,7 +266,7 @@ mod tests {
                 let alone = neighbours(&some, &vec![0; some.len()]);
                 let place = left.iter().position(|&other| other == part).unwrap();
                 for key in (0..8).map(key) {
-                    let mut inner = all.times_of_inner(part, &key);
+                    let mut inner = all.times_of_inner(part).unwrap()(&key);
                     let mut expected = alone.times(place, &key);
                     let by_ends = |times: &RangeInclusive<i64>| (*times.start(), *times.end());
                     inner.sort_by_key(by_ends);
@@ -271,8 +282,10 @@ mod tests {
             width_ns in 1_i64..20,
         ) {
             let window = Tumbling { width_ns, origin_ns: 3 };
-            let known = extents.iter().cloned().map(Some).collect();
-            let neighbours = Neighbours::new(known, vec![None; extents.len()], window);
+            let place = |extent: &Extent| Place { extent: Some(extent.clone()), sequence: None };
+            let neighbours =
+                Neighbours::new(&extents.iter().map(place).collect::<Vec<_>>(), window);
+            prop_assert!(neighbours.times_of_inner(0).is_none(), "it is of no sequence");
             for (part, extent) in extents.iter().enumerate() {
                 for (ts, key) in (-70..100).flat_map(|ts| (0..8).map(move |code| (ts, key(code)))) {
                     let start = window.start_of(ts).unwrap();
@@ -297,7 +310,12 @@ mod tests {
     fn one_part_of_which_nothing_is_known_may_touch_all() {
         let extent = Extent { times: 0..=1, keys: None };
         let window = Tumbling { width_ns: 1, origin_ns: 0 };
-        let neighbours = Neighbours::new(vec![Some(extent), None], vec![None; 2], window);
+        let places = [
+            Place { extent: Some(extent), sequence: Some(0) },
+            Place { extent: None, sequence: Some(0) },
+        ];
+        let neighbours = Neighbours::new(&places, window);
+        assert!(neighbours.times_of_inner(0).is_none());
         assert!(!neighbours.are_known());
     }
 }

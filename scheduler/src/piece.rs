@@ -11,8 +11,8 @@ use isotick_kernels::{
 };
 use isotick_model::{Key, Ticks};
 
-use crate::part::{Extent, Neighbours};
-use crate::scan::{OnFailure, Scan, ScanView, count};
+use crate::part::{Neighbours, Place};
+use crate::scan::{OnFailure, Scan, ScanView, Select, count, update};
 
 /// A scan whose parts are known by where their ticks lie.
 pub struct PlannedScan {
@@ -47,6 +47,7 @@ pub struct PieceOfView {
 /// A part being reduced.
 pub struct PieceInHand<'a> {
     of: &'a PlannedScan,
+    number: usize,
     /// Those that are computed.
     range: Range<usize>,
     views: Vec<(Windows, Vec<(EngineKind, u64)>)>,
@@ -55,24 +56,22 @@ pub struct PieceInHand<'a> {
 }
 
 impl PlannedScan {
-    /// A scan over parts of these extents.
-    pub fn new(scan: Scan, extents: &[Option<Extent>]) -> Self {
-        let of_view = |of: &ScanView| {
-            Neighbours::new(extents.to_vec(), vec![None; extents.len()], of.view.window)
-        };
+    /// A scan over parts that lie there.
+    pub fn new(scan: Scan, places: &[Place]) -> Self {
+        let of_view = |of: &ScanView| Neighbours::new(places, of.view.window);
         let neighbours = scan.views.iter().map(of_view).collect();
         Self { scan, neighbours }
     }
 
-    /// Begins a part, of some of the views: each has to come once for each part. The first ones'
+    /// Begins the part of this number, of some of the views: each has to come once for each part. The first ones'
     /// piece counts the part's rows.
     ///
     /// # Panics
     /// When there are no such views.
-    pub fn begin(&self, range: Range<usize>) -> PieceInHand<'_> {
+    pub fn begin(&self, number: usize, range: Range<usize>) -> PieceInHand<'_> {
         let views = self.scan.views[range.clone()].iter();
         let views = views.map(|of| (self.scan.windows(of), Vec::new())).collect();
-        PieceInHand { of: self, range, views, rows_read: 0, rows_from_states: 0 }
+        PieceInHand { of: self, number, range, views, rows_read: 0, rows_from_states: 0 }
     }
 
     /// The windows that several parts touch, of one view: empty, for the pieces'
@@ -96,14 +95,13 @@ impl PieceInHand<'_> {
         on_failure: OnFailure,
         mut between: impl FnMut(usize),
     ) -> Result<Option<EngineError>, EngineError> {
-        let keys = &self.of.scan.keys;
-        let wanted: Vec<bool> = ticks.keys.iter().map(|key| keys.contains(key)).collect();
-        let update = |windows: &mut Windows, engine: &mut dyn Engine| match keys.is_empty() {
-            true => windows.update_all(ticks, engine),
-            false => windows.update(ticks, &|row| wanted[ticks.key[row] as usize], engine),
-        };
+        let select = Select::of(ticks, &self.of.scan.keys);
+        let Self { of, number, range, views, .. } = self;
         let mut failed = None;
-        for ((windows, rows), view) in self.views.iter_mut().zip(self.range.clone()) {
+        for ((windows, rows), view) in views.iter_mut().zip(range.clone()) {
+            let update = |windows: &mut Windows, engine: &mut dyn Engine| {
+                update(windows, &select, engine, *number, &of.neighbours[view])
+            };
             let before = windows.passed();
             if let Err(error) = update(windows, engine.as_mut()) {
                 if on_failure == OnFailure::Stop {
@@ -136,9 +134,9 @@ impl PieceInHand<'_> {
         Ok(held)
     }
 
-    /// Ends the part: the one with this number.
-    pub fn finish(self, number: usize) -> Piece {
-        let Self { of, range, views, rows_read, rows_from_states } = self;
+    /// Ends the part.
+    pub fn finish(self) -> Piece {
+        let Self { of, number, range, views, rows_read, rows_from_states } = self;
         let nothing = |view| {
             let open = of.open_windows(view).save(|_, _| {});
             PieceOfView { finished: Vec::new(), open, rows: Vec::new() }

@@ -105,10 +105,8 @@ impl Scan {
         on_failure: OnFailure,
         rows_read: &AtomicU64,
     ) -> Result<ScanOutcome, ScanError> {
-        let extents: Vec<_> = parts.iter().map(|part| part.extent.clone()).collect();
-        let sequences: Vec<_> = parts.iter().map(|part| part.sequence).collect();
-        let of_view =
-            |of: &ScanView| Neighbours::new(extents.clone(), sequences.clone(), of.view.window);
+        let places: Vec<_> = parts.iter().map(|part| part.place.clone()).collect();
+        let of_view = |of: &ScanView| Neighbours::new(&places, of.view.window);
         let neighbours: Vec<Neighbours> = self.views.iter().map(of_view).collect();
         let queue = Mutex::new(parts.into_iter().enumerate().collect());
         let work = |engine| self.work(&queue, &neighbours, engine, on_failure, rows_read);
@@ -178,13 +176,13 @@ impl Scan {
         };
         let lock = || queue.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            let Some((number, Part { sequence, read, .. })) = lock().pop_front() else {
+            let Some((number, Part { read, .. })) = lock().pop_front() else {
                 return Ok(worker);
             };
             let result = match read {
                 Read::Ticks(read) => read(&mut |ticks| {
                     rows_read.fetch_add(ticks.len() as u64, Ordering::Relaxed);
-                    worker.reduce(&ticks, sequence.map(|_| (number, neighbours)))
+                    worker.reduce(&ticks, number, neighbours)
                 }),
                 Read::States(base, read) => read(&mut |states| {
                     rows_read.fetch_add(worker.absorb(&states, &base)?, Ordering::Relaxed);
@@ -224,26 +222,17 @@ struct Worker<'a> {
 }
 
 impl Worker<'_> {
-    /// Takes in a batch; of a part of a sequence with its number and what others may reach.
+    /// Takes in a batch of a part.
     fn reduce(
         &mut self,
         ticks: &Ticks,
-        sorted: Option<(usize, &[Neighbours])>,
+        part: usize,
+        neighbours: &[Neighbours],
     ) -> Result<(), ScanError> {
-        let wanted: Vec<bool> = ticks.keys.iter().map(|key| self.keys.contains(key)).collect();
-        let all = self.keys.is_empty() || !wanted.contains(&false);
-        let is_wanted = |row: usize| wanted[ticks.key[row] as usize];
-        let select: Option<&dyn Fn(usize) -> bool> = if all { None } else { Some(&is_wanted) };
-        for (view, of) in self.views.iter_mut().enumerate() {
-            let update = |windows: &mut Windows, engine: &mut dyn Engine| match sorted {
-                Some((part, neighbours)) if neighbours[view].are_known() => {
-                    let reachable = |key: &Key| neighbours[view].times_of_inner(part, key);
-                    windows.update_sorted(ticks, select, engine, reachable)
-                }
-                _ => match select {
-                    Some(select) => windows.update(ticks, select, engine).map(|_| ()),
-                    None => windows.update_all(ticks, engine).map(|_| ()),
-                },
+        let select = Select::of(ticks, self.keys);
+        for (of, neighbours) in self.views.iter_mut().zip(neighbours) {
+            let update = |windows: &mut Windows, engine: &mut dyn Engine| {
+                update(windows, &select, engine, part, neighbours)
             };
             let before = of.windows.passed();
             if let Err(error) = update(&mut of.windows, self.engine.as_mut()) {
@@ -272,6 +261,39 @@ impl Worker<'_> {
         self.states_read += states.start.len() as u64;
         self.rows_from_states += held;
         Ok(held)
+    }
+}
+
+/// Which rows of a batch have wanted keys.
+pub(crate) struct Select<'a> {
+    ticks: &'a Ticks,
+    /// Per entry of the batch's keys; `None` where all are.
+    wanted: Option<Vec<bool>>,
+}
+
+impl<'a> Select<'a> {
+    /// Those with these keys; all where none is named.
+    pub(crate) fn of(ticks: &'a Ticks, keys: &[Key]) -> Self {
+        let wanted = || ticks.keys.iter().map(|key| keys.contains(key)).collect::<Vec<_>>();
+        let wanted = (!keys.is_empty()).then(wanted).filter(|wanted| wanted.contains(&false));
+        Self { ticks, wanted }
+    }
+}
+
+/// Takes a batch of a part into windows.
+pub(crate) fn update(
+    windows: &mut Windows,
+    Select { ticks, wanted }: &Select<'_>,
+    engine: &mut dyn Engine,
+    part: usize,
+    neighbours: &Neighbours,
+) -> Result<(), EngineError> {
+    let is_wanted = wanted.as_ref().map(|wanted| |row: usize| wanted[ticks.key[row] as usize]);
+    let select = is_wanted.as_ref().map(|select| select as &dyn Fn(usize) -> bool);
+    match (neighbours.times_of_inner(part), select) {
+        (Some(reachable), _) => windows.update_sorted(ticks, select, engine, reachable),
+        (None, Some(select)) => windows.update(ticks, select, engine).map(|_| ()),
+        (None, None) => windows.update_all(ticks, engine).map(|_| ()),
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use isotick_kernels::Base;
 use isotick_model::{LogPosition, Ticks};
-use isotick_scheduler::{Extent, Scan};
+use isotick_scheduler::{Extent, Place, Scan};
 use isotick_storage::history::Part;
 use isotick_storage::{Frozen, Snapshot, StatesPart};
 
@@ -55,7 +55,7 @@ impl Group {
     ) -> Self {
         let rows = parts.iter().map(|part| part.rows() as u64).sum::<u64>();
         let bytes = parts.iter().map(Part::bytes).sum::<u64>();
-        let source = hash_of(self::place(&parts[0], cut.grouped));
+        let source = hash_of(source(&parts[0], cut.grouped));
         // What all views' groups count comes to what is there.
         let counted = |all: u64| {
             let up_to =
@@ -119,8 +119,8 @@ fn extent(parts: &[Part]) -> Extent {
     hull.expect("a group has a part")
 }
 
-/// Parts of one place can be read by one dispatch.
-fn place(part: &Part, grouped: usize) -> (&Path, usize, usize) {
+/// Parts of one source can be read by one dispatch.
+fn source(part: &Part, grouped: usize) -> (&Path, usize, usize) {
     (part.path(), part.row_group() / grouped, grouped)
 }
 
@@ -138,32 +138,33 @@ pub fn groups(
     stored: Stored,
     id: &Id,
     cut: impl FnOnce(u64) -> Cut,
-) -> Result<(Vec<Group>, Vec<Extent>, Cut)> {
+) -> Result<(Vec<Group>, Vec<Place>, Cut)> {
     let planned = scanning::stored_parts(snapshot, scan, stored)?;
     let rows_max = planned.ticks.iter().map(Part::rows).max().unwrap_or(0);
     let cut = cut(rows_max as u64);
     let all = 0..scan.views.len();
-    let (mut groups, mut extents) = (Vec::new(), Vec::new());
+    let (mut groups, mut places) = (Vec::new(), Vec::new());
     for (part, base) in planned.states {
-        extents.push(Extent { times: part.times(), keys: part.keys() });
-        groups.push(Group::of_states(part, base, id, extents.len() - 1, all.clone()));
+        let extent = Some(Extent { times: part.times(), keys: part.keys() });
+        places.push(Place { extent, sequence: None });
+        groups.push(Group::of_states(part, base, id, places.len() - 1, all.clone()));
     }
-    let mut of_ticks = Vec::<Vec<Part>>::new();
-    for part in planned.ticks {
+    let mut of_ticks = Vec::<(u32, Vec<Part>)>::new();
+    for (file, part) in scanning::by_file(planned.ticks) {
         match of_ticks.last_mut() {
-            Some(group) if place(&group[0], cut.grouped) == place(&part, cut.grouped) => {
+            Some((_, group)) if source(&group[0], cut.grouped) == source(&part, cut.grouped) => {
                 group.push(part);
             }
-            _ => of_ticks.push(vec![part]),
+            _ => of_ticks.push((file, vec![part])),
         }
     }
-    for parts in of_ticks {
-        extents.push(extent(&parts));
+    for (file, parts) in of_ticks {
+        places.push(Place { extent: Some(extent(&parts)), sequence: Some(file) });
         for views in cut.runs() {
-            groups.push(Group::of_ticks(parts.clone(), &cut, extents.len() - 1, views, all.len()));
+            groups.push(Group::of_ticks(parts.clone(), &cut, places.len() - 1, views, all.len()));
         }
     }
-    Ok((groups, extents, cut))
+    Ok((groups, places, cut))
 }
 
 /// Tells groups from others, in any process.

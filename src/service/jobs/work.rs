@@ -11,7 +11,7 @@ use isotick_kernels::{
     SortedRun, Windows,
 };
 use isotick_model::results::ResultSchema;
-use isotick_scheduler::{Extent, Piece, PieceInHand, PieceOfView, PlannedScan};
+use isotick_scheduler::{Extent, Piece, PieceInHand, PieceOfView, Place, PlannedScan};
 use isotick_storage::history::Part;
 use isotick_storage::{DataFolder, Frozen, Pinned, Pins, ResultFile, Snapshot, StatesPart};
 use isotick_wire::Refusal;
@@ -187,7 +187,7 @@ impl Bench {
             return Err(Trouble::Gone(anyhow!("it was cut for other views")));
         }
         let planned = plan::groups(&snapshot, &scan, stored, &record.id, cut);
-        let (groups, extents, cut) = planned.map_err(trouble)?;
+        let (groups, mut places, cut) = planned.map_err(trouble)?;
         let parts = plan::digest(&groups);
         let path = self.store.pieces(&record.id);
         let (pieces, found) = match &noted {
@@ -197,8 +197,7 @@ impl Bench {
             Some(_) => Pieces::open(&path, views).map_err(Trouble::Gone)?,
             None => (Pieces::create(&path, views).map_err(Trouble::Failed)?, Vec::new()),
         };
-        let mut extents: Vec<Option<Extent>> = extents.into_iter().map(Some).collect();
-        let tail_place = extents.len();
+        let tail_place = places.len();
         let tail_part = groups.len() as u32;
         let has_piece = found.iter().any(|of| of.part == tail_part);
         let (mut tail, mut times) = (Vec::new(), noted.as_ref().and_then(|noted| noted.tail));
@@ -206,10 +205,11 @@ impl Bench {
             // When the log has moved on, what it held is in files by now.
             (tail, times) = plan::tail(&snapshot, &frozen).map_err(Trouble::Gone)?;
         }
-        extents.extend(
-            times.map(|(least, greatest)| Some(Extent { times: least..=greatest, keys: None })),
-        );
-        let planned = PlannedScan::new(scan, &extents);
+        places.extend(times.map(|(least, greatest)| Place {
+            extent: Some(Extent { times: least..=greatest, keys: None }),
+            sequence: None,
+        }));
+        let planned = PlannedScan::new(scan, &places);
         let open = (0..views).map(|view| Mutex::new(planned.open_windows(view))).collect();
         let words = planned.scan.views.iter().map(|of| isotick_kernels::Plan::of(&of.view).words());
         let state_bytes = words.max().unwrap_or(0) as u64 * 8;
@@ -246,12 +246,12 @@ impl Bench {
             job.done.push(of.part);
         }
         if times.is_some() && !has_piece {
-            let mut hand = running.planned.begin(0..views);
+            let mut hand = running.planned.begin(tail_place, 0..views);
             let Opened { mut engine, on_failure } = self.engine(running.engine)?;
             for ticks in &tail {
                 hand.take(ticks, &mut engine, on_failure, |_| ()).map_err(refused)?;
             }
-            let done = running.keep(tail_part, hand.finish(tail_place))?;
+            let done = running.keep(tail_part, hand.finish())?;
             job.rows_read += done.rows_read;
             job.rows.extend(done.rows);
             job.done.push(tail_part);
@@ -270,8 +270,9 @@ impl Bench {
         let none = |of| PartDone { views_ns: vec![0; views(of).len()], ..PartDone::default() };
         let mut done: Vec<Result<PartDone, Trouble>> =
             asked.iter().map(|of| Ok(none(of))).collect();
+        let place = |(of, part): &(Arc<Running>, u32)| of.groups[*part as usize].place;
         let mut hands: Vec<_> =
-            asked.iter().map(|of| Some(of.0.planned.begin(views(of)))).collect();
+            asked.iter().map(|of| Some(of.0.planned.begin(place(of), views(of)))).collect();
         for reading in Reading::of(asked) {
             let is_wanted = |who: &usize, done: &[Result<PartDone, Trouble>]| {
                 done[*who].is_ok() && !asked[*who].0.is_cancelled()
@@ -330,8 +331,7 @@ impl Bench {
             }
             let since = Instant::now();
             let hand = hand.expect("it is taken here only");
-            let place = running.groups[*part as usize].place;
-            let kept = running.keep(*part, hand.finish(place))?;
+            let kept = running.keep(*part, hand.finish())?;
             Ok(PartDone {
                 rows_read: kept.rows_read,
                 rows_from_states: kept.rows_from_states,
