@@ -5,12 +5,14 @@ mod chunk;
 mod columns;
 mod decode;
 mod encode;
+mod footers;
 mod pages;
 mod write;
 
 use std::io::Write;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use arrow_schema::SchemaRef;
 use bytes::{Buf, Bytes, buf};
@@ -23,13 +25,15 @@ use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
 use parquet::basic::{Compression, Type, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{
-    KeyValue, ParquetMetaDataOptions, ParquetMetaDataReader, ParquetStatisticsPolicy, SortingColumn,
+    KeyValue, ParquetMetaData, ParquetMetaDataOptions, ParquetMetaDataReader,
+    ParquetStatisticsPolicy, SortingColumn,
 };
 use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 use parquet::file::reader::{ChunkReader, Length};
 
 pub(crate) use self::chunk::{Column, Run};
 pub(crate) use self::columns::{Integers, RowGroupPages, TextRuns};
+use self::footers::Footer;
 use self::pages::{ColumnPages, Place};
 pub(crate) use self::write::{RowGroup, stage_columns};
 use crate::error::{Error, Result};
@@ -100,7 +104,7 @@ pub(crate) fn check(objects: &Objects, file: &StoredFile) -> Result<()> {
         for column in 0..group.num_columns() {
             stored.chunks(number, &[column])?;
         }
-        if let Some(place) = stored.places.get(number) {
+        if let Some(place) = stored.footer.places.get(number) {
             let described = stored.file.read(place.start, place.len.into())?;
             if crc32fast::hash(&described) != place.crc32 {
                 let what = format!("the checksum of row group {number}'s pages does not match");
@@ -115,10 +119,7 @@ pub(crate) fn check(objects: &Objects, file: &StoredFile) -> Result<()> {
 #[derive(Clone, Debug)]
 pub(crate) struct Stored {
     file: ObjectFile,
-    metadata: ArrowReaderMetadata,
-    crcs: Vec<Vec<u32>>,
-    /// By row group; empty in files that do not describe their pages.
-    places: Vec<Place>,
+    footer: Arc<Footer>,
 }
 
 impl Stored {
@@ -137,32 +138,9 @@ impl Stored {
             let what = "its footer's checksum does not match".to_owned();
             return Err(Error::Damaged { path: path.to_path_buf(), what });
         }
-        let unread = ParquetMetaDataOptions::new()
-            .with_encoding_stats_policy(ParquetStatisticsPolicy::SkipAll)
-            .with_size_stats_policy(ParquetStatisticsPolicy::SkipAll);
-        let content = &footer[..footer.len() - 8];
-        let metadata = ParquetMetaDataReader::decode_metadata_with_options(content, Some(&unread))
-            .map_err(Error::parquet("read", path))?;
-        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let metadata = ArrowReaderMetadata::try_new(metadata.into(), options)
-            .map_err(Error::parquet("read", path))?;
-        let stored = Self { file: opened, metadata, crcs: Vec::new(), places: Vec::new() };
-        match stored.entry(FORMAT).and_then(|version| version.parse().ok()) {
-            Some(found) if found > FILE_FORMAT_VERSION => {
-                let supported = FILE_FORMAT_VERSION;
-                let path = stored.path().to_path_buf();
-                return Err(Error::Newer { path, found, supported });
-            }
-            Some(_) => {}
-            None => return Err(stored.damaged("it names no format version")),
-        }
-        let crcs = stored.entry(CHUNK_CRC32).and_then(|text| serde_json::from_str(text).ok());
-        let places = stored.entry(PAGES).and_then(|text| serde_json::from_str(text).ok());
-        let places = places.unwrap_or_default();
-        match crcs {
-            Some(crcs) => Ok(Self { crcs, places, ..stored }),
-            None => Err(stored.damaged("it has no checksums")),
-        }
+        let crc32 = file.footer_crc32;
+        let parsed = footers::parsed(&footer, crc32, || Footer::parse(path, &footer))?;
+        Ok(Self { file: opened, footer: parsed })
     }
 
     pub fn path(&self) -> &Path {
@@ -171,15 +149,15 @@ impl Stored {
 
     /// The checksums of a row group's column chunks.
     pub fn crc32s(&self, row_group: usize) -> &[u32] {
-        self.crcs.get(row_group).map_or(&[], Vec::as_slice)
+        self.footer.crcs.get(row_group).map_or(&[], Vec::as_slice)
     }
 
     pub fn schema(&self) -> &SchemaRef {
-        self.metadata.schema()
+        self.footer.metadata.schema()
     }
 
-    pub fn metadata(&self) -> &parquet::file::metadata::ParquetMetaData {
-        self.metadata.metadata()
+    pub fn metadata(&self) -> &Arc<ParquetMetaData> {
+        self.footer.metadata.metadata()
     }
 
     /// Whether a column holds 64-bit integers, as themselves or as decimals or times.
@@ -190,8 +168,7 @@ impl Stored {
 
     /// The value of a metadata entry.
     pub fn entry(&self, key: &str) -> Option<&str> {
-        let entries = self.metadata().file_metadata().key_value_metadata()?;
-        entries.iter().find(|entry| entry.key == key)?.value.as_deref()
+        entry_of(self.metadata(), key)
     }
 
     pub fn damaged(&self, what: &str) -> Error {
@@ -207,7 +184,7 @@ impl Stored {
         let all: Vec<usize> = (0..self.schema().fields().len()).collect();
         let chunks = self.chunks(row_group, &all)?;
         let new = ParquetRecordBatchReaderBuilder::new_with_metadata;
-        let builder = new(chunks, self.metadata.clone()).with_row_groups(vec![row_group]);
+        let builder = new(chunks, self.footer.metadata.clone()).with_row_groups(vec![row_group]);
         builder.with_batch_size(rows).build().map_err(Error::parquet("read", self.path()))
     }
 
@@ -224,7 +201,7 @@ impl Stored {
         columns: &[usize],
         rows: Option<&[Range<usize>]>,
     ) -> Result<RowGroupPages> {
-        let (chunks, pages) = match (rows, self.places.get(row_group)) {
+        let (chunks, pages) = match (rows, self.footer.places.get(row_group)) {
             (Some(rows), Some(place)) => {
                 let (chunks, pages) = self.pages(row_group, columns, rows, *place)?;
                 (chunks, Some(pages))
@@ -232,7 +209,7 @@ impl Stored {
             _ => (self.chunks(row_group, columns)?, None),
         };
         Ok(RowGroupPages {
-            metadata: self.metadata.metadata().clone(),
+            metadata: self.metadata().clone(),
             number: row_group,
             chunks: chunks.into(),
             pages,
@@ -265,7 +242,7 @@ impl Stored {
         let mut chunks = Vec::new();
         self.file.read_each(&places, &mut |number, bytes| {
             let column = columns[number];
-            let crc = self.crcs.get(row_group).and_then(|crcs| crcs.get(column));
+            let crc = self.footer.crcs.get(row_group).and_then(|crcs| crcs.get(column));
             if crc != Some(&crc32fast::hash(&bytes)) {
                 return Err(self.damaged_column(row_group, column));
             }
@@ -325,6 +302,42 @@ impl Stored {
             "the checksum of column {name} in row group {row_group} does not match"
         ))
     }
+}
+
+impl Footer {
+    /// Takes apart what the manifest's checksum has confirmed.
+    fn parse(path: &Path, footer: &[u8]) -> Result<Self> {
+        let damaged =
+            |what: &str| Error::Damaged { path: path.to_path_buf(), what: what.to_owned() };
+        let unread = ParquetMetaDataOptions::new()
+            .with_encoding_stats_policy(ParquetStatisticsPolicy::SkipAll)
+            .with_size_stats_policy(ParquetStatisticsPolicy::SkipAll);
+        let content = &footer[..footer.len() - 8];
+        let metadata = ParquetMetaDataReader::decode_metadata_with_options(content, Some(&unread))
+            .map_err(Error::parquet("read", path))?;
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        let metadata = ArrowReaderMetadata::try_new(metadata.into(), options)
+            .map_err(Error::parquet("read", path))?;
+        let entry = |key| entry_of(metadata.metadata(), key);
+        match entry(FORMAT).and_then(|version| version.parse().ok()) {
+            Some(found) if found > FILE_FORMAT_VERSION => {
+                let supported = FILE_FORMAT_VERSION;
+                return Err(Error::Newer { path: path.to_path_buf(), found, supported });
+            }
+            Some(_) => {}
+            None => return Err(damaged("it names no format version")),
+        }
+        let crcs = entry(CHUNK_CRC32).and_then(|text| serde_json::from_str(text).ok());
+        let places = entry(PAGES).and_then(|text| serde_json::from_str(text).ok());
+        let crcs = crcs.ok_or_else(|| damaged("it has no checksums"))?;
+        Ok(Self { crcs, places: places.unwrap_or_default(), metadata })
+    }
+}
+
+/// The value of a metadata entry.
+fn entry_of<'a>(metadata: &'a ParquetMetaData, key: &str) -> Option<&'a str> {
+    let entries = metadata.file_metadata().key_value_metadata()?;
+    entries.iter().find(|entry| entry.key == key)?.value.as_deref()
 }
 
 /// Column chunks in memory, by their place in the file.
