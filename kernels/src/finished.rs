@@ -77,6 +77,15 @@ impl Finished {
         self.words.push(word);
     }
 
+    /// Gives back the room for windows that did not come, where those are most.
+    pub(crate) fn give_back(&mut self) {
+        if 2 * self.starts.len() < self.starts.capacity() {
+            self.starts.shrink_to_fit();
+            self.words.shrink_to_fit();
+            self.kinds.shrink_to_fit();
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.starts.is_empty()
     }
@@ -136,6 +145,9 @@ mod tests {
             values.iter().for_each(|value| finished.add_value(*value));
         }
         assert_eq!(finished.keys(), [(0, 0..4), (1, 4..6)]);
+        finished.starts.reserve(100);
+        finished.give_back();
+        assert!(finished.starts.capacity() < 50, "there is room for 6 and a few more");
         let key = |code| Key::from_components([["a", "b"][code]]);
         let mut encoded = EncodedRows::new(3);
         for (code, windows) in finished.keys().to_vec() {

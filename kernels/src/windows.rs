@@ -305,6 +305,7 @@ impl Windows {
             }
         }
         if !finished.is_empty() {
+            finished.give_back();
             self.finished.push(finished);
         }
     }
