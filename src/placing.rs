@@ -12,7 +12,7 @@ use isotick_scheduler::{Costs, Work};
 use crate::market::Market;
 
 /// Rows of the two batches that are measured: one where the dispatch weighs, one where rows do.
-const ROWS: [usize; 2] = [4_096, 131_072];
+pub const ROWS: [usize; 2] = [4_096, 131_072];
 /// Reductions of each; the fastest one counts.
 const REPEATS: usize = 5;
 

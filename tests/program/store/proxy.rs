@@ -1,5 +1,6 @@
 //! A bad network path to a server: connections through here are refused, cut in the middle, or
-//! lose the answer to what they carried.
+//! lose the answer to what they carried. Conditional writes pass one at a time: `moto_server` looks
+//! and replaces in two steps, so that of two at once both may win, where a store does it in one.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -31,9 +32,20 @@ pub struct Proxy {
     listening: Option<JoinHandle<()>>,
 }
 
+/// What the two ways of a connection know of each other.
+#[derive(Default)]
+struct Connection {
+    /// No answer is carried any more.
+    losing: AtomicBool,
+    /// It carries a conditional write that has no answer yet.
+    replacing: AtomicBool,
+}
+
 struct Path {
     server: SocketAddr,
     ended: AtomicBool,
+    /// Whether a conditional write is on its way.
+    replacing: AtomicBool,
     /// Faults to come, each met by one connection to which it applies.
     faults: Mutex<Vec<Fault>>,
     met: Mutex<Vec<Fault>>,
@@ -46,6 +58,7 @@ impl Proxy {
         let path = Arc::new(Path {
             server: server.parse().expect("an address"),
             ended: AtomicBool::new(false),
+            replacing: AtomicBool::new(false),
             faults: Mutex::default(),
             met: Mutex::default(),
             requests: Mutex::default(),
@@ -115,16 +128,32 @@ impl Path {
             stream.set_read_timeout(Some(LOOK_AROUND)).expect("a socket");
             stream.set_nodelay(true).expect("a socket");
         }
-        let losing = Arc::new(AtomicBool::new(false));
+        let of_up = Arc::new(Connection::default());
+        let of_down = of_up.clone();
         let pair = || {
             let clone = |stream: &TcpStream| stream.try_clone().expect("a handle");
             (clone(&client), clone(&server))
         };
         let (from, to) = pair();
-        let (path, lost) = (self.clone(), losing.clone());
-        std::thread::spawn(move || path.up(from, to, &lost));
+        let path = self.clone();
+        std::thread::spawn(move || path.up(from, to, &of_up));
         let (to, from) = pair();
-        std::thread::spawn(move || self.down(from, to, &losing));
+        std::thread::spawn(move || self.down(from, to, &of_down));
+    }
+
+    /// Waits until no other connection replaces.
+    fn replace(&self, connection: &Connection) {
+        while self.replacing.swap(true, Ordering::SeqCst) && !self.ended.load(Ordering::SeqCst) {
+            std::thread::sleep(LOOK_AROUND);
+        }
+        connection.replacing.store(true, Ordering::SeqCst);
+    }
+
+    /// What the connection replaced, if anything, is done.
+    fn replaced(&self, connection: &Connection) {
+        if connection.replacing.swap(false, Ordering::SeqCst) {
+            self.replacing.store(false, Ordering::SeqCst);
+        }
     }
 
     /// Reads a piece; `None` at the end.
@@ -154,15 +183,18 @@ impl Path {
         true
     }
 
-    fn up(&self, mut from: TcpStream, mut to: TcpStream, losing: &AtomicBool) {
+    fn up(&self, mut from: TcpStream, mut to: TcpStream, connection: &Connection) {
         let mut buffer = vec![0; 1 << 14];
         let mut carried = 0;
         while let Some(piece) = self.piece(&mut from, &mut buffer) {
             if let Some(line) = first_line(piece) {
                 if self.fault(|fault| matches!(fault, Fault::LoseAnswer(of) if line.contains(of))) {
-                    losing.store(true, Ordering::SeqCst);
+                    connection.losing.store(true, Ordering::SeqCst);
                 }
                 self.requests.lock().expect("nobody panics here").push(line);
+                if is_conditional_write(piece) {
+                    self.replace(connection);
+                }
             }
             carried += piece.len();
             if self.fault(|fault| matches!(fault, Fault::CutUpload(at) if carried >= *at)) {
@@ -176,16 +208,18 @@ impl Path {
         end(&from, &to);
     }
 
-    fn down(&self, mut from: TcpStream, mut to: TcpStream, losing: &AtomicBool) {
+    fn down(&self, mut from: TcpStream, mut to: TcpStream, connection: &Connection) {
         let mut buffer = vec![0; 1 << 14];
         let mut carried = 0;
         while let Some(piece) = self.piece(&mut from, &mut buffer) {
+            self.replaced(connection);
             carried += piece.len();
             let cut = self.fault(|fault| matches!(fault, Fault::CutDownload(at) if carried >= *at));
-            if cut || losing.load(Ordering::SeqCst) || to.write_all(piece).is_err() {
+            if cut || connection.losing.load(Ordering::SeqCst) || to.write_all(piece).is_err() {
                 break;
             }
         }
+        self.replaced(connection);
         end(&from, &to);
     }
 }
@@ -201,4 +235,13 @@ fn first_line(piece: &[u8]) -> Option<String> {
     methods.iter().find(|method| piece.starts_with(method.as_bytes()))?;
     let line = piece.split(|&byte| byte == b'\r').next()?;
     Some(String::from_utf8_lossy(line).into_owned())
+}
+
+/// Whether a piece begins a write that holds only if something is there, or nothing.
+fn is_conditional_write(piece: &[u8]) -> bool {
+    let head =
+        piece.windows(4).position(|end| end == b"\r\n\r\n").map_or(piece, |end| &piece[..end]);
+    let head = String::from_utf8_lossy(head).to_ascii_lowercase();
+    head.starts_with("put /")
+        && (head.contains("\r\nif-match:") || head.contains("\r\nif-none-match:"))
 }

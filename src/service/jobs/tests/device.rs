@@ -9,6 +9,7 @@ use isotick_wire::jobs::Engine;
 
 use super::*;
 use crate::device::{Devices, Lane, Which};
+use crate::placing;
 
 /// What happens to the device.
 #[derive(Clone, Copy, PartialEq)]
@@ -50,7 +51,7 @@ impl Drill {
                 return Err("the adapter is gone".to_owned());
             }
             let gpu = crate::engines::any_gpu().map_err(|error| error.to_string())?;
-            Ok(Box::new(Drilled { gpu, drill: drill.clone(), works: false })
+            Ok(Box::new(Drilled { gpu, drill: drill.clone(), to_measure: placing::ROWS.len() })
                 as Box<dyn isotick_kernels::Engine>)
         };
         Arc::new(Devices::opened_by(few_threads().device_limits(), open))
@@ -66,8 +67,9 @@ impl Drill {
 struct Drilled {
     gpu: GpuEngine,
     drill: Arc<Drill>,
-    /// False while it is measured, which takes no time, so that jobs are placed on it.
-    works: bool,
+    /// Samples on which it is still to be measured, which takes no time, so that jobs are placed on
+    /// it.
+    to_measure: usize,
 }
 
 impl isotick_kernels::Engine for Drilled {
@@ -80,9 +82,9 @@ impl isotick_kernels::Engine for Drilled {
     }
 
     fn reduce(&mut self, plan: &Plan, runs: &Runs) -> Result<Partials, EngineError> {
-        match self.works {
-            true => self.gpu.reduce(plan, runs),
-            false => Ok(Partials { words: Vec::new(), stride: plan.words() }),
+        match self.to_measure {
+            0 => self.gpu.reduce(plan, runs),
+            _ => Ok(Partials { words: Vec::new(), stride: plan.words() }),
         }
     }
 
@@ -92,10 +94,9 @@ impl isotick_kernels::Engine for Drilled {
         plan: &Plan,
         runs: &Runs,
     ) -> Result<Partials, EngineError> {
-        if number == crate::placing::SAMPLE {
+        if number == placing::SAMPLE {
             return self.reduce(plan, runs);
         }
-        self.works = true;
         if self.drill.left.fetch_sub(1, Ordering::SeqCst) != 1 {
             return self.gpu.reduce_held(number, plan, runs);
         }
@@ -114,6 +115,9 @@ impl isotick_kernels::Engine for Drilled {
     }
 
     fn release(&mut self, number: u64) {
+        if number == placing::SAMPLE {
+            self.to_measure -= 1;
+        }
         self.gpu.release(number);
     }
 
