@@ -19,7 +19,6 @@ mod parquet_file;
 pub mod record;
 pub mod retention;
 pub mod rollup;
-pub mod selected;
 #[cfg(test)]
 mod simulation;
 mod snapshot;

@@ -6,7 +6,9 @@ mod columns;
 mod decode;
 mod encode;
 mod footers;
+mod inflate;
 mod pages;
+mod values;
 mod write;
 
 use std::io::Write;
@@ -32,9 +34,10 @@ use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 use parquet::file::reader::{ChunkReader, Length};
 
 pub(crate) use self::chunk::{Column, Run};
-pub(crate) use self::columns::{Integers, RowGroupPages, TextRuns};
+pub(crate) use self::columns::{ColumnPages, ColumnValues, Integers, RowGroupPages, TextRuns};
 use self::footers::Footer;
-use self::pages::{ColumnPages, Place};
+use self::pages::Place;
+pub(crate) use self::values::{Codes, Gathered, Numbers};
 pub(crate) use self::write::{RowGroup, stage_columns};
 use crate::error::{Error, Result};
 use crate::manifest::StoredFile;
@@ -260,7 +263,7 @@ impl Stored {
         columns: &[usize],
         rows: &[Range<usize>],
         place: Place,
-    ) -> Result<(Chunks, Vec<ColumnPages>)> {
+    ) -> Result<(Chunks, Vec<pages::ColumnPages>)> {
         let group = self.metadata().row_group(row_group);
         let described = self.file.read(place.start, place.len.into())?;
         let pages = pages::decode(&described).filter(|pages| {

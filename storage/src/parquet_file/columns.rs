@@ -1,19 +1,27 @@
-//! Columns of a row group straight from its checked pages: integers batch by batch, texts as the
+//! Columns of a row group straight from its pages: numbers and texts batch by batch, and texts as the
 //! runs they are stored in.
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow_buffer::{NullBuffer, NullBufferBuilder, ScalarBuffer};
+use arrow_array::ArrayRef;
+use arrow_buffer::{BooleanBuffer, NullBuffer, ScalarBuffer};
 use bytes::Bytes;
-use parquet::basic::{Encoding, Type};
+use parquet::basic::{Compression, Encoding, Type};
 use parquet::column::page::{Page, PageReader};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::ParquetMetaData;
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
+use parquet::file::page_index::offset_index::PageLocation;
+use parquet::file::reader::ChunkReader;
 use parquet::file::serialized_reader::SerializedPageReader;
 
-use super::decode::{self, Hybrid, Run};
+use super::decode::{self, Run};
+use super::inflate::{PageBytes, inflate};
+use super::values::{Codes, Coding, DataPage, Gathered, Levels, Numbers, Values};
 use super::{Chunks, pages};
+
+/// Ascending ranges of rows without overlap.
+pub(crate) type Ranges = Arc<[Range<usize>]>;
 
 /// Pages of some columns of a row group, read and checked, and which rows are wanted of them.
 pub(crate) struct RowGroupPages {
@@ -22,8 +30,8 @@ pub(crate) struct RowGroupPages {
     pub(super) chunks: Arc<Chunks>,
     /// By column, where only pages with wanted rows were read.
     pub(super) pages: Option<Vec<pages::ColumnPages>>,
-    /// Ascending, without overlap; `None` for all.
-    pub(super) rows: Option<Arc<[Range<usize>]>>,
+    /// `None` for all.
+    pub(super) rows: Option<Ranges>,
 }
 
 impl RowGroupPages {
@@ -34,7 +42,7 @@ impl RowGroupPages {
     /// For another column.
     pub fn integers(&self, column: usize) -> Result<Integers, ParquetError> {
         let pages = self.column(column, Type::INT64)?;
-        Ok(Integers { pages, dictionary: Vec::new(), waiting: Waiting::default() })
+        Ok(Integers { column: ColumnValues::of(pages), rows: self.wanted_rows() })
     }
 
     /// The texts of a column without nulls, in the order of rows.
@@ -48,12 +56,22 @@ impl RowGroupPages {
             return Err(wrong("a text column may have nulls"));
         }
         let mut found = TextRuns { texts: Vec::new(), runs: Vec::new() };
-        while let Some(content) = pages.next()? {
+        let mut wanted = self.wanted_rows();
+        loop {
+            let before = wanted.ahead();
+            let mut unwanted = before;
+            let next = pages.next(&mut unwanted)?;
+            wanted.row += before - unwanted;
+            let Some(content) = next else { break };
             let added = match content {
                 Content::Dictionary(bytes, texts) => decode::texts(&bytes, texts)
                     .filter(|_| found.texts.is_empty())
                     .map(|texts| found.texts = texts),
-                Content::Data(page) => found.add(&page),
+                Content::Data(page) => {
+                    let added = found.add(&page, &mut wanted);
+                    pages.give_back(page.bytes);
+                    added
+                }
             };
             added.ok_or_else(|| wrong("a text column's pages hold what they cannot"))?;
         }
@@ -67,11 +85,10 @@ impl RowGroupPages {
         }
     }
 
-    fn column(&self, column: usize, physical: Type) -> Result<ColumnPages, ParquetError> {
+    fn column(&self, column: usize, physical: Type) -> Result<ColumnPages<Chunks>, ParquetError> {
         let group = self.metadata.row_group(self.number);
         let described = group.column(column);
-        let descriptor = described.column_descr();
-        if described.column_type() != physical || descriptor.max_rep_level() > 0 {
+        if described.column_type() != physical || described.column_descr().max_rep_level() > 0 {
             return Err(wrong("a column has another type than its place says"));
         }
         let places = self.pages.as_ref().map(|pages| {
@@ -79,16 +96,11 @@ impl RowGroupPages {
             index.page_locations().clone()
         });
         let rows = group.num_rows() as usize;
-        let can_skip = places.is_some();
-        let reader = SerializedPageReader::new(self.chunks.clone(), described, rows, places)?;
-        Ok(ColumnPages {
-            reader,
-            optional: descriptor.max_def_level() > 0,
-            wanted: self.rows.clone(),
-            can_skip,
-            before: 0,
-            row: 0,
-        })
+        ColumnPages::new(self.chunks.clone(), described, rows, places)
+    }
+
+    fn wanted_rows(&self) -> WantedRows {
+        WantedRows { ranges: self.rows.clone(), before: 0, row: 0 }
     }
 }
 
@@ -96,95 +108,165 @@ fn wrong(what: &str) -> ParquetError {
     ParquetError::General(what.to_owned())
 }
 
-/// The pages of a column that have wanted rows, one by one.
-struct ColumnPages {
-    reader: SerializedPageReader<Chunks>,
+/// The pages of a column of its row group's own, not of a list in it, one by one.
+pub(crate) struct ColumnPages<R: ChunkReader> {
+    reader: SerializedPageReader<R>,
+    /// Whether the reader gives pages that are still compressed by zstd.
+    inflates: bool,
+    /// Memory for the next page.
+    spare: Vec<u8>,
     optional: bool,
-    wanted: Option<Arc<[Range<usize>]>>,
-    /// Whether pages without wanted rows were not read.
-    can_skip: bool,
-    /// How many wanted ranges lie before the next page.
-    before: usize,
-    /// The first row of the next page.
-    row: usize,
 }
 
 enum Content {
     /// So many entries.
-    Dictionary(Bytes, usize),
+    Dictionary(PageBytes, usize),
     Data(DataPage),
 }
 
-struct DataPage {
-    bytes: Bytes,
-    rows: usize,
-    encoding: Encoding,
-    /// Which of its rows are wanted; `None` for all.
-    wanted: Option<Vec<Range<usize>>>,
-}
+impl<R: ChunkReader + 'static> ColumnPages<R> {
+    /// Those of a chunk. `places` says where pages are, if only some can be read.
+    ///
+    /// # Errors
+    ///
+    /// For what the chunk is described as and cannot be.
+    pub fn new(
+        chunks: Arc<R>,
+        described: &ColumnChunkMetaData,
+        rows: usize,
+        places: Option<Vec<PageLocation>>,
+    ) -> Result<Self, ParquetError> {
+        let inflates = matches!(described.compression(), Compression::ZSTD(_));
+        let as_stored;
+        let mut read = described;
+        if inflates {
+            let builder = described.clone().into_builder();
+            as_stored = builder.set_compression(Compression::UNCOMPRESSED).build()?;
+            read = &as_stored;
+        }
+        Ok(Self {
+            reader: SerializedPageReader::new(chunks, read, rows, places)?,
+            inflates,
+            spare: Vec::new(),
+            optional: described.column_descr().max_def_level() > 0,
+        })
+    }
 
-impl ColumnPages {
-    fn next(&mut self) -> Result<Option<Content>, ParquetError> {
+    /// The next page, after those that have none but the next `unwanted` rows. They are counted off.
+    fn next(&mut self, unwanted: &mut usize) -> Result<Option<Content>, ParquetError> {
         loop {
-            if self.can_skip
+            if *unwanted > 0
                 && let Some(next) = self.reader.peek_next_page()?
-                && let Some(rows) = next.num_rows.filter(|_| !next.is_dict)
-                && self.wanted_of(rows).is_some_and(|wanted| wanted.is_empty())
+                && !next.is_dict
+                // A value is a row.
+                && let Some(rows) = next.num_rows.or(next.num_levels)
+                && rows <= *unwanted
             {
                 self.reader.skip_next_page()?;
-                self.row += rows;
+                *unwanted -= rows;
                 continue;
             }
-            return Ok(Some(match self.reader.get_next_page()? {
-                None => return Ok(None),
-                Some(Page::DictionaryPage { buf, num_values, .. }) => {
-                    Content::Dictionary(buf, num_values as usize)
+            let Some(page) = self.reader.get_next_page()? else { return Ok(None) };
+            let page = match page {
+                Page::DictionaryPage { buf, num_values, .. } => {
+                    let bytes = self.inflated(buf, true)?;
+                    return Ok(Some(Content::Dictionary(bytes, num_values as usize)));
                 }
-                Some(Page::DataPage { buf, num_values, encoding, .. }) => {
-                    let rows = num_values as usize;
-                    let wanted = self.wanted_of(rows);
-                    self.row += rows;
-                    if wanted.as_ref().is_some_and(Vec::is_empty) {
-                        continue;
+                Page::DataPage { buf, num_values, encoding, def_level_encoding, .. } => {
+                    if self.optional && def_level_encoding != Encoding::RLE {
+                        return Err(wrong("a page says in an old form which rows are null"));
                     }
-                    Content::Data(DataPage { bytes: buf, rows, encoding, wanted })
+                    let levels = self.optional.then_some(Levels::Before);
+                    let bytes = self.inflated(buf, true)?;
+                    DataPage { bytes, rows: num_values as usize, encoding, levels }
                 }
-                Some(Page::DataPageV2 { .. }) => {
-                    return Err(wrong("a page has a form that is never written"));
+                Page::DataPageV2 {
+                    buf,
+                    num_values,
+                    encoding,
+                    def_levels_byte_len,
+                    rep_levels_byte_len,
+                    is_compressed,
+                    ..
+                } => {
+                    let end = def_levels_byte_len as usize;
+                    if rep_levels_byte_len > 0 || end > buf.len() {
+                        return Err(wrong("a page's values begin where they cannot"));
+                    }
+                    let levels = self.optional.then(|| Levels::Apart(buf.slice(..end)));
+                    let bytes = self.inflated(buf.slice(end..), is_compressed)?;
+                    DataPage { bytes, rows: num_values as usize, encoding, levels }
                 }
-            }));
+            };
+            return Ok(Some(Content::Data(page)));
         }
     }
 
-    /// Which of the next rows are wanted, counted from the first of them; `None` for all.
-    fn wanted_of(&mut self, rows: usize) -> Option<Vec<Range<usize>>> {
-        let all = self.wanted.as_ref()?;
-        let (first, end) = (self.row, self.row + rows);
-        while all.get(self.before).is_some_and(|range| range.end <= first) {
+    fn inflated(&mut self, stored: Bytes, is_compressed: bool) -> Result<PageBytes, ParquetError> {
+        // Values of which there are none are not compressed either.
+        if !self.inflates || !is_compressed || stored.is_empty() {
+            return Ok(PageBytes::Stored(stored));
+        }
+        let mut bytes = std::mem::take(&mut self.spare);
+        match inflate(&stored, &mut bytes) {
+            Some(()) => Ok(PageBytes::Inflated(bytes)),
+            None => Err(wrong("a page is compressed in another way than it should be")),
+        }
+    }
+
+    /// Takes back the bytes of a page that is done.
+    fn give_back(&mut self, page: PageBytes) {
+        if let PageBytes::Inflated(bytes) = page {
+            self.spare = bytes;
+        }
+    }
+}
+
+/// Which rows are wanted of those that are still to come.
+struct WantedRows {
+    /// `None` for all.
+    ranges: Option<Ranges>,
+    /// Ranges that lie before the next row.
+    before: usize,
+    /// The next row.
+    row: usize,
+}
+
+impl WantedRows {
+    /// How many rows are still to come before a wanted one.
+    fn ahead(&mut self) -> usize {
+        let next = self.next_range();
+        next.map_or(usize::MAX, |range| range.start.saturating_sub(self.row))
+    }
+
+    fn next_range(&mut self) -> Option<Range<usize>> {
+        let Some(ranges) = &self.ranges else { return Some(self.row..usize::MAX) };
+        while ranges.get(self.before).is_some_and(|range| range.end <= self.row) {
             self.before += 1;
         }
-        let inside = all[self.before..].iter().take_while(|range| range.start < end);
-        let inside: Vec<_> = inside
-            .map(|range| range.start.max(first) - first..range.end.min(end) - first)
-            .collect();
-        let is_all = inside.first().is_some_and(|range| range.len() == rows);
-        (!is_all).then_some(inside)
+        ranges.get(self.before).cloned()
+    }
+
+    /// Goes on by some rows of the next `rows`: how many are passed over, and how many that follow,
+    /// at most `most`, are wanted.
+    fn step(&mut self, rows: usize, most: usize) -> (usize, usize) {
+        let end = self.row.saturating_add(rows);
+        let (skipped, taken) = match self.next_range() {
+            Some(range) if range.start < end => {
+                let start = range.start.max(self.row);
+                (start - self.row, (range.end.min(end) - start).min(most))
+            }
+            _ => (rows, 0),
+        };
+        self.row = self.row.saturating_add(skipped + taken);
+        (skipped, taken)
     }
 }
 
-/// The wanted values of a column of integers.
+/// The wanted values of a column of 64-bit integers, batch by batch.
 pub(crate) struct Integers {
-    pages: ColumnPages,
-    dictionary: Vec<i64>,
-    waiting: Waiting,
-}
-
-/// Values that were decoded with others and not given yet.
-#[derive(Default)]
-struct Waiting {
-    values: Vec<i64>,
-    nulls: Option<NullBuffer>,
-    given: usize,
+    column: ColumnValues<Numbers<i64>, Chunks>,
+    rows: WantedRows,
 }
 
 impl Integers {
@@ -197,113 +279,118 @@ impl Integers {
         &mut self,
         rows: usize,
     ) -> Result<(ScalarBuffer<i64>, Option<NullBuffer>), ParquetError> {
-        let broken = || wrong("a column's pages hold what they cannot");
-        let mut values = Vec::with_capacity(rows);
-        let mut nulls = NullBufferBuilder::new(rows);
-        let mut add = |of: Option<&NullBuffer>, rows: usize| match of {
-            Some(of) => nulls.append_buffer(of),
-            None => nulls.append_n_non_nulls(rows),
-        };
-        loop {
-            let waiting = &mut self.waiting;
-            let taken = (waiting.values.len() - waiting.given).min(rows - values.len());
-            if taken > 0 {
-                values.extend_from_slice(&waiting.values[waiting.given..waiting.given + taken]);
-                let nulls = waiting.nulls.as_ref().map(|nulls| nulls.slice(waiting.given, taken));
-                add(nulls.as_ref(), taken);
-                waiting.given += taken;
+        let mut found = Gathered::with_capacity(rows);
+        while found.values.len() < rows {
+            let (skipped, taken) = self.rows.step(usize::MAX, rows - found.values.len());
+            if taken == 0 {
+                return Err(wrong("fewer rows are wanted of a column"));
             }
-            if values.len() == rows {
+            self.column.pass(skipped);
+            self.column.take(taken, &mut found)?;
+        }
+        Ok(found.finish())
+    }
+}
+
+/// The values of a column, from the first row to the last.
+pub(crate) struct ColumnValues<C: Coding, R: ChunkReader> {
+    pages: ColumnPages<R>,
+    coding: C,
+    /// The page under way.
+    page: Option<Values<C>>,
+    /// The next rows, which nobody wants.
+    unwanted: usize,
+}
+
+impl<C: Coding, R: ChunkReader + 'static> ColumnValues<C, R> {
+    pub fn of(pages: ColumnPages<R>) -> Self {
+        Self { pages, coding: C::default(), page: None, unwanted: 0 }
+    }
+
+    /// Passes over the next rows. Their pages are not decoded if they hold no others.
+    pub fn pass(&mut self, rows: usize) {
+        self.unwanted = self.unwanted.saturating_add(rows);
+    }
+
+    /// Takes the next rows.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the pages, also that there are fewer.
+    pub fn take(&mut self, rows: usize, out: &mut Gathered<C::Item>) -> Result<(), ParquetError> {
+        out.values.reserve(rows);
+        let mut left = rows;
+        while left > 0 {
+            let (page, coding) = self.page()?;
+            let rows = left.min(page.left);
+            page.take(coding, rows, out).ok_or_else(broken)?;
+            left -= rows;
+        }
+        Ok(())
+    }
+
+    /// Takes those of the next rows that are wanted.
+    ///
+    /// # Errors
+    ///
+    /// As [`take`](Self::take).
+    pub fn pick(
+        &mut self,
+        wanted: &BooleanBuffer,
+        out: &mut Gathered<C::Item>,
+    ) -> Result<(), ParquetError> {
+        let mut done = 0;
+        while done < wanted.len() {
+            let rest = wanted.slice(done, wanted.len() - done);
+            let Some(first) = rest.set_indices().next() else {
+                self.pass(rest.len());
+                break;
+            };
+            self.pass(first);
+            done += first;
+            let (page, coding) = self.page()?;
+            let rows = page.left.min(wanted.len() - done);
+            page.pick(coding, &wanted.slice(done, rows), out).ok_or_else(broken)?;
+            done += rows;
+        }
+        Ok(())
+    }
+
+    /// The page of the next wanted row, at that row.
+    fn page(&mut self) -> Result<(&mut Values<C>, &C), ParquetError> {
+        loop {
+            if let Some(page) = &mut self.page {
+                let unwanted = self.unwanted.min(page.left);
+                page.skip(unwanted).ok_or_else(broken)?;
+                self.unwanted -= unwanted;
+            }
+            if self.page.as_ref().is_some_and(|page| page.left > 0) {
                 break;
             }
-            match self.pages.next()?.ok_or_else(broken)? {
+            if let Some(done) = self.page.take() {
+                self.pages.give_back(done.into_bytes());
+            }
+            match self.pages.next(&mut self.unwanted)?.ok_or_else(broken)? {
                 Content::Dictionary(bytes, entries) => {
-                    self.dictionary.clear();
-                    decode::plain(&bytes, entries, &mut self.dictionary).ok_or_else(broken)?;
+                    self.coding.take_dictionary(&bytes, entries).ok_or_else(broken)?;
+                    self.pages.give_back(bytes);
                 }
-                Content::Data(page)
-                    if page.wanted.is_none() && page.rows <= rows - values.len() =>
-                {
-                    let nulls = self.decode(&page, &mut values).ok_or_else(broken)?;
-                    add(nulls.as_ref(), page.rows);
-                }
-                Content::Data(page) => {
-                    let mut all = std::mem::take(&mut self.waiting.values);
-                    all.clear();
-                    let nulls = self.decode(&page, &mut all).ok_or_else(broken)?;
-                    self.waiting = match &page.wanted {
-                        None => Waiting { values: all, nulls, given: 0 },
-                        Some(ranges) => Waiting::of(&all, nulls.as_ref(), ranges),
-                    };
-                }
+                Content::Data(page) => self.page = Some(Values::of(page).ok_or_else(broken)?),
             }
         }
-        Ok((values.into(), nulls.finish().filter(|nulls| nulls.null_count() > 0)))
-    }
-
-    /// Appends a page's values, 0 where they are null, and says which are if some are.
-    fn decode(&self, page: &DataPage, out: &mut Vec<i64>) -> Option<Option<NullBuffer>> {
-        let mut bytes: &[u8] = &page.bytes;
-        let decode = |bytes: &[u8], count: usize, out: &mut Vec<i64>| match page.encoding {
-            Encoding::DELTA_BINARY_PACKED => decode::delta_packed(bytes, count, out),
-            Encoding::RLE_DICTIONARY | Encoding::PLAIN_DICTIONARY => {
-                decode::indexed(bytes, count, &self.dictionary, out)
-            }
-            Encoding::PLAIN => decode::plain(bytes, count, out),
-            _ => None,
-        };
-        let nulls = match self.pages.optional {
-            true => nulls(decode::levels(&mut bytes, page.rows)?, page.rows)?,
-            false => None,
-        };
-        let Some(nulls) = nulls else {
-            decode(bytes, page.rows, out)?;
-            return Some(None);
-        };
-        let mut valid = Vec::new();
-        decode(bytes, page.rows - nulls.null_count(), &mut valid)?;
-        let start = out.len();
-        out.resize(start + page.rows, 0);
-        let mut valid = valid.as_slice();
-        for (from, to) in nulls.valid_slices() {
-            let (of_slice, after) = valid.split_at_checked(to - from)?;
-            out[start + from..start + to].copy_from_slice(of_slice);
-            valid = after;
-        }
-        Some(Some(nulls))
+        Ok((self.page.as_mut().ok_or_else(broken)?, &self.coding))
     }
 }
 
-impl Waiting {
-    /// Those in ascending ranges.
-    fn of(all: &[i64], nulls: Option<&NullBuffer>, ranges: &[Range<usize>]) -> Self {
-        let rows = ranges.iter().map(Range::len).sum();
-        let mut values = Vec::with_capacity(rows);
-        ranges.iter().for_each(|range| values.extend_from_slice(&all[range.clone()]));
-        let nulls = nulls.and_then(|nulls| {
-            let mut wanted = NullBufferBuilder::new(rows);
-            for range in ranges {
-                wanted.append_buffer(&nulls.slice(range.start, range.len()));
-            }
-            wanted.finish()
-        });
-        Self { values, nulls, given: 0 }
-    }
+fn broken() -> ParquetError {
+    wrong("a column's pages hold what they cannot")
 }
 
-/// Which of so many rows are null, if some are.
-fn nulls(mut levels: Hybrid<'_>, rows: usize) -> Option<Option<NullBuffer>> {
-    let mut nulls = NullBufferBuilder::new(rows);
-    while let Some(run) = levels.next()? {
-        match run {
-            Run::Repeated(0, rows) => nulls.append_n_nulls(rows),
-            Run::Repeated(_, rows) => nulls.append_n_non_nulls(rows),
-            Run::Packed(packed, rows) => {
-                (0..rows).for_each(|row| nulls.append(packed.get(row) == 1));
-            }
-        }
+impl<R: ChunkReader + 'static> ColumnValues<Codes, R> {
+    /// What the codes stand for that were given.
+    pub fn texts(&self) -> Option<&ArrayRef> {
+        self.coding.texts()
     }
-    Some(nulls.finish())
 }
 
 /// A text column of one row group without nulls: its wanted rows in runs of one text each. Rows are
@@ -334,38 +421,27 @@ impl TextRuns {
     }
 
     /// Adds the wanted rows of a page of codes.
-    fn add(&mut self, page: &DataPage) -> Option<()> {
+    fn add(&mut self, page: &DataPage, wanted: &mut WantedRows) -> Option<()> {
         if !matches!(page.encoding, Encoding::RLE_DICTIONARY | Encoding::PLAIN_DICTIONARY) {
             return None;
         }
-        let whole = 0..page.rows;
-        let mut wanted = page.wanted.as_deref().unwrap_or(std::slice::from_ref(&whole)).iter();
-        let mut range = wanted.next()?.clone();
-        let mut runs = decode::indices(&page.bytes, page.rows)?;
-        let mut row = 0;
-        while let Some(run) = runs.next()? {
+        let mut codes = decode::indices(&page.bytes, page.rows)?;
+        while let Some(run) = codes.next(&page.bytes, usize::MAX)? {
             let (Run::Repeated(_, rows) | Run::Packed(_, rows)) = run;
-            let end = row + rows;
-            // What of the run is wanted, range by range.
-            while range.start < end {
-                let inside = range.start.max(row)..range.end.min(end);
+            let mut done = 0;
+            while done < rows {
+                let (skipped, taken) = wanted.step(rows - done, usize::MAX);
                 match &run {
-                    Run::Repeated(code, _) => self.push(*code, inside.len())?,
+                    Run::Repeated(code, _) if taken > 0 => self.push(*code, taken)?,
+                    Run::Repeated(..) => {}
                     Run::Packed(codes, _) => {
-                        for at in inside.clone() {
-                            self.push(codes.get(at - row), 1)?;
+                        for at in done + skipped..done + skipped + taken {
+                            self.push(codes.get(at), 1)?;
                         }
                     }
                 }
-                if range.end > end {
-                    break;
-                }
-                match wanted.next() {
-                    Some(next) => range = next.clone(),
-                    None => return Some(()),
-                }
+                done += skipped + taken;
             }
-            row = end;
         }
         Some(())
     }

@@ -4,8 +4,6 @@
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 
-use std::iter;
-
 /// Values that are unpacked at a time: parts of a block have a multiple of them.
 const LANES: usize = 32;
 /// Wider values do not lie within eight bytes wherever they begin.
@@ -13,19 +11,21 @@ const NARROW: usize = 57;
 /// Bytes behind the last packed ones that unpacking looks at.
 const SLACK: usize = 64;
 
-/// Appends a page of `count` values that are stored as `DELTA_BINARY_PACKED`.
-pub(super) fn delta_packed(page: &[u8], count: usize, out: &mut Vec<i64>) -> Option<()> {
+/// Appends a page of at most `most` values that are stored as `DELTA_BINARY_PACKED`; says how many
+/// they are.
+pub(super) fn delta_packed(page: &[u8], most: usize, out: &mut Vec<i64>) -> Option<usize> {
     let mut rest = page;
     let block = usize::try_from(varint(&mut rest)?).ok()?;
     let parts = usize::try_from(varint(&mut rest)?).ok()?;
-    let found = varint(&mut rest)?;
+    let count = usize::try_from(varint(&mut rest)?).ok()?;
     let first = zigzag(&mut rest)?;
     let part = block.checked_div(parts)?;
-    if found != count as u64 || part == 0 || part % LANES != 0 || part * parts != block {
+    if count > most || part == 0 || part % LANES != 0 || part * parts != block {
         return None;
     }
-    let Some(mut left) = count.checked_sub(1) else { return Some(()) };
-    out.reserve(count);
+    let Some(mut left) = count.checked_sub(1) else { return Some(0) };
+    // Deltas of no bits take no room, so that few bytes can claim many values.
+    out.reserve(count.min(page.len() * LANES));
     let mut unpacking = Unpacking::new(first, out);
     while left > 0 {
         let least = zigzag(&mut rest)?;
@@ -53,7 +53,7 @@ pub(super) fn delta_packed(page: &[u8], count: usize, out: &mut Vec<i64>) -> Opt
     }
     let deltas = count - 1;
     unpacking.finish(deltas.next_multiple_of(LANES) - deltas);
-    Some(())
+    Some(count)
 }
 
 /// Makes values of deltas.
@@ -127,6 +127,15 @@ impl<'a> Unpacking<'a> {
 
 /// The values whose deltas over `least` are packed, behind the value `last`. Gives the last of them.
 fn unpack(packed: &[u8], width: usize, least: i64, last: i64, lanes: &mut [i64; LANES]) -> i64 {
+    unpack_lanes(packed, width, lanes);
+    lanes.iter_mut().fold(last, |last, lane| {
+        *lane = last.wrapping_add(least.wrapping_add(*lane));
+        *lane
+    })
+}
+
+/// Packed values as they are.
+fn unpack_lanes(packed: &[u8], width: usize, lanes: &mut [i64; LANES]) {
     macro_rules! of_width {
         ($($narrow:literal)*) => {
             match width {
@@ -137,10 +146,6 @@ fn unpack(packed: &[u8], width: usize, least: i64, last: i64, lanes: &mut [i64; 
     }
     of_width!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30
         31 32 33 34 35 36 37 38 39 40 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55 56 57);
-    lanes.iter_mut().fold(last, |last, lane| {
-        *lane = last.wrapping_add(least.wrapping_add(*lane));
-        *lane
-    })
 }
 
 fn unpack_narrow<const WIDTH: usize>(packed: &[u8], lanes: &mut [i64; LANES]) {
@@ -160,11 +165,21 @@ fn unpack_wide(packed: &[u8], width: usize, lanes: &mut [i64; LANES]) {
     }
 }
 
-/// Values of up to 32 bits in the hybrid of repeated and packed runs.
-pub(super) struct Hybrid<'a> {
-    rest: &'a [u8],
+/// What is still to come of values of up to 32 bits in the hybrid of repeated and packed runs.
+#[derive(Debug)]
+pub(super) struct Hybrid {
+    /// Where the next run begins.
+    at: usize,
     width: usize,
     left: usize,
+    run: Rest,
+}
+
+/// What is still to come of a run.
+#[derive(Debug)]
+enum Rest {
+    Repeated(u32, usize),
+    Packed { start: usize, end: usize, given: usize, left: usize },
 }
 
 /// Values of a hybrid.
@@ -181,12 +196,15 @@ pub(super) enum Run<'a> {
 pub(super) struct Packed<'a> {
     bytes: &'a [u8],
     width: usize,
+    /// The number of the first value.
+    first: usize,
 }
 
 impl Packed<'_> {
     /// A value of them.
     pub fn get(&self, number: usize) -> u32 {
-        let (byte, shift) = (number * self.width / 8, number * self.width % 8);
+        let bits = (self.first + number) * self.width;
+        let (byte, shift) = (bits / 8, bits % 8);
         let word = match self.bytes[byte..].first_chunk() {
             Some(word) => u64::from_le_bytes(*word),
             None => {
@@ -199,83 +217,102 @@ impl Packed<'_> {
         // At most 7 bits of shift and 32 of width: they lie within the eight bytes.
         ((word >> shift) & ((1 << self.width) - 1)) as u32
     }
+
+    /// The first `count` values, some at a time.
+    pub fn each(&self, count: usize, mut take: impl FnMut(&[i64]) -> Option<()>) -> Option<()> {
+        let (mut lanes, mut number) = ([0; LANES], 0);
+        while number < count {
+            let ahead = (self.first + number) % 8;
+            let bytes = &self.bytes[(self.first + number) * self.width / 8..];
+            let values = if ahead == 0 && bytes.len() >= LANES * self.width / 8 + size_of::<u64>() {
+                unpack_lanes(bytes, self.width, &mut lanes);
+                LANES
+            } else {
+                let values = if ahead == 0 { LANES } else { 8 - ahead };
+                let some = number..count.min(number + values);
+                lanes.iter_mut().zip(some).for_each(|(lane, at)| *lane = self.get(at).into());
+                values
+            };
+            take(&lanes[..values.min(count - number)])?;
+            number += values;
+        }
+        Some(())
+    }
 }
 
-impl<'a> Hybrid<'a> {
-    /// `count` values of `width` bits.
-    pub fn new(bytes: &'a [u8], width: u8, count: usize) -> Option<Self> {
+impl Hybrid {
+    /// `count` values of `width` bits that begin at this byte of a page.
+    pub fn new(at: usize, width: u8, count: usize) -> Option<Self> {
         let width = usize::from(width);
-        (width <= 32).then_some(Self { rest: bytes, width, left: count })
+        (width <= 32).then_some(Self { at, width, left: count, run: Rest::Repeated(0, 0) })
     }
 
-    /// The next run; `Some(None)` behind the last value.
-    pub fn next(&mut self) -> Option<Option<Run<'a>>> {
-        if self.left == 0 {
+    /// The next values that are of one run, `most` of them at most; `Some(None)` behind the last
+    /// one. `page` is the same each time.
+    pub fn next<'a>(&mut self, page: &'a [u8], most: usize) -> Option<Option<Run<'a>>> {
+        if self.left == 0 || most == 0 {
             return Some(None);
         }
-        let header = varint(&mut self.rest)?;
-        let count = usize::try_from(header >> 1).ok()?;
-        let run = if header & 1 == 0 {
-            let (value, after) = self.rest.split_at_checked(self.width.div_ceil(8))?;
-            self.rest = after;
-            let value = value.iter().rev().fold(0, |value, &byte| value << 8 | u32::from(byte));
-            Run::Repeated(value, count.min(self.left))
-        } else {
-            let (bytes, after) = self.rest.split_at_checked(count.checked_mul(self.width)?)?;
-            self.rest = after;
-            let packed = Packed { bytes, width: self.width };
-            Run::Packed(packed, count.checked_mul(8)?.min(self.left))
+        if let Rest::Repeated(_, 0) | Rest::Packed { left: 0, .. } = self.run {
+            self.run = self.begin(page)?;
+        }
+        let most = most.min(self.left);
+        let (run, values) = match &mut self.run {
+            Rest::Repeated(value, left) => {
+                let values = most.min(*left);
+                *left -= values;
+                (Run::Repeated(*value, values), values)
+            }
+            Rest::Packed { start, end, given, left } => {
+                let values = most.min(*left);
+                let bytes = &page[*start..*end];
+                let packed = Packed { bytes, width: self.width, first: *given };
+                (*given, *left) = (*given + values, *left - values);
+                (Run::Packed(packed, values), values)
+            }
         };
-        let (Run::Repeated(_, values) | Run::Packed(_, values)) = run;
         self.left -= values;
         (values > 0).then_some(Some(run))
     }
-}
 
-/// Appends a page of `count` values that are stored as indices of a dictionary.
-pub(super) fn indexed(
-    page: &[u8],
-    count: usize,
-    dictionary: &[i64],
-    out: &mut Vec<i64>,
-) -> Option<()> {
-    let mut runs = indices(page, count)?;
-    while let Some(run) = runs.next()? {
-        match run {
-            Run::Repeated(index, values) => {
-                out.extend(iter::repeat_n(*dictionary.get(index as usize)?, values));
+    /// The header of a run, and its value if it is one.
+    fn begin(&mut self, page: &[u8]) -> Option<Rest> {
+        let mut rest = page.get(self.at..)?;
+        let header = varint(&mut rest)?;
+        let count = usize::try_from(header >> 1).ok()?;
+        let start = page.len() - rest.len();
+        let bytes = match header & 1 {
+            0 => self.width.div_ceil(8),
+            _ => count.checked_mul(self.width)?,
+        };
+        let held = rest.get(..bytes)?;
+        self.at = start + bytes;
+        Some(match header & 1 {
+            0 => {
+                let value = held.iter().rev().fold(0, |value, &byte| value << 8 | u32::from(byte));
+                Rest::Repeated(value, count)
             }
-            Run::Packed(packed, values) => {
-                for number in 0..values {
-                    out.push(*dictionary.get(packed.get(number) as usize)?);
-                }
-            }
-        }
+            _ => Rest::Packed { start, end: self.at, given: 0, left: count.checked_mul(8)? },
+        })
     }
-    Some(())
 }
 
 /// The indices of a page of them.
-pub(super) fn indices(page: &[u8], count: usize) -> Option<Hybrid<'_>> {
-    match page.split_first() {
-        Some((&width, rest)) => Hybrid::new(rest, width, count),
-        None => Hybrid::new(page, 0, count).filter(|_| count == 0),
+pub(super) fn indices(page: &[u8], count: usize) -> Option<Hybrid> {
+    match page.first() {
+        Some(&width) => Hybrid::new(1, width, count),
+        None => Hybrid::new(0, 0, count).filter(|_| count == 0),
     }
 }
 
-/// The definition levels before the values of a page of a column that may be null.
-pub(super) fn levels<'a>(page: &mut &'a [u8], count: usize) -> Option<Hybrid<'a>> {
+/// The definition levels before the values of a page of a column that may be null, and the byte at
+/// which they end.
+pub(super) fn levels(page: &[u8], count: usize) -> Option<(Hybrid, usize)> {
     let (len, rest) = page.split_first_chunk()?;
-    let (levels, rest) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
-    *page = rest;
-    Hybrid::new(levels, 1, count)
-}
-
-/// Appends a page of `count` values of eight bytes each.
-pub(super) fn plain(page: &[u8], count: usize, out: &mut Vec<i64>) -> Option<()> {
-    let (values, _) = page.as_chunks();
-    out.extend(values.get(..count)?.iter().map(|value| i64::from_le_bytes(*value)));
-    Some(())
+    let len = u32::from_le_bytes(*len) as usize;
+    rest.get(..len)?;
+    let start = size_of::<u32>();
+    Some((Hybrid::new(start, 1, count)?, start + len))
 }
 
 /// `count` texts of a dictionary page: a length and bytes each.

@@ -371,7 +371,7 @@ fn profile_parquet(path: &Path) -> Result<(u64, Vec<Profile>), SourceError> {
             group,
             &looked_at,
             BATCH_ROWS,
-            parquet_file::RowsWanted::Range(0..parquet_file::group_rows(&metadata, group) as usize),
+            0..parquet_file::group_rows(&metadata, group) as usize,
         )?;
         while left > 0
             && let Some(batch) = parquet_file::next_of(path, &mut reader)?

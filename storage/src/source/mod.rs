@@ -19,11 +19,13 @@ mod error;
 mod fields;
 pub mod fuzzing;
 mod lines;
+mod parquet_columns;
 mod parquet_file;
 mod parquet_types;
 mod pieces;
 mod proven;
 mod record_batch;
+mod selected;
 mod text;
 mod text_file;
 

@@ -14,7 +14,7 @@ use isotick_model::{Key, Scale, ValueColumn};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
-    ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
+    ParquetRecordBatchReaderBuilder,
 };
 use parquet::errors::ParquetError;
 use parquet::file::statistics::Statistics;
@@ -22,14 +22,13 @@ use parquet::file::statistics::Statistics;
 use super::array::{self, KeyDictionary, Site};
 use super::batch::{Columns, Refusals, finish, keys_of, refuse_unknown_keys};
 use super::fields::stated_scale;
+use super::parquet_columns::{Places, RowGroupColumns, Rows};
 use super::parquet_types::{check_types, int96_seconds, with_dictionary_keys};
 use super::pieces::Pieces;
 use super::proven::{leaf_of, rejects_nothing, times_are_good};
+use super::selected::{self, WantedTexts};
 use super::{Needed, Plan, Progress, ProgressUnit, SourceBatch, SourceError, open, read_error};
-use crate::selected::{self, WantedTexts};
 
-/// Rows whose keys are looked at together: their codes stay in the nearest cache.
-const SELECT_ROWS: usize = 32_768;
 /// Rows of a piece of a row group, at least.
 const PIECE_ROWS_MIN: u64 = 1 << 19;
 
@@ -44,15 +43,16 @@ pub(super) struct ParquetFile {
     /// Those that the reader of the row group under way gives: their places in a batch.
     fields: Vec<usize>,
     /// The reader of the row group under way.
-    reader: Option<ParquetRecordBatchReader>,
+    reader: Option<Reader>,
+    /// Whether row groups are decoded straight from their pages where that is possible. Not after
+    /// one that was not what it seemed: the general reader says what is wrong, if anything is.
+    straight: bool,
     /// Where the time is an INT96: the same field in seconds. The nanoseconds wrap around outside
     /// 64 bits; that they disagree with the seconds shows it.
     seconds: Option<ArrowReaderMetadata>,
     seconds_reader: Option<ParquetRecordBatchReader>,
     /// Whether statistics prove that every row is a tick, so that unwanted ones may stay unread.
     all_ticks: bool,
-    /// The rows that the reader gives, where it gives some only.
-    selected: Option<SelectedRows>,
     /// Whether statistics prove that every time is good.
     good_times: bool,
     /// The time that stands for all in that row group, which then goes unread.
@@ -71,29 +71,18 @@ pub(super) struct ParquetFile {
     end_row: u64,
 }
 
-/// Selected rows of a row group that are still to come.
-struct SelectedRows {
-    /// Their places in the file.
-    ordinals: ScalarBuffer<u64>,
-    /// Their keys, one array per key column, where the selection has decoded them already.
-    keys: Option<Vec<ArrayRef>>,
+/// Decodes a row group.
+enum Reader {
+    Straight(RowGroupColumns),
+    General(ParquetRecordBatchReader),
 }
 
-impl SelectedRows {
-    /// The next rows; `None` where there are not so many.
-    fn next(&mut self, rows: usize) -> Option<Self> {
-        let rest = self.ordinals.len().checked_sub(rows)?;
-        let slice = |from, length| Self {
-            ordinals: self.ordinals.slice(from, length),
-            keys: self
-                .keys
-                .as_ref()
-                .map(|keys| keys.iter().map(|array| array.slice(from, length)).collect()),
-        };
-        let (next, rest) = (slice(0, rows), slice(rows, rest));
-        *self = rest;
-        Some(next)
-    }
+/// Rows of a batch.
+struct Picked {
+    /// Their places in the file.
+    ordinals: ScalarBuffer<u64>,
+    /// Their keys, one array per key column, where the batch does not have them.
+    keys: Option<Vec<ArrayRef>>,
 }
 
 impl std::fmt::Debug for ParquetFile {
@@ -166,27 +155,19 @@ pub(super) fn group_reader(
     group: usize,
     fields: &[usize],
     batch_rows: usize,
-    rows: RowsWanted,
+    rows: Range<usize>,
 ) -> Result<ParquetRecordBatchReader, SourceError> {
     let mask = ProjectionMask::roots(metadata.parquet_schema(), fields.iter().copied());
     let pieces = guard(path, || Pieces::new(file, metadata.metadata(), group, &mask))?;
     guard(path, || {
-        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(pieces, metadata.clone())
+        ParquetRecordBatchReaderBuilder::new_with_metadata(pieces, metadata.clone())
             .with_row_groups(vec![group])
             .with_projection(mask)
-            .with_batch_size(batch_rows);
-        match rows {
-            RowsWanted::Range(rows) => builder.with_offset(rows.start).with_limit(rows.len()),
-            RowsWanted::Selected(selection) => builder.with_row_selection(selection),
-        }
-        .build()
+            .with_batch_size(batch_rows)
+            .with_offset(rows.start)
+            .with_limit(rows.len())
+            .build()
     })
-}
-
-/// Which rows of a row group to decode.
-pub(super) enum RowsWanted {
-    Range(Range<usize>),
-    Selected(RowSelection),
 }
 
 /// The next rows of a reader.
@@ -237,7 +218,6 @@ impl ParquetFile {
         };
         Ok(Self {
             all_ticks,
-            selected: None,
             good_times,
             one_time: None,
             one_times: Vec::new().into(),
@@ -247,6 +227,7 @@ impl ParquetFile {
             read,
             fields: Vec::new(),
             reader: None,
+            straight: true,
             seconds,
             seconds_reader: None,
             keys: None,
@@ -365,47 +346,48 @@ impl ParquetFile {
                 return Ok(None);
             }
             let group_end = self.group_start + self.group_rows(self.group);
+            let may_leave_out = self.may_leave_out(plan);
             if self.next_row >= group_end {
                 self.pass_group();
                 continue;
             }
-            if self.reader.is_none() && !self.open_group(plan)? {
-                self.next_row = group_end.min(self.end_row);
-                continue;
+            if self.reader.is_none() {
+                self.open_group(plan)?;
             }
-            let next = |reader: &mut Option<ParquetRecordBatchReader>| match reader {
-                Some(reader) => next_of(&plan.path, reader),
-                None => Ok(None),
-            };
-            let Some(batch) = next(&mut self.reader)? else {
-                if self.selected.as_ref().is_some_and(|selected| selected.ordinals.is_empty()) {
-                    self.next_row = group_end.min(self.end_row);
-                    continue;
+            let read = match &mut self.reader {
+                Some(Reader::Straight(columns)) => {
+                    let wanted = may_leave_out.map(|needed| &needed.keys);
+                    let next = guard(&plan.path, || columns.next(&mut self.wanted, wanted));
+                    // The general reader goes on from here, or says what is wrong.
+                    let Ok(next) = next else {
+                        self.straight = false;
+                        self.reader = None;
+                        continue;
+                    };
+                    let Some(Rows { batch, places, keys }) = next else {
+                        self.next_row = group_end.min(self.end_row);
+                        continue;
+                    };
+                    self.next_row = self.group_start + columns.row() as u64;
+                    let place = |row: usize| self.group_start + row as u64;
+                    let ordinals = match places {
+                        Places::All(rows) => rows.map(place).collect(),
+                        Places::Some(rows) => rows.into_iter().map(place).collect(),
+                    };
+                    Some((batch, Picked { ordinals, keys }))
                 }
+                Some(Reader::General(reader)) => match next_of(&plan.path, reader)? {
+                    Some(batch) => Some(self.general(plan, &batch, group_end)?),
+                    None => None,
+                },
+                None => None,
+            };
+            let Some((batch, rows)) = read else {
                 return Err(self.row_count(plan, group_end));
             };
-            let seconds = next(&mut self.seconds_reader)?;
-            let (batch, rows) = match &mut self.selected {
-                Some(selected) => match selected.next(batch.num_rows()) {
-                    Some(rows) => (batch, rows),
-                    None => return Err(self.row_count(plan, group_end)),
-                },
-                None => {
-                    let rows = (batch.num_rows() as u64).min(self.end_row - self.next_row);
-                    if self.next_row + rows > group_end {
-                        return Err(self.row_count(plan, group_end));
-                    }
-                    let first_row = self.next_row;
-                    self.next_row += rows;
-                    let batch = batch.slice(0, rows as usize);
-                    match self.pick(plan, &batch, first_row)? {
-                        Some(picked) => picked,
-                        None => {
-                            let ordinals = (first_row..first_row + rows).collect();
-                            (batch, SelectedRows { ordinals, keys: None })
-                        }
-                    }
-                }
+            let seconds = match &mut self.seconds_reader {
+                Some(reader) => next_of(&plan.path, reader)?,
+                None => None,
             };
             if batch.num_rows() == 0 {
                 continue;
@@ -416,54 +398,83 @@ impl ParquetFile {
         }
     }
 
-    /// Opens the reader of the row group's rows that are to come; whether one of them is wanted.
-    fn open_group(&mut self, plan: &Plan) -> Result<bool, SourceError> {
-        let (path, rows) = (&plan.path, plan.batch_rows);
-        let open = |metadata, fields: &[usize], rows, rows_wanted| {
-            group_reader(path, &self.file, metadata, self.group, fields, rows, rows_wanted)
-        };
+    /// What counts of a batch of the general reader.
+    fn general(
+        &mut self,
+        plan: &Plan,
+        batch: &RecordBatch,
+        group_end: u64,
+    ) -> Result<(RecordBatch, Picked), SourceError> {
+        let rows = (batch.num_rows() as u64).min(self.end_row - self.next_row);
+        if self.next_row + rows > group_end {
+            return Err(self.row_count(plan, group_end));
+        }
+        let first_row = self.next_row;
+        self.next_row += rows;
+        let batch = batch.slice(0, rows as usize);
+        if let Some(picked) = self.pick(plan, &batch, first_row)? {
+            return Ok(picked);
+        }
+        let ordinals = (first_row..first_row + rows).collect();
+        Ok((batch, Picked { ordinals, keys: None }))
+    }
+
+    /// Opens the reader of the row group's rows that are to come.
+    fn open_group(&mut self, plan: &Plan) -> Result<(), SourceError> {
         let end = self.end_row.min(self.group_start + self.group_rows(self.group));
         let [first, end] = [self.next_row, end].map(|row| (row - self.group_start) as usize);
-        self.selected = None;
         self.one_time = self.time_of_group(self.group, plan);
-        let mut fields = self.read.clone();
-        fields.retain(|field| self.one_time.is_none() || *field != plan.bindings.time);
-        if let Some(needed) = self.may_leave_out(plan) {
-            let mut keys = plan.bindings.keys.clone();
-            keys.sort_unstable();
-            keys.dedup();
-            let place = |field: &usize| keys.binary_search(field).expect("it is one of them");
-            let columns: Vec<usize> = plan.bindings.keys.iter().map(place).collect();
-            let range = RowsWanted::Range(first..end);
-            let mut keys = open(&self.metadata, &keys, rows.min(SELECT_ROWS), range)?;
-            let batches = std::iter::from_fn(|| next_of(path, &mut keys).transpose());
-            if let Some(selected) = selected::select(batches, &columns, &needed.keys)? {
-                let ordinals = selected.rows.iter().map(|&row| self.next_row + u64::from(row));
-                let ordinals: ScalarBuffer<u64> = ordinals.collect();
-                if ordinals.is_empty() {
-                    return Ok(false);
+        self.fields.clone_from(&self.read);
+        self.fields.retain(|field| self.one_time.is_none() || *field != plan.bindings.time);
+        if self.straight {
+            match self.open_straight(plan, first..end) {
+                Ok(Some((columns, fields))) => {
+                    self.fields = fields;
+                    self.reader = Some(Reader::Straight(columns));
+                    return Ok(());
                 }
-                if selected.keys.is_some() {
-                    fields.retain(|field| !self.only_key(*field, plan));
-                }
-                let before = (first > 0).then(|| RowSelector::skip(first));
-                let selection = before.into_iter().chain(selected.selection.iter().copied());
-                let selection = RowsWanted::Selected(selection.collect());
-                let rows = rows.min(ordinals.len());
-                self.reader = Some(open(&self.metadata, &fields, rows, selection)?);
-                self.selected = Some(SelectedRows { ordinals, keys: selected.keys });
-                self.fields = fields;
-                return Ok(true);
+                Ok(None) => {}
+                Err(_) => self.straight = false,
             }
         }
-        let range = || RowsWanted::Range(first..end);
+        let open = |metadata, fields: &[usize]| {
+            let (group, rows) = (self.group, plan.batch_rows);
+            group_reader(&plan.path, &self.file, metadata, group, fields, rows, first..end)
+        };
         let seconds = self.seconds.as_ref();
-        self.seconds_reader = seconds
-            .map(|metadata| open(metadata, &[plan.bindings.time], rows, range()))
-            .transpose()?;
-        self.reader = Some(open(&self.metadata, &fields, rows, range())?);
-        self.fields = fields;
-        Ok(true)
+        let seconds = seconds.map(|metadata| open(metadata, &[plan.bindings.time]));
+        self.seconds_reader = seconds.transpose()?;
+        self.reader = Some(Reader::General(open(&self.metadata, &self.fields)?));
+        Ok(())
+    }
+
+    /// The same without the general reader, and the fields in its batches; `None` where a column is
+    /// not of a usual kind.
+    fn open_straight(
+        &self,
+        plan: &Plan,
+        rows: Range<usize>,
+    ) -> Result<Option<(RowGroupColumns, Vec<usize>)>, SourceError> {
+        let metadata = &self.metadata;
+        let open = |fields: &[usize]| {
+            let mask = ProjectionMask::roots(metadata.parquet_schema(), fields.iter().copied());
+            guard(&plan.path, || {
+                let pieces = Pieces::new(&self.file, metadata.metadata(), self.group, &mask)?;
+                let (batch_rows, rows) = (plan.batch_rows, rows.clone());
+                RowGroupColumns::open(pieces, metadata, self.group, fields, batch_rows, rows)
+            })
+        };
+        let keys = &plan.bindings.keys;
+        if self.may_leave_out(plan).is_some() && keys.iter().all(|key| self.only_key(*key, plan)) {
+            let mut others = self.fields.clone();
+            others.retain(|field| !keys.contains(field));
+            if let (Some(keys), Some(columns)) = (open(keys)?, open(&others)?)
+                && let Some(columns) = columns.with_keys(keys)
+            {
+                return Ok(Some((columns, others)));
+            }
+        }
+        Ok(open(&self.fields)?.map(|columns| (columns, self.fields.clone())))
     }
 
     /// What is needed, where other rows may be left out: all are ticks.
@@ -479,7 +490,7 @@ impl ParquetFile {
         plan: &Plan,
         batch: &RecordBatch,
         first_row: u64,
-    ) -> Result<Option<(RecordBatch, SelectedRows)>, SourceError> {
+    ) -> Result<Option<(RecordBatch, Picked)>, SourceError> {
         let Some(needed) = self.may_leave_out(plan) else { return Ok(None) };
         let place = |field| self.fields.binary_search(field).expect("keys are read");
         let keys: Vec<&ArrayRef> =
@@ -490,7 +501,7 @@ impl ParquetFile {
         let batch = guard(&plan.path, || Ok(filter_record_batch(batch, &mask)?))?;
         let rows = mask.values().set_indices();
         let ordinals = rows.map(|row| first_row + row as u64).collect();
-        Ok(Some((batch, SelectedRows { ordinals, keys: Some(keys) })))
+        Ok(Some((batch, Picked { ordinals, keys: Some(keys) })))
     }
 
     /// Whether nothing but a key is made of a field.
@@ -532,14 +543,14 @@ impl ParquetFile {
         plan: &Plan,
         batch: &RecordBatch,
         seconds: Option<&RecordBatch>,
-        selected: SelectedRows,
+        picked: Picked,
     ) -> Result<SourceBatch, ArrowError> {
         let rows = batch.num_rows();
         let array = |field: usize| -> Option<&ArrayRef> {
             Some(batch.column(self.fields.binary_search(&field).ok()?))
         };
         let read = |field: usize| array(field).expect("time and keys are read unless known");
-        let key = |column: usize| match &selected.keys {
+        let key = |column: usize| match &picked.keys {
             Some(keys) => &keys[column],
             None => read(plan.bindings.keys[column]),
         };
@@ -593,7 +604,7 @@ impl ParquetFile {
             })
             .collect::<Result<Vec<_>, ArrowError>>()?;
         let columns = Columns { time, codes, keys, values };
-        Ok(finish(&plan.publisher, selected.ordinals, columns, refusals, &[]))
+        Ok(finish(&plan.publisher, picked.ordinals, columns, refusals, &[]))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Row groups of which few rows have a wanted key: only those rows are decoded, or at least no others
+//! Batches of which few rows have a wanted key: only those rows are decoded, or at least no others
 //! converted.
 
 use std::collections::BTreeSet;
@@ -6,87 +6,21 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int32Type;
-use arrow_array::{
-    Array, ArrayRef, BooleanArray, DictionaryArray, Int32Array, RecordBatch, StringArray,
-};
+use arrow_array::{Array, ArrayRef, BooleanArray, DictionaryArray, Int32Array, StringArray};
 use arrow_buffer::BooleanBuffer;
 use isotick_model::{Key, KeySelection};
-use parquet::arrow::arrow_reader::RowSelection;
-
-/// A row group is read whole when more than one row in so many is wanted, unless those rows stand
-/// together.
-const WHOLE_FROM: usize = 64;
-/// Rows stand together when runs of wanted and unwanted ones have so many on average.
-const TOGETHER_ROWS: usize = 1024;
 
 /// Keys of more columns are not looked at.
 const KEY_COLUMNS_MAX: usize = 8;
 
-/// Whether to read a row group whole is decided from so many rows on: they stand for the others.
-const SAMPLE_ROWS: usize = 65_536;
-
-/// The wanted rows of a row group.
-pub(crate) struct Selected {
-    pub(crate) selection: RowSelection,
-    /// Their places in the row group, ascending.
-    pub(crate) rows: Vec<u32>,
-    /// Their keys: per key column an array of codes, over a dictionary of wanted texts only. `None`
-    /// where batches have different dictionaries.
-    pub(crate) keys: Option<Vec<ArrayRef>>,
-}
-
-/// Finds the wanted rows by the key columns alone: `batches` are those of a row group, with the
-/// stream's key columns at these places. `None` where the row group is better read whole, or must
-/// be: some key may be no key.
-pub(crate) fn select<E>(
-    batches: impl Iterator<Item = Result<RecordBatch, E>>,
-    columns: &[usize],
-    wanted: &KeySelection,
-) -> Result<Option<Selected>, E> {
-    let (mut masks, mut rows, mut all, mut runs) = (Vec::new(), Vec::new(), 0, 0);
-    let mut texts = WantedTexts::default();
-    let mut codes: Option<Vec<Vec<i32>>> = Some(vec![Vec::new(); columns.len()]);
-    // Sorted by key, wanted rows stand together, and passing over the others costs nothing.
-    let worthwhile = |wanted: usize, runs: usize, all: usize| {
-        wanted * WHOLE_FROM <= all || (wanted < all && runs * TOGETHER_ROWS <= all)
-    };
-    for batch in batches {
-        let batch = batch?;
-        let keys: Vec<&ArrayRef> = columns.iter().map(|&column| batch.column(column)).collect();
-        let Some(Passing { mask, same_texts }) = texts.passing(&keys, wanted) else {
-            return Ok(None);
-        };
-        if all > 0 && !same_texts {
-            codes = None;
-        }
-        if let Some(codes) = &mut codes {
-            texts.gather(&keys, &mask, codes);
-        }
-        rows.extend(mask.set_indices().map(|row| (all + row) as u32));
-        runs += 2 * mask.set_slices().count();
-        all += batch.num_rows();
-        // All rows so far may be wanted and stand together with unwanted ones that follow.
-        if all >= SAMPLE_ROWS && rows.len() < all && !worthwhile(rows.len(), runs, all) {
-            return Ok(None);
-        }
-        masks.push(BooleanArray::new(mask, None));
-    }
-    if u32::try_from(all).is_err() || !worthwhile(rows.len(), runs, all) {
-        return Ok(None);
-    }
-    let selection = RowSelection::from_filters(&masks);
-    let keys = codes.map(|codes| texts.arrays(codes));
-    Ok(Some(Selected { selection, rows, keys }))
-}
-
 /// Picks the wanted rows of a batch that was read whole, whose key columns these are: which they
 /// are, and their keys. `None` where most are wanted, or it cannot be told.
-pub(crate) fn pick(
+pub(super) fn pick(
     texts: &mut WantedTexts,
     keys: &[&ArrayRef],
     wanted: &KeySelection,
 ) -> Option<(BooleanArray, Vec<ArrayRef>)> {
-    let Passing { mask, .. } = texts.passing(keys, wanted)?;
+    let mask = texts.passing(keys, wanted)?;
     if 2 * mask.count_set_bits() > mask.len() {
         return None;
     }
@@ -97,46 +31,41 @@ pub(crate) fn pick(
 
 /// What of the key columns' dictionaries is wanted, for as long as batches share them.
 #[derive(Default)]
-pub(crate) struct WantedTexts {
+pub(super) struct WantedTexts {
     columns: Vec<Option<KnownTexts>>,
 }
 
-struct Passing {
-    /// Rows with a wanted key.
-    mask: BooleanBuffer,
-    /// Whether every dictionary is that of the batch before.
-    same_texts: bool,
-}
-
 impl WantedTexts {
-    /// `None` where a column is no dictionary of keys, or there is none, or there are many.
-    fn passing(&mut self, keys: &[&ArrayRef], wanted: &KeySelection) -> Option<Passing> {
+    /// The rows with a wanted key. `None` where a column is no dictionary of keys, or there is none, or
+    /// there are many.
+    pub(super) fn passing(
+        &mut self,
+        keys: &[&ArrayRef],
+        wanted: &KeySelection,
+    ) -> Option<BooleanBuffer> {
         if keys.len() > KEY_COLUMNS_MAX {
             return None;
         }
         self.columns.resize_with(keys.len(), || None);
-        let mut same_texts = true;
         let mut masks = Vec::new();
         for (number, (array, known)) in keys.iter().zip(&mut self.columns).enumerate() {
             if !known.as_ref().is_some_and(|known| known.is_of(array)) {
-                same_texts = false;
                 *known = KnownTexts::of(array, wanted.texts(number));
             }
             masks.push(known.as_ref()?.passing(array)?);
         }
-        let mask = masks.into_iter().reduce(|all, passing| &all & &passing)?;
-        Some(Passing { mask, same_texts })
+        masks.into_iter().reduce(|all, passing| &all & &passing)
     }
 
     /// Appends the codes of these rows, per column over its wanted texts.
-    fn gather(&self, keys: &[&ArrayRef], rows: &BooleanBuffer, codes: &mut [Vec<i32>]) {
+    pub(super) fn gather(&self, keys: &[&ArrayRef], rows: &BooleanBuffer, codes: &mut [Vec<i32>]) {
         for ((known, array), codes) in self.columns.iter().flatten().zip(keys).zip(codes) {
             known.gather(array, rows, codes);
         }
     }
 
     /// Such codes as arrays.
-    fn arrays(&self, codes: Vec<Vec<i32>>) -> Vec<ArrayRef> {
+    pub(super) fn arrays(&self, codes: Vec<Vec<i32>>) -> Vec<ArrayRef> {
         let columns = self.columns.iter().flatten().zip(codes);
         columns.map(|(known, codes)| known.array(codes)).collect()
     }

@@ -1,0 +1,477 @@
+//! What the pages of a column hold, made of their bytes: numbers, or codes of texts. `None` is for
+//! bytes that are none.
+
+use std::iter;
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, StringArray};
+use arrow_buffer::{ArrowNativeType, BooleanBuffer, NullBuffer, NullBufferBuilder, ScalarBuffer};
+use bytes::Bytes;
+use parquet::basic::Encoding;
+
+use super::decode::{self, Hybrid, Run};
+use super::inflate::PageBytes;
+
+/// Few bytes of deltas can claim many values. A page has no more than these.
+const DELTAS_MAX: usize = 1 << 22;
+
+/// What a column's values are made into.
+pub(crate) trait Coding: Default {
+    type Item: ArrowNativeType;
+
+    /// Bytes of a value that stands as it is; `None` where none may.
+    const PLAIN_BYTES: Option<usize>;
+
+    /// Appends values that stand as they are.
+    fn plain(bytes: &[u8], out: &mut Vec<Self::Item>);
+
+    /// Appends a page of at most `most` deltas; says how many they are.
+    fn delta_packed(page: &[u8], most: usize, out: &mut Vec<Self::Item>) -> Option<usize>;
+
+    /// Takes in a dictionary of so many entries.
+    fn take_dictionary(&mut self, bytes: &[u8], entries: usize) -> Option<()>;
+
+    /// Appends an entry, so many times.
+    fn repeat(&self, index: u32, count: usize, out: &mut Vec<Self::Item>) -> Option<()>;
+
+    /// Appends entries.
+    fn look_up(&self, indices: &[i64], out: &mut Vec<Self::Item>) -> Option<()>;
+}
+
+/// Numbers, or floats by their bits.
+#[derive(Default)]
+pub(crate) struct Numbers<T> {
+    dictionary: Vec<T>,
+}
+
+macro_rules! numbers {
+    ($word:ty, $delta_packed:expr) => {
+        impl Coding for Numbers<$word> {
+            type Item = $word;
+
+            const PLAIN_BYTES: Option<usize> = Some(size_of::<$word>());
+
+            fn plain(bytes: &[u8], out: &mut Vec<$word>) {
+                let (words, _) = bytes.as_chunks();
+                out.extend(words.iter().map(|word| <$word>::from_le_bytes(*word)));
+            }
+
+            fn delta_packed(page: &[u8], most: usize, out: &mut Vec<$word>) -> Option<usize> {
+                $delta_packed(page, most, out)
+            }
+
+            fn take_dictionary(&mut self, bytes: &[u8], entries: usize) -> Option<()> {
+                let words = bytes.get(..entries.checked_mul(size_of::<$word>())?)?;
+                self.dictionary.clear();
+                Self::plain(words, &mut self.dictionary);
+                Some(())
+            }
+
+            fn repeat(&self, index: u32, count: usize, out: &mut Vec<$word>) -> Option<()> {
+                out.extend(iter::repeat_n(*self.dictionary.get(index as usize)?, count));
+                Some(())
+            }
+
+            fn look_up(&self, indices: &[i64], out: &mut Vec<$word>) -> Option<()> {
+                let dictionary = self.dictionary.as_slice();
+                within(indices, dictionary.len())?;
+                out.extend(indices.iter().map(|&index| dictionary[index as usize]));
+                Some(())
+            }
+        }
+    };
+}
+
+numbers!(i64, decode::delta_packed);
+numbers!(i32, narrow_deltas);
+
+fn narrow_deltas(page: &[u8], most: usize, out: &mut Vec<i32>) -> Option<usize> {
+    let mut values = Vec::new();
+    let count = decode::delta_packed(page, most, &mut values)?;
+    // Deltas between narrow values wrap around with them.
+    out.extend(values.iter().map(|&value| value as i32));
+    Some(count)
+}
+
+/// Texts as codes of a dictionary, the only one of the column.
+#[derive(Default)]
+pub(crate) struct Codes {
+    texts: Option<ArrayRef>,
+}
+
+impl Codes {
+    /// What codes stand for; `None` before the first page.
+    pub fn texts(&self) -> Option<&ArrayRef> {
+        self.texts.as_ref()
+    }
+}
+
+impl Coding for Codes {
+    type Item = i32;
+
+    const PLAIN_BYTES: Option<usize> = None;
+
+    fn plain(_: &[u8], _: &mut Vec<i32>) {}
+
+    fn delta_packed(_: &[u8], _: usize, _: &mut Vec<i32>) -> Option<usize> {
+        None
+    }
+
+    fn take_dictionary(&mut self, bytes: &[u8], entries: usize) -> Option<()> {
+        let texts = decode::texts(bytes, entries)?;
+        i32::try_from(texts.len()).ok()?;
+        match self.texts.replace(Arc::new(StringArray::from_iter_values(texts))) {
+            None => Some(()),
+            Some(_) => None,
+        }
+    }
+
+    fn repeat(&self, index: u32, count: usize, out: &mut Vec<i32>) -> Option<()> {
+        within(&[index.into()], self.texts.as_ref()?.len())?;
+        out.extend(iter::repeat_n(index.cast_signed(), count));
+        Some(())
+    }
+
+    fn look_up(&self, indices: &[i64], out: &mut Vec<i32>) -> Option<()> {
+        within(indices, self.texts.as_ref()?.len())?;
+        out.extend(indices.iter().map(|&index| index as i32));
+        Some(())
+    }
+}
+
+/// That indices, none below 0, are of a dictionary of so many entries.
+fn within(indices: &[i64], entries: usize) -> Option<()> {
+    let greatest = indices.iter().fold(0, |greatest, &index| greatest.max(index));
+    ((greatest as usize) < entries).then_some(())
+}
+
+/// Values that were taken so far, those of nulls 0, and which are null.
+pub(crate) struct Gathered<T> {
+    pub values: Vec<T>,
+    nulls: NullBufferBuilder,
+}
+
+impl<T: ArrowNativeType> Default for Gathered<T> {
+    fn default() -> Self {
+        Self::with_capacity(0)
+    }
+}
+
+impl<T: ArrowNativeType> Gathered<T> {
+    /// None so far.
+    pub fn with_capacity(rows: usize) -> Self {
+        Self { values: Vec::with_capacity(rows), nulls: NullBufferBuilder::new(rows) }
+    }
+
+    /// The values, and which are null if some are.
+    pub fn finish(mut self) -> (ScalarBuffer<T>, Option<NullBuffer>) {
+        let nulls = self.nulls.finish().filter(|nulls| nulls.null_count() > 0);
+        (self.values.into(), nulls)
+    }
+}
+
+/// A page of data.
+pub(super) struct DataPage {
+    pub bytes: PageBytes,
+    pub rows: usize,
+    pub encoding: Encoding,
+    /// What says which rows are null, where some may be.
+    pub levels: Option<Levels>,
+}
+
+/// Which rows are null.
+pub(super) enum Levels {
+    /// Before the values, with their length.
+    Before,
+    /// By themselves.
+    Apart(Bytes),
+}
+
+/// What is still to come of a page.
+pub(super) struct Values<C: Coding> {
+    bytes: PageBytes,
+    levels: Option<(Levels, Hybrid)>,
+    /// Where the values begin.
+    start: usize,
+    form: Form<C>,
+    /// Rows that are still to come.
+    pub left: usize,
+}
+
+enum Form<C: Coding> {
+    /// The next of those that stand as they are begins at this byte.
+    Plain(usize),
+    Indices(Hybrid),
+    /// Deltas, none of them taken yet: so many, or fewer where some rows are null.
+    Packed {
+        rows: usize,
+        are_all: bool,
+    },
+    /// What deltas gave, of which so many were taken.
+    Unpacked(Vec<C::Item>, usize),
+}
+
+impl<C: Coding> Values<C> {
+    pub fn of(page: DataPage) -> Option<Self> {
+        let DataPage { bytes, rows, encoding, levels } = page;
+        let (levels, start) = match levels {
+            None => (None, 0),
+            Some(levels @ Levels::Apart(_)) => (Some((levels, Hybrid::new(0, 1, rows)?)), 0),
+            Some(levels @ Levels::Before) => {
+                let (hybrid, end) = decode::levels(&bytes, rows)?;
+                (Some((levels, hybrid)), end)
+            }
+        };
+        let values = &bytes[start..];
+        let form = match encoding {
+            Encoding::PLAIN => Form::Plain(0),
+            Encoding::RLE_DICTIONARY | Encoding::PLAIN_DICTIONARY => {
+                // Where all are null there may be none, and not even their width.
+                let none = values.is_empty() && levels.is_some();
+                Form::Indices(decode::indices(values, if none { 0 } else { rows })?)
+            }
+            Encoding::DELTA_BINARY_PACKED => Form::Packed { rows, are_all: levels.is_none() },
+            _ => return None,
+        };
+        Some(Self { bytes, levels, start, form, left: rows })
+    }
+
+    /// The page's bytes.
+    pub fn into_bytes(self) -> PageBytes {
+        self.bytes
+    }
+
+    /// Passes over rows, of which there are so many.
+    pub fn skip(&mut self, rows: usize) -> Option<()> {
+        self.left = self.left.checked_sub(rows)?;
+        let mut valid = rows;
+        if let Some((levels, hybrid)) = &mut self.levels {
+            let bytes = levels.bytes(&self.bytes);
+            let mut left = rows;
+            valid = 0;
+            while left > 0 {
+                let (run, rows) = next_levels(hybrid, bytes, left)?;
+                left -= rows;
+                valid += match run {
+                    Run::Repeated(level, _) => level as usize * rows,
+                    Run::Packed(packed, _) => (0..rows).map(|row| packed.get(row) as usize).sum(),
+                };
+            }
+        }
+        self.form.skip(&self.bytes[self.start..], valid)
+    }
+
+    /// Takes rows, of which there are so many.
+    pub fn take(&mut self, coding: &C, rows: usize, out: &mut Gathered<C::Item>) -> Option<()> {
+        let Gathered { values: out, nulls } = out;
+        self.left = self.left.checked_sub(rows)?;
+        let (form, values) = (&mut self.form, &self.bytes[self.start..]);
+        let Some((levels, hybrid)) = &mut self.levels else {
+            nulls.append_n_non_nulls(rows);
+            return form.take(values, coding, rows, out);
+        };
+        let bytes = levels.bytes(&self.bytes);
+        let (mut left, mut valid) = (rows, Vec::new());
+        while left > 0 {
+            let (run, rows) = next_levels(hybrid, bytes, left)?;
+            left -= rows;
+            match run {
+                Run::Repeated(0, _) => {
+                    nulls.append_n_nulls(rows);
+                    out.resize(out.len() + rows, C::Item::default());
+                }
+                Run::Repeated(..) => {
+                    nulls.append_n_non_nulls(rows);
+                    form.take(values, coding, rows, out)?;
+                }
+                Run::Packed(packed, _) => {
+                    let is_valid = |row: &usize| packed.get(*row) == 1;
+                    valid.clear();
+                    form.take(values, coding, (0..rows).filter(is_valid).count(), &mut valid)?;
+                    let mut valid = valid.iter();
+                    for row in 0..rows {
+                        let is_valid = is_valid(&row);
+                        nulls.append(is_valid);
+                        out.push(if is_valid { *valid.next()? } else { C::Item::default() });
+                    }
+                }
+            }
+        }
+        Some(())
+    }
+
+    /// Takes those of the next rows that are wanted.
+    pub fn pick(
+        &mut self,
+        coding: &C,
+        wanted: &BooleanBuffer,
+        out: &mut Gathered<C::Item>,
+    ) -> Option<()> {
+        if self.levels.is_some() {
+            let mut all = Gathered::with_capacity(wanted.len());
+            self.take(coding, wanted.len(), &mut all)?;
+            let (values, nulls) = all.finish();
+            for row in wanted.set_indices() {
+                out.values.push(values[row]);
+                out.nulls.append(nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row)));
+            }
+            return Some(());
+        }
+        self.left = self.left.checked_sub(wanted.len())?;
+        out.nulls.append_n_non_nulls(wanted.count_set_bits());
+        self.form.pick(&self.bytes[self.start..], coding, wanted, &mut out.values)
+    }
+}
+
+/// `page` are the bytes of values, the same each time.
+impl<C: Coding> Form<C> {
+    /// Takes those of the next values that are wanted.
+    fn pick(
+        &mut self,
+        page: &[u8],
+        coding: &C,
+        wanted: &BooleanBuffer,
+        out: &mut Vec<C::Item>,
+    ) -> Option<()> {
+        match self {
+            Self::Plain(at) => {
+                let width = C::PLAIN_BYTES?;
+                let end = at.checked_add(wanted.len() * width)?;
+                let values = page.get(*at..end)?;
+                for number in wanted.set_indices() {
+                    C::plain(&values[number * width..][..width], out);
+                }
+                *at = end;
+            }
+            Self::Indices(indices) => {
+                let mut done = 0;
+                while done < wanted.len() {
+                    let run = indices.next(page, wanted.len() - done)??;
+                    let (Run::Repeated(_, some) | Run::Packed(_, some)) = run;
+                    let of_run = wanted.slice(done, some);
+                    match run {
+                        Run::Repeated(index, _) => {
+                            coding.repeat(index, of_run.count_set_bits(), out)?;
+                        }
+                        Run::Packed(packed, _) => {
+                            for number in of_run.set_indices() {
+                                coding.look_up(&[packed.get(number).into()], out)?;
+                            }
+                        }
+                    }
+                    done += some;
+                }
+            }
+            Self::Packed { .. } => {
+                self.unpack(page)?;
+                self.pick(page, coding, wanted, out)?;
+            }
+            Self::Unpacked(values, taken) => {
+                let end = taken.checked_add(wanted.len())?;
+                let values = values.get(*taken..end)?;
+                out.extend(wanted.set_indices().map(|number| values[number]));
+                *taken = end;
+            }
+        }
+        Some(())
+    }
+
+    fn skip(&mut self, page: &[u8], count: usize) -> Option<()> {
+        match self {
+            Self::Plain(at) => *at = at.checked_add(count.checked_mul(C::PLAIN_BYTES?)?)?,
+            Self::Indices(indices) => {
+                let mut left = count;
+                while left > 0 {
+                    let (Run::Repeated(_, some) | Run::Packed(_, some)) =
+                        indices.next(page, left)??;
+                    left -= some;
+                }
+            }
+            Self::Packed { .. } if count == 0 => {}
+            Self::Packed { .. } => {
+                self.unpack(page)?;
+                self.skip(page, count)?;
+            }
+            Self::Unpacked(values, taken) => {
+                *taken = taken.checked_add(count).filter(|taken| *taken <= values.len())?;
+            }
+        }
+        Some(())
+    }
+
+    fn take(
+        &mut self,
+        page: &[u8],
+        coding: &C,
+        count: usize,
+        out: &mut Vec<C::Item>,
+    ) -> Option<()> {
+        match self {
+            Self::Plain(at) => {
+                let end = at.checked_add(count.checked_mul(C::PLAIN_BYTES?)?)?;
+                C::plain(page.get(*at..end)?, out);
+                *at = end;
+            }
+            Self::Indices(indices) => {
+                let mut left = count;
+                while left > 0 {
+                    match indices.next(page, left)?? {
+                        Run::Repeated(index, some) => {
+                            coding.repeat(index, some, out)?;
+                            left -= some;
+                        }
+                        Run::Packed(packed, some) => {
+                            packed.each(some, |indices| coding.look_up(indices, out))?;
+                            left -= some;
+                        }
+                    }
+                }
+            }
+            Self::Packed { rows, .. } if count == *rows => {
+                let found = C::delta_packed(page, count.min(DELTAS_MAX), out)?;
+                (found == count).then_some(())?;
+            }
+            Self::Packed { .. } if count == 0 => {}
+            Self::Packed { .. } => {
+                self.unpack(page)?;
+                self.take(page, coding, count, out)?;
+            }
+            Self::Unpacked(values, taken) => {
+                let end = taken.checked_add(count)?;
+                out.extend_from_slice(values.get(*taken..end)?);
+                *taken = end;
+            }
+        }
+        Some(())
+    }
+
+    fn unpack(&mut self, page: &[u8]) -> Option<()> {
+        if let Self::Packed { rows, are_all } = *self {
+            let mut values = Vec::new();
+            let found = C::delta_packed(page, rows.min(DELTAS_MAX), &mut values)?;
+            (!are_all || found == rows).then_some(())?;
+            *self = Self::Unpacked(values, 0);
+        }
+        Some(())
+    }
+}
+
+impl Levels {
+    fn bytes<'a>(&'a self, page: &'a [u8]) -> &'a [u8] {
+        match self {
+            Self::Before => page,
+            Self::Apart(levels) => levels,
+        }
+    }
+}
+
+/// The next levels of one run; `None` where there are no more.
+fn next_levels<'a>(levels: &mut Hybrid, bytes: &'a [u8], most: usize) -> Option<(Run<'a>, usize)> {
+    let run = levels.next(bytes, most)??;
+    let (Run::Repeated(_, rows) | Run::Packed(_, rows)) = run;
+    // One level tells nulls from others.
+    match run {
+        Run::Repeated(2.., _) => None,
+        run => Some((run, rows)),
+    }
+}
