@@ -164,17 +164,16 @@ pub fn reject_beyond_horizon(schema: &StreamSchema, batch: &mut SourceBatch, now
     batch.ticks = batch.ticks.take(&kept);
 }
 
-/// The file's independently readable parts, as parts of a scan: about `pieces` at least, where it
-/// can be cut into so many.
+/// The file's independently readable parts, as parts of a scan by so many threads.
 pub fn scan_parts(
     path: &Path,
     source: Source,
-    pieces: usize,
+    threads: usize,
     schema: &Arc<StreamSchema>,
     rejections: &Arc<Rejections>,
     now_ns: i64,
 ) -> Vec<Part> {
-    let ranges = source.parts(pieces).into_iter().map(|rows| (source.times_of(&rows), rows));
+    let ranges = source.parts(threads).into_iter().map(|rows| (source.times_of(&rows), rows));
     let ranges: Vec<_> = ranges.collect();
     let source = Arc::new(Mutex::new(source));
     let part = |(times, rows): (Option<RangeInclusive<i64>>, Range<u64>)| {

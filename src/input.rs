@@ -132,7 +132,7 @@ impl Input {
             None => {
                 let now_ns = now_ns();
                 // Where one thread has a larger piece than another, the other has a further one.
-                let pieces = if threads > 1 { (2 * threads).div_ceil(args.file.len()) } else { 1 };
+                let threads_each = threads.div_ceil(args.file.len());
                 let mut publishers: Vec<(PublisherId, &PathBuf)> = Vec::new();
                 // Publishers decide only between files, and one file needs no hash of its content.
                 let alone = (args.file.len() == 1).then(|| files::publisher("file")).transpose()?;
@@ -170,7 +170,12 @@ impl Input {
                         input.bytes.zip(source.bytes_read()).map(|(sum, bytes)| sum + bytes);
                     let (schema, rejections) = (&scan.schema, &input.rejections);
                     input.parts.extend(files::scan_parts(
-                        path, source, pieces, schema, rejections, now_ns,
+                        path,
+                        source,
+                        threads_each,
+                        schema,
+                        rejections,
+                        now_ns,
                     ));
                 }
             }

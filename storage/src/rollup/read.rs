@@ -229,7 +229,7 @@ impl StatesPart {
             let words = words.iter().map(|word| {
                 let column = 1 + key_columns + word;
                 match stored.has_integers(column) {
-                    true => Ok(Words::Numbers(pages.integers(column)?)),
+                    true => Ok(Words::Numbers(pages.integers(column)?.into())),
                     false => Words::publishers(&pages, column, &mut publishers),
                 }
             });
@@ -273,7 +273,7 @@ pub struct StatesReader {
 
 /// A word of each state.
 enum Words {
-    Numbers(Integers),
+    Numbers(Box<Integers>),
     /// Codes of publishers; 0 for none.
     Publishers(Runs<u64>),
 }

@@ -447,13 +447,13 @@ impl Source {
         }
     }
 
-    /// Ranges of rows that can be read apart from each other without decoding what lies between:
-    /// the row groups of a Parquet file, the whole of others. Where a Parquet file has fewer row
-    /// groups than `pieces`, large ones are cut, for as many threads; what is decoded for a piece
-    /// beside its rows is a dictionary and two pages a column. See [`part`](Self::part).
-    pub fn parts(&self, pieces: usize) -> Vec<Range<u64>> {
+    /// Ranges of rows that can be read apart from each other, for so many threads, without decoding what
+    /// lies between: the row groups of a Parquet file, the whole of others. Where one thread would have
+    /// more of them to read than another, large ones are cut; what is decoded for a piece beside its
+    /// rows is a dictionary and two pages a column. See [`part`](Self::part).
+    pub fn parts(&self, threads: usize) -> Vec<Range<u64>> {
         match &self.file {
-            AnyFile::Parquet(file) => file.parts(pieces),
+            AnyFile::Parquet(file) => file.parts(threads),
             AnyFile::Text(_) | AnyFile::Dbn(_) => vec![Range { start: 0, end: u64::MAX }],
         }
     }

@@ -23,7 +23,7 @@ use parquet::schema::types::ColumnDescriptor;
 
 use super::pieces::Pieces;
 use super::proven::leaf_of;
-use super::selected::WantedTexts;
+use super::selected::{KeyColumn, WantedTexts};
 use crate::parquet_file::{Codes, ColumnPages, ColumnValues, Gathered, Numbers};
 
 /// Rows whose keys are looked at together: their codes stay in the nearest cache.
@@ -156,23 +156,28 @@ impl RowGroupColumns {
         let mut codes = vec![Vec::new(); self.keys.len()];
         while self.row < self.end && places.len() < self.batch_rows {
             let rows = self.row..self.end.min(self.row + SELECT_ROWS.min(self.batch_rows));
-            let keys = self.keys.iter_mut().map(|texts| {
-                let mut codes = Gathered::with_capacity(rows.len());
-                texts.take(rows.len(), &mut codes)?;
-                dictionary(texts, codes)
+            let taken = self.keys.iter_mut().map(|texts| {
+                let mut codes = Gathered::default();
+                texts.take(rows.len(), &mut codes).map(|()| codes)
             });
-            let keys = keys.collect::<Result<Vec<_>, _>>()?;
-            let arrays: Vec<&ArrayRef> = keys.iter().collect();
-            let mask = texts.passing(&arrays, wanted).ok_or_else(unknown)?;
-            let count = mask.count_set_bits();
+            let taken = taken.collect::<Result<Vec<_>, _>>()?;
+            let columns = self.keys.iter().zip(&taken).map(|(texts, codes)| {
+                let texts = texts.texts().filter(|_| !codes.may_have_nulls())?;
+                Some(KeyColumn { texts, codes: &codes.values })
+            });
+            let columns = columns.collect::<Option<Vec<_>>>().ok_or_else(unknown)?;
+            let mask = texts.passing(&columns, wanted).ok_or_else(unknown)?;
             // Others are not worth picking from.
-            if places.is_empty() && 2 * count > rows.len() {
+            if places.is_empty() && 2 * mask.count_set_bits() > rows.len() {
+                let keys = self.keys.iter().zip(taken);
+                let keys = keys.map(|(texts, codes)| dictionary(texts, codes));
+                let keys = Some(keys.collect::<Result<_, _>>()?);
                 self.columns.iter_mut().try_for_each(|column| column.take(rows.len()))?;
                 self.row = rows.end;
                 let batch = self.batch(rows.len())?;
-                return Ok(Some(Rows { batch, places: Places::All(rows), keys: Some(keys) }));
+                return Ok(Some(Rows { batch, places: Places::All(rows), keys }));
             }
-            texts.gather(&arrays, &mask, &mut codes);
+            texts.gather(&columns, &mask, &mut codes);
             places.extend(mask.set_indices().map(|row| rows.start + row));
             self.columns.iter_mut().try_for_each(|column| column.pick(&mask))?;
             self.row = rows.end;

@@ -29,6 +29,8 @@ use super::proven::{leaf_of, rejects_nothing, times_are_good};
 use super::selected::{self, WantedTexts};
 use super::{Needed, Plan, Progress, ProgressUnit, SourceBatch, SourceError, open, read_error};
 
+/// Parts that each thread has at least, where row groups can be cut into so many.
+const PARTS_PER_THREAD: usize = 2;
 /// Rows of a piece of a row group, at least.
 const PIECE_ROWS_MIN: u64 = 1 << 19;
 
@@ -262,12 +264,25 @@ impl ParquetFile {
         Progress { done: self.next_row, total: self.end_row, unit: ProgressUnit::Rows }
     }
 
-    /// Row groups, those of a file with few of them in pieces.
-    pub(super) fn parts(&self, pieces: usize) -> Vec<Range<u64>> {
+    /// Row groups. Of few of them all are cut, of many those that are left over when each thread has had
+    /// as many as the others: so that all end at about the same time.
+    pub(super) fn parts(&self, threads: usize) -> Vec<Range<u64>> {
         let groups: Vec<_> = self.groups().map(|(_, rows)| rows).collect();
-        let pieces_max = pieces.div_ceil(groups.len().max(1)).max(1) as u64;
+        let rows_of = |rows: &Range<u64>| rows.end - rows.start;
+        let most = groups.iter().map(rows_of).max().unwrap_or(0);
+        let is_large = |rows: &Range<u64>| 2 * rows_of(rows) > most;
+        let large = groups.iter().filter(|rows| is_large(rows)).count();
+        let few = threads > 1 && groups.len() < PARTS_PER_THREAD * threads;
+        let (uncut, pieces_max) = match few {
+            true => (0, (PARTS_PER_THREAD * threads).div_ceil(groups.len().max(1))),
+            false => (large - large % threads, threads),
+        };
+        let mut before = 0;
         let cut = |rows: Range<u64>| {
-            let all = rows.end - rows.start;
+            let is_cut = few || is_large(&rows) && before >= uncut;
+            before += usize::from(is_large(&rows));
+            let all = rows_of(&rows);
+            let pieces_max = if is_cut { pieces_max as u64 } else { 1 };
             let pieces = (all / PIECE_ROWS_MIN).clamp(1, pieces_max);
             let start = move |piece| rows.start + all / pieces * piece;
             let end = move |piece| if piece == pieces { rows.end } else { start(piece) };

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use parquet::arrow::ProjectionMask;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
@@ -19,6 +19,8 @@ use parquet::file::reader::{ChunkReader, Length};
 const PIECE_BYTES: u64 = 512 << 10;
 /// Bytes that are read for a page's header alone: the page may be passed over.
 const HEAD_BYTES: u64 = 4 << 10;
+/// Pages have many lengths, memory for them few: it can serve again.
+const ROUND_BYTES: usize = 64 << 10;
 
 /// The chosen column chunks of one row group.
 pub(super) struct Pieces {
@@ -42,6 +44,8 @@ struct Chunk {
 struct Piece {
     start: u64,
     bytes: Bytes,
+    /// All of the memory that the bytes are in.
+    memory: Bytes,
 }
 
 impl Piece {
@@ -85,28 +89,19 @@ impl Shared {
         {
             return Ok(held);
         }
-        // Before the next one is made: its memory can then serve again.
-        *piece = Piece::default();
-        let length = least.max(most.min(left));
-        // Memory of few sizes can serve again, whatever the pages' own.
-        let mut bytes = Vec::with_capacity(length.next_multiple_of(most) as usize);
-        At { file: &self.file, place: start }.take(length.min(left)).read_to_end(&mut bytes)?;
-        *piece = Piece { start, bytes: bytes.into() };
+        let length = least.max(most.min(left)) as usize;
+        // The memory of the piece before, unless some of it is still in use.
+        let Piece { bytes, memory, .. } = std::mem::take(&mut *piece);
+        drop(bytes);
+        let mut memory = memory.try_into_mut().unwrap_or_default();
+        if memory.len() < length {
+            let whole = (chunk.range.end - chunk.range.start).min(PIECE_BYTES) as usize;
+            memory = BytesMut::zeroed(length.max(whole).next_multiple_of(ROUND_BYTES));
+        }
+        self.file.read_exact_at(&mut memory[..length], start)?;
+        let memory = memory.freeze();
+        *piece = Piece { start, bytes: memory.slice(..length), memory };
         Ok(piece.bytes.clone())
-    }
-}
-
-/// Reads a file from a place on, whatever its handle's own position is.
-struct At<'a> {
-    file: &'a File,
-    place: u64,
-}
-
-impl Read for At<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.read_at(buffer, self.place)?;
-        self.place += read as u64;
-        Ok(read)
     }
 }
 

@@ -20,13 +20,32 @@ pub(super) fn pick(
     keys: &[&ArrayRef],
     wanted: &KeySelection,
 ) -> Option<(BooleanArray, Vec<ArrayRef>)> {
-    let mask = texts.passing(keys, wanted)?;
+    let keys: Vec<_> = keys.iter().map(|array| KeyColumn::of(array)).collect::<Option<_>>()?;
+    let mask = texts.passing(&keys, wanted)?;
     if 2 * mask.count_set_bits() > mask.len() {
         return None;
     }
     let mut codes = vec![Vec::new(); keys.len()];
-    texts.gather(keys, &mask, &mut codes);
+    texts.gather(&keys, &mask, &mut codes);
     Some((BooleanArray::new(mask, None), texts.arrays(codes)))
+}
+
+/// A key column: codes, none null, each of an entry of its texts.
+#[derive(Clone, Copy)]
+pub(super) struct KeyColumn<'a> {
+    pub(super) texts: &'a ArrayRef,
+    pub(super) codes: &'a [i32],
+}
+
+impl<'a> KeyColumn<'a> {
+    /// `None` where the array is no such column.
+    fn of(array: &'a ArrayRef) -> Option<Self> {
+        let dictionary = array.as_dictionary_opt::<Int32Type>()?;
+        let (texts, codes) = (dictionary.values(), dictionary.keys().values());
+        let greatest = codes.iter().fold(0, |most, code| code.cast_unsigned().max(most));
+        let good = array.null_count() == 0 && (greatest as usize) < texts.len();
+        good.then_some(Self { texts, codes })
+    }
 }
 
 /// What of the key columns' dictionaries is wanted, for as long as batches share them.
@@ -36,11 +55,11 @@ pub(super) struct WantedTexts {
 }
 
 impl WantedTexts {
-    /// The rows with a wanted key. `None` where a column is no dictionary of keys, or there is none, or
+    /// The rows with a wanted key. `None` where an entry can be no key, or there is no key column, or
     /// there are many.
     pub(super) fn passing(
         &mut self,
-        keys: &[&ArrayRef],
+        keys: &[KeyColumn<'_>],
         wanted: &KeySelection,
     ) -> Option<BooleanBuffer> {
         if keys.len() > KEY_COLUMNS_MAX {
@@ -48,19 +67,24 @@ impl WantedTexts {
         }
         self.columns.resize_with(keys.len(), || None);
         let mut masks = Vec::new();
-        for (number, (array, known)) in keys.iter().zip(&mut self.columns).enumerate() {
-            if !known.as_ref().is_some_and(|known| known.is_of(array)) {
-                *known = KnownTexts::of(array, wanted.texts(number));
+        for (number, (column, known)) in keys.iter().zip(&mut self.columns).enumerate() {
+            if !known.as_ref().is_some_and(|known| Arc::ptr_eq(&known.values, column.texts)) {
+                *known = KnownTexts::of(column.texts, wanted.texts(number));
             }
-            masks.push(known.as_ref()?.passing(array)?);
+            masks.push(known.as_ref()?.passing(column.codes));
         }
         masks.into_iter().reduce(|all, passing| &all & &passing)
     }
 
     /// Appends the codes of these rows, per column over its wanted texts.
-    pub(super) fn gather(&self, keys: &[&ArrayRef], rows: &BooleanBuffer, codes: &mut [Vec<i32>]) {
-        for ((known, array), codes) in self.columns.iter().flatten().zip(keys).zip(codes) {
-            known.gather(array, rows, codes);
+    pub(super) fn gather(
+        &self,
+        keys: &[KeyColumn<'_>],
+        rows: &BooleanBuffer,
+        codes: &mut [Vec<i32>],
+    ) {
+        for ((known, column), codes) in self.columns.iter().flatten().zip(keys).zip(codes) {
+            codes.extend(rows.set_indices().map(|row| known.places[column.codes[row] as usize]));
         }
     }
 
@@ -82,9 +106,8 @@ struct KnownTexts {
 }
 
 impl KnownTexts {
-    /// `None` where the array is no dictionary of texts that can all be keys.
-    fn of(array: &ArrayRef, texts: Option<&BTreeSet<String>>) -> Option<Self> {
-        let values = array.as_dictionary_opt::<Int32Type>()?.values();
+    /// `None` where the entries are not texts that can all be keys.
+    fn of(values: &ArrayRef, texts: Option<&BTreeSet<String>>) -> Option<Self> {
         let entries = values.as_string_opt::<i32>()?;
         // Encoded, a text takes at most twice its bytes and two more.
         let short = |text: &str| text.len() <= Key::LEN_MAX / (2 * KEY_COLUMNS_MAX) - 2;
@@ -106,32 +129,12 @@ impl KnownTexts {
         Some(Self { values: values.clone(), wanted, places, texts })
     }
 
-    fn is_of(&self, array: &ArrayRef) -> bool {
-        array
-            .as_dictionary_opt::<Int32Type>()
-            .is_some_and(|dictionary| Arc::ptr_eq(dictionary.values(), &self.values))
+    /// The rows that are wanted.
+    fn passing(&self, codes: &[i32]) -> BooleanBuffer {
+        BooleanBuffer::collect_bool(codes.len(), |row| self.wanted[codes[row] as usize])
     }
 
-    /// The rows that are wanted; `None` where one is null or outside the dictionary.
-    fn passing(&self, array: &ArrayRef) -> Option<BooleanBuffer> {
-        if array.null_count() > 0 {
-            return None;
-        }
-        let codes = array.as_dictionary_opt::<Int32Type>()?.keys().values();
-        let greatest = codes.iter().fold(0, |most, code| code.cast_unsigned().max(most));
-        if greatest as usize >= self.wanted.len() {
-            return None;
-        }
-        Some(BooleanBuffer::collect_bool(codes.len(), |row| self.wanted[codes[row] as usize]))
-    }
-
-    /// Appends the wanted rows' places among the wanted entries. Every code is in the dictionary.
-    fn gather(&self, array: &ArrayRef, rows: &BooleanBuffer, places: &mut Vec<i32>) {
-        let codes = array.as_dictionary::<Int32Type>().keys().values();
-        places.extend(rows.set_indices().map(|row| self.places[codes[row] as usize]));
-    }
-
-    /// An array of such places, over the wanted entries.
+    /// An array of places among the wanted entries.
     fn array(&self, places: Vec<i32>) -> ArrayRef {
         Arc::new(DictionaryArray::new(Int32Array::from(places), Arc::clone(&self.texts)))
     }

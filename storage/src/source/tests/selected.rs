@@ -127,7 +127,7 @@ fn one_time_stands_for_all_where_they_lie_in_one_window() {
 
 #[test]
 fn a_large_row_group_is_several_parts() {
-    let parts_of = |rows: i64, group_rows: usize, pieces| {
+    let parts_of = |rows: i64, group_rows: usize, threads| {
         let columns: [(&str, ArrayRef); 3] = [
             ("ts", Arc::new(Int64Array::from_iter_values(0..rows))),
             ("symbol", Arc::new(StringArray::from_iter_values((0..rows).map(|_| "A")))),
@@ -139,7 +139,7 @@ fn a_large_row_group_is_several_parts() {
         let columns = columns.into_iter().map(field).collect();
         let sample = Sample::parquet_with(Default::default(), columns, group_rows);
         let source = Source::open(&sample.path, &SourceOptions::default(), &schema()).unwrap();
-        let parts = source.parts(pieces);
+        let parts = source.parts(threads);
         assert_eq!(parts.first().map(|part| part.start), Some(0));
         assert_eq!(parts.last().map(|part| part.end), Some(rows as u64));
         assert!(parts.windows(2).all(|pair| pair[0].end == pair[1].start), "{parts:?}");
@@ -147,9 +147,13 @@ fn a_large_row_group_is_several_parts() {
         (parts.len(), times.collect::<Vec<_>>())
     };
     // Of the times of a part no more is known than of its row group's.
-    assert_eq!(parts_of(1_700_000, usize::MAX, 8), (3, vec![0..=1_699_999; 3]));
-    assert_eq!(parts_of(1_700_000, usize::MAX, 2).0, 2);
-    assert_eq!(parts_of(1_000_000, usize::MAX, 8), (1, vec![0..=999_999]));
+    assert_eq!(parts_of(1_700_000, usize::MAX, 4), (3, vec![0..=1_699_999; 3]));
+    assert_eq!(parts_of(2_700_000, usize::MAX, 2).0, 4);
+    assert_eq!(parts_of(1_700_000, usize::MAX, 1).0, 1);
+    assert_eq!(parts_of(1_000_000, usize::MAX, 4), (1, vec![0..=999_999]));
+    // The fifth of five row groups of one size is two parts, the small one behind it another.
+    assert_eq!(parts_of(5 * 1_100_000 + 100_000, 1_100_000, 2).0, 7);
+    assert_eq!(parts_of(4 * 1_100_000 + 100_000, 1_100_000, 2).0, 5);
     let (parts, times) = parts_of(1_700_000, 100_000, 8);
     assert_eq!((parts, &times[16]), (17, &(1_600_000..=1_699_999)));
 }
