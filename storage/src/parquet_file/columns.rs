@@ -178,11 +178,12 @@ impl<R: ChunkReader + 'static> ColumnPages<R> {
                     }
                     let levels = self.optional.then_some(Levels::Before);
                     let bytes = self.inflated(buf, true)?;
-                    DataPage { bytes, rows: num_values as usize, encoding, levels }
+                    DataPage { bytes, rows: num_values as usize, values: None, encoding, levels }
                 }
                 Page::DataPageV2 {
                     buf,
                     num_values,
+                    num_nulls,
                     encoding,
                     def_levels_byte_len,
                     rep_levels_byte_len,
@@ -195,7 +196,9 @@ impl<R: ChunkReader + 'static> ColumnPages<R> {
                     }
                     let levels = self.optional.then(|| Levels::Apart(buf.slice(..end)));
                     let bytes = self.inflated(buf.slice(end..), is_compressed)?;
-                    DataPage { bytes, rows: num_values as usize, encoding, levels }
+                    let rows = num_values as usize;
+                    let values = rows.checked_sub(num_nulls as usize).ok_or_else(broken)?;
+                    DataPage { bytes, rows, values: Some(values), encoding, levels }
                 }
             };
             return Ok(Some(Content::Data(page)));

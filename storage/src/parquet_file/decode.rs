@@ -11,9 +11,14 @@ const NARROW: usize = 57;
 /// Bytes behind the last packed ones that unpacking looks at.
 const SLACK: usize = 64;
 
-/// Appends a page of at most `most` values that are stored as `DELTA_BINARY_PACKED`; says how many
-/// they are.
-pub(super) fn delta_packed(page: &[u8], most: usize, out: &mut Vec<i64>) -> Option<usize> {
+/// Appends a page of at most `most` values that are stored as `DELTA_BINARY_PACKED`, their deltas of
+/// at most `widest` bits; says how many they are.
+pub(super) fn delta_packed(
+    page: &[u8],
+    most: usize,
+    widest: u32,
+    out: &mut Vec<i64>,
+) -> Option<usize> {
     let mut rest = page;
     let block = usize::try_from(varint(&mut rest)?).ok()?;
     let parts = usize::try_from(varint(&mut rest)?).ok()?;
@@ -37,7 +42,7 @@ pub(super) fn delta_packed(page: &[u8], most: usize, out: &mut Vec<i64>) -> Opti
                 break;
             }
             let width = usize::from(width);
-            if width > u64::BITS as usize {
+            if width > widest as usize {
                 return None;
             }
             // The last part may end behind the last values that count.

@@ -82,12 +82,16 @@ macro_rules! numbers {
     };
 }
 
-numbers!(i64, decode::delta_packed);
+numbers!(i64, wide_deltas);
 numbers!(i32, narrow_deltas);
+
+fn wide_deltas(page: &[u8], most: usize, out: &mut Vec<i64>) -> Option<usize> {
+    decode::delta_packed(page, most, u64::BITS, out)
+}
 
 fn narrow_deltas(page: &[u8], most: usize, out: &mut Vec<i32>) -> Option<usize> {
     let mut values = Vec::new();
-    let count = decode::delta_packed(page, most, &mut values)?;
+    let count = decode::delta_packed(page, most, u32::BITS, &mut values)?;
     // Deltas between narrow values wrap around with them.
     out.extend(values.iter().map(|&value| value as i32));
     Some(count)
@@ -179,6 +183,8 @@ impl<T: ArrowNativeType> Gathered<T> {
 pub(super) struct DataPage {
     pub bytes: PageBytes,
     pub rows: usize,
+    /// How many of the rows have a value, where the page says it.
+    pub values: Option<usize>,
     pub encoding: Encoding,
     /// What says which rows are null, where some may be.
     pub levels: Option<Levels>,
@@ -207,10 +213,10 @@ enum Form<C: Coding> {
     /// The next of those that stand as they are begins at this byte.
     Plain(usize),
     Indices(Hybrid),
-    /// Deltas, none of them taken yet: so many, or fewer where some rows are null.
+    /// Deltas, none of them taken yet: so many, if that is known, and no more than rows.
     Packed {
         rows: usize,
-        are_all: bool,
+        values: Option<usize>,
     },
     /// What deltas gave, of which so many were taken.
     Unpacked(Vec<C::Item>, usize),
@@ -218,7 +224,7 @@ enum Form<C: Coding> {
 
 impl<C: Coding> Values<C> {
     pub fn of(page: DataPage) -> Option<Self> {
-        let DataPage { bytes, rows, encoding, levels } = page;
+        let DataPage { bytes, rows, values: stated, encoding, levels } = page;
         let (levels, start) = match levels {
             None => (None, 0),
             Some(levels @ Levels::Apart(_)) => (Some((levels, Hybrid::new(0, 1, rows)?)), 0),
@@ -233,9 +239,12 @@ impl<C: Coding> Values<C> {
             Encoding::RLE_DICTIONARY | Encoding::PLAIN_DICTIONARY => {
                 // Where all are null there may be none, and not even their width.
                 let none = values.is_empty() && levels.is_some();
-                Form::Indices(decode::indices(values, if none { 0 } else { rows })?)
+                let count = if none { 0 } else { stated.unwrap_or(rows) };
+                Form::Indices(decode::indices(values, count)?)
             }
-            Encoding::DELTA_BINARY_PACKED => Form::Packed { rows, are_all: levels.is_none() },
+            Encoding::DELTA_BINARY_PACKED => {
+                Form::Packed { rows, values: stated.or(levels.is_none().then_some(rows)) }
+            }
             _ => return None,
         };
         Some(Self { bytes, levels, start, form, left: rows })
@@ -251,7 +260,7 @@ impl<C: Coding> Values<C> {
         self.left = self.left.checked_sub(rows)?;
         let mut valid = rows;
         if let Some((levels, hybrid)) = &mut self.levels {
-            let bytes = levels.bytes(&self.bytes);
+            let bytes = levels.bytes(&self.bytes[..self.start]);
             let mut left = rows;
             valid = 0;
             while left > 0 {
@@ -275,7 +284,7 @@ impl<C: Coding> Values<C> {
             nulls.append_n_non_nulls(rows);
             return form.take(values, coding, rows, out);
         };
-        let bytes = levels.bytes(&self.bytes);
+        let bytes = levels.bytes(&self.bytes[..self.start]);
         let (mut left, mut valid) = (rows, Vec::new());
         while left > 0 {
             let (run, rows) = next_levels(hybrid, bytes, left)?;
@@ -451,10 +460,10 @@ impl<C: Coding> Form<C> {
     }
 
     fn unpack(&mut self, page: &[u8]) -> Option<()> {
-        if let Self::Packed { rows, are_all } = *self {
+        if let Self::Packed { rows, values: stated } = *self {
             let mut values = Vec::new();
             let found = C::delta_packed(page, rows.min(DELTAS_MAX), &mut values)?;
-            (!are_all || found == rows).then_some(())?;
+            stated.is_none_or(|stated| stated == found).then_some(())?;
             *self = Self::Unpacked(values, 0);
         }
         Some(())
@@ -462,9 +471,9 @@ impl<C: Coding> Form<C> {
 }
 
 impl Levels {
-    fn bytes<'a>(&'a self, page: &'a [u8]) -> &'a [u8] {
+    fn bytes<'a>(&'a self, before: &'a [u8]) -> &'a [u8] {
         match self {
-            Self::Before => page,
+            Self::Before => before,
             Self::Apart(levels) => levels,
         }
     }

@@ -241,6 +241,16 @@ impl ParquetFile {
         })
     }
 
+    #[cfg(test)]
+    pub(super) fn read_generally(&mut self) {
+        self.straight = false;
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_read_straight(&self) -> bool {
+        matches!(self.reader, Some(Reader::Straight(_)))
+    }
+
     pub(super) fn rows_total(&self) -> u64 {
         rows_of(&self.metadata)
     }

@@ -8,6 +8,7 @@ mod parquet_types;
 mod real;
 mod rejects;
 mod selected;
+mod straight;
 mod text;
 
 use std::fs::File;

@@ -25,7 +25,7 @@ fn deltas_of_every_width_come_back() {
                 let mut page = Vec::new();
                 encode::delta_packed(&values, widths, &mut page);
                 let mut found = vec![7];
-                assert_eq!(delta_packed(&page, count, &mut found), Some(count));
+                assert_eq!(delta_packed(&page, count, 64, &mut found), Some(count));
                 assert_eq!(found.split_off(1), values, "{width} bits, {count} values");
                 assert_eq!(found, [7], "what was there stays");
             }
@@ -41,7 +41,7 @@ fn parts_end_where_their_values_do_and_may_say_anything_behind() {
     page.push(0x03);
     let values = |page: &[u8]| {
         let mut found = Vec::new();
-        delta_packed(page, 34, &mut found).map(|_| found)
+        delta_packed(page, 34, 64, &mut found).map(|_| found)
     };
     assert_eq!(values(&page), None, "32 values of the second part are packed, or none");
     page.extend([0; 15]);
@@ -52,7 +52,8 @@ fn parts_end_where_their_values_do_and_may_say_anything_behind() {
         Some(*sum)
     }));
     assert_eq!(found, expected.collect::<Vec<i64>>());
-    assert_eq!(delta_packed(&page, 33, &mut Vec::new()), None, "more values");
+    assert_eq!(delta_packed(&page, 33, 64, &mut Vec::new()), None, "more values");
+    assert_eq!(delta_packed(&page, 34, 3, &mut Vec::new()), None, "wider deltas");
     for (at, byte) in [(0, 0x81), (1, 0), (2, 3), (2, 0), (6, 65)] {
         let mut damaged = page.clone();
         damaged[at] = byte;
@@ -200,7 +201,7 @@ fn damaged_pages_are_values_or_none() {
         }
         let mut found = Vec::new();
         let decoded = match draw % 3 {
-            0 => delta_packed(&page, count, &mut found),
+            0 => delta_packed(&page, count, 64, &mut found),
             1 => indices(&page, count).and_then(|runs| all(&page, runs, 50)).map(|indices| {
                 found = indices.into_iter().map(i64::from).collect();
                 count
