@@ -35,7 +35,7 @@ impl Cells {
         (cells <= 4 * rows + 1024).then_some(Self { window, first, windows, keys })
     }
 
-    /// The group of each row, and the groups in the order of their first rows.
+    /// The group of each row, and the groups, each with rows.
     pub(super) fn groups(&self, ticks: &Ticks, keys: &mut KeyTable) -> (Vec<u32>, Vec<Group>) {
         match self.windows {
             1 => self.groups_of_one_window(ticks, keys),
@@ -45,25 +45,47 @@ impl Cells {
 
     /// The same where there is one window: no row's time is looked at.
     fn groups_of_one_window(&self, ticks: &Ticks, keys: &mut KeyTable) -> (Vec<u32>, Vec<Group>) {
-        let mut rows = vec![0; self.keys];
-        let mut by_key = vec![NONE; self.keys];
-        let mut locals = Vec::new();
-        let group_of = ticks.key.iter().map(|&local| {
-            rows[local as usize] += 1;
-            let group = &mut by_key[local as usize];
-            if *group == NONE {
-                *group = locals.len() as u32;
-                locals.push(local);
+        let rows = self.rows_by_key(ticks);
+        let group = |(local, &rows): (usize, &u32)| {
+            (rows > 0).then(|| Group {
+                key: keys.intern(&ticks.keys[local]),
+                window_start: self.first,
+                rows,
+            })
+        };
+        let groups: Vec<Group> = rows.iter().enumerate().filter_map(group).collect();
+        if groups.len() == self.keys {
+            return (ticks.key.to_vec(), groups);
+        }
+        // Keys without rows have no group.
+        let mut next = 0;
+        let places: Vec<u32> = rows
+            .iter()
+            .map(|&rows| {
+                let place = next;
+                next += u32::from(rows > 0);
+                place
+            })
+            .collect();
+        (ticks.key.iter().map(|&local| places[local as usize]).collect(), groups)
+    }
+
+    /// How many rows each key has.
+    fn rows_by_key(&self, ticks: &Ticks) -> Vec<u32> {
+        // Neighbours of one key need not wait for each other.
+        let mut counts: [Vec<u32>; 4] = std::array::from_fn(|_| vec![0; self.keys]);
+        let (fours, rest) = ticks.key.as_chunks::<4>();
+        for four in fours {
+            for (counts, &local) in counts.iter_mut().zip(four) {
+                counts[local as usize] += 1;
             }
-            *group
-        });
-        let group_of = group_of.collect();
-        let groups = locals.into_iter().map(|local| Group {
-            key: keys.intern(&ticks.keys[local as usize]),
-            window_start: self.first,
-            rows: rows[local as usize],
-        });
-        (group_of, groups.collect())
+        }
+        let [mut rows, others @ ..] = counts;
+        rest.iter().for_each(|&local| rows[local as usize] += 1);
+        for counts in others {
+            rows.iter_mut().zip(counts).for_each(|(rows, count)| *rows += count);
+        }
+        rows
     }
 
     fn groups_of_windows(&self, ticks: &Ticks, keys: &mut KeyTable) -> (Vec<u32>, Vec<Group>) {
