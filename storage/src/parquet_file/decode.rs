@@ -8,6 +8,10 @@ mod avx512;
 const LANES: usize = 32;
 /// Wider values do not lie within eight bytes wherever they begin.
 const NARROW: usize = 57;
+/// Small values that are unpacked at a time.
+const SMALL_LANES: usize = 8 * LANES;
+/// Wider ones do not lie within four bytes wherever they begin.
+const SMALL: usize = 25;
 /// Bytes behind the last packed ones that unpacking looks at.
 const SLACK: usize = 64;
 
@@ -162,6 +166,22 @@ fn unpack_narrow<const WIDTH: usize>(packed: &[u8], lanes: &mut [i64; LANES]) {
     }
 }
 
+/// Packed values of up to 32 bits, before [`SLACK`] bytes more.
+fn unpack_small(packed: &[u8], width: usize, lanes: &mut [u32; SMALL_LANES]) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(avx512) = avx512::Avx512::detected()
+        && width <= SMALL
+    {
+        avx512.unpack_small(packed, width, lanes);
+        return;
+    }
+    let mut wide = [0; LANES];
+    for (number, lanes) in lanes.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+        unpack_lanes(&packed[number * LANES * width / 8..], width, &mut wide);
+        lanes.iter_mut().zip(wide).for_each(|(lane, value)| *lane = value as u32);
+    }
+}
+
 fn unpack_wide(packed: &[u8], width: usize, lanes: &mut [i64; LANES]) {
     for (number, lane) in lanes.iter_mut().enumerate() {
         let (byte, shift) = (number * width / 8, number * width % 8);
@@ -184,7 +204,7 @@ pub(super) struct Hybrid {
 #[derive(Debug)]
 enum Rest {
     Repeated(u32, usize),
-    Packed { start: usize, end: usize, given: usize, left: usize },
+    Packed { start: usize, given: usize, left: usize },
 }
 
 /// Values of a hybrid.
@@ -199,6 +219,7 @@ pub(super) enum Run<'a> {
 /// Packed values.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Packed<'a> {
+    /// All of the page from the first value on.
     bytes: &'a [u8],
     width: usize,
     /// The number of the first value.
@@ -224,21 +245,22 @@ impl Packed<'_> {
     }
 
     /// The first `count` values, some at a time.
-    pub fn each(&self, count: usize, mut take: impl FnMut(&[i64]) -> Option<()>) -> Option<()> {
-        let (mut lanes, mut number) = ([0; LANES], 0);
+    pub fn each(&self, count: usize, mut take: impl FnMut(&[u32]) -> Option<()>) -> Option<()> {
+        let (mut lanes, mut number) = ([0; SMALL_LANES], 0);
         while number < count {
+            let left = count - number;
             let ahead = (self.first + number) % 8;
             let bytes = &self.bytes[(self.first + number) * self.width / 8..];
-            let values = if ahead == 0 && bytes.len() >= LANES * self.width / 8 + size_of::<u64>() {
-                unpack_lanes(bytes, self.width, &mut lanes);
-                LANES
+            let values = if ahead == 0 && bytes.len() >= SMALL_LANES * self.width / 8 + SLACK {
+                unpack_small(bytes, self.width, &mut lanes);
+                left.min(SMALL_LANES)
             } else {
-                let values = if ahead == 0 { LANES } else { 8 - ahead };
-                let some = number..count.min(number + values);
-                lanes.iter_mut().zip(some).for_each(|(lane, at)| *lane = self.get(at).into());
+                let values = left.min(if ahead == 0 { LANES } else { 8 - ahead });
+                let some = lanes[..values].iter_mut().zip(number..);
+                some.for_each(|(lane, at)| *lane = self.get(at));
                 values
             };
-            take(&lanes[..values.min(count - number)])?;
+            take(&lanes[..values])?;
             number += values;
         }
         Some(())
@@ -268,10 +290,9 @@ impl Hybrid {
                 *left -= values;
                 (Run::Repeated(*value, values), values)
             }
-            Rest::Packed { start, end, given, left } => {
+            Rest::Packed { start, given, left } => {
                 let values = most.min(*left);
-                let bytes = &page[*start..*end];
-                let packed = Packed { bytes, width: self.width, first: *given };
+                let packed = Packed { bytes: &page[*start..], width: self.width, first: *given };
                 (*given, *left) = (*given + values, *left - values);
                 (Run::Packed(packed, values), values)
             }
@@ -297,7 +318,7 @@ impl Hybrid {
                 let value = held.iter().rev().fold(0, |value, &byte| value << 8 | u32::from(byte));
                 Rest::Repeated(value, count)
             }
-            _ => Rest::Packed { start, end: self.at, given: 0, left: count.checked_mul(8)? },
+            _ => Rest::Packed { start, given: 0, left: count.checked_mul(8)? },
         })
     }
 }

@@ -35,7 +35,7 @@ pub(crate) trait Coding: Default {
     fn repeat(&self, index: u32, count: usize, out: &mut Vec<Self::Item>) -> Option<()>;
 
     /// Appends entries.
-    fn look_up(&self, indices: &[i64], out: &mut Vec<Self::Item>) -> Option<()>;
+    fn look_up(&self, indices: &[u32], out: &mut Vec<Self::Item>) -> Option<()>;
 }
 
 /// Numbers, or floats by their bits.
@@ -72,7 +72,7 @@ macro_rules! numbers {
                 Some(())
             }
 
-            fn look_up(&self, indices: &[i64], out: &mut Vec<$word>) -> Option<()> {
+            fn look_up(&self, indices: &[u32], out: &mut Vec<$word>) -> Option<()> {
                 let dictionary = self.dictionary.as_slice();
                 within(indices, dictionary.len())?;
                 out.extend(indices.iter().map(|&index| dictionary[index as usize]));
@@ -131,20 +131,20 @@ impl Coding for Codes {
     }
 
     fn repeat(&self, index: u32, count: usize, out: &mut Vec<i32>) -> Option<()> {
-        within(&[index.into()], self.texts.as_ref()?.len())?;
+        within(&[index], self.texts.as_ref()?.len())?;
         out.extend(iter::repeat_n(index.cast_signed(), count));
         Some(())
     }
 
-    fn look_up(&self, indices: &[i64], out: &mut Vec<i32>) -> Option<()> {
+    fn look_up(&self, indices: &[u32], out: &mut Vec<i32>) -> Option<()> {
         within(indices, self.texts.as_ref()?.len())?;
-        out.extend(indices.iter().map(|&index| index as i32));
+        out.extend(indices.iter().map(|&index| index.cast_signed()));
         Some(())
     }
 }
 
-/// That indices, none below 0, are of a dictionary of so many entries.
-fn within(indices: &[i64], entries: usize) -> Option<()> {
+/// That indices are of a dictionary of so many entries.
+fn within(indices: &[u32], entries: usize) -> Option<()> {
     let greatest = indices.iter().fold(0, |greatest, &index| greatest.max(index));
     ((greatest as usize) < entries).then_some(())
 }
@@ -369,7 +369,7 @@ impl<C: Coding> Form<C> {
                         }
                         Run::Packed(packed, _) => {
                             for number in of_run.set_indices() {
-                                coding.look_up(&[packed.get(number).into()], out)?;
+                                coding.look_up(&[packed.get(number)], out)?;
                             }
                         }
                     }

@@ -1,15 +1,16 @@
-//! Deltas unpacked eight at a time, where the processor has AVX-512 with byte permutations. Equal to
-//! [`unpack`](super::unpack) in every bit.
+//! Deltas unpacked eight at a time and small values sixteen at a time, where the processor has AVX-512
+//! with byte permutations. Equal to what the module above does in every bit.
 
 #![allow(unsafe_code, reason = "instructions are asked for that not every processor has")]
 
 use std::arch::is_x86_feature_detected;
 use std::arch::x86_64::{
     __m512i, _mm512_add_epi64, _mm512_alignr_epi64, _mm512_and_si512, _mm512_permutexvar_epi8,
-    _mm512_permutexvar_epi64, _mm512_set1_epi64, _mm512_setzero_si512, _mm512_srlv_epi64,
+    _mm512_permutexvar_epi64, _mm512_set1_epi32, _mm512_set1_epi64, _mm512_setzero_si512,
+    _mm512_srlv_epi32, _mm512_srlv_epi64,
 };
 
-use super::{LANES, NARROW, SLACK};
+use super::{LANES, NARROW, SLACK, SMALL, SMALL_LANES};
 
 /// Proof that the processor has what is needed.
 #[derive(Clone, Copy)]
@@ -43,6 +44,34 @@ const fn widths() -> [Width; NARROW + 1] {
     widths
 }
 
+/// Small values of a vector.
+const SMALL_VALUES: usize = 16;
+
+/// The same for sixteen values.
+struct SmallWidth {
+    bytes: [u8; 64],
+    shifts: [i32; SMALL_VALUES],
+}
+
+static SMALL_WIDTHS: [SmallWidth; SMALL + 1] = small_widths();
+
+const fn small_widths() -> [SmallWidth; SMALL + 1] {
+    let mut widths =
+        [const { SmallWidth { bytes: [0; 64], shifts: [0; SMALL_VALUES] } }; SMALL + 1];
+    let mut width = 0;
+    while width <= SMALL {
+        let mut byte = 0;
+        while byte < 64 {
+            // The last value ends within 15 × 25 / 8 + 4 bytes, which are fewer than 64.
+            widths[width].bytes[byte] = (byte / 4 * width / 8 + byte % 4) as u8;
+            widths[width].shifts[byte / 4] = (byte / 4 * width % 8) as i32;
+            byte += 1;
+        }
+        width += 1;
+    }
+    widths
+}
+
 impl Avx512 {
     pub fn detected() -> Option<Self> {
         let all = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vbmi");
@@ -60,6 +89,25 @@ impl Avx512 {
     ) -> i64 {
         // SAFETY: a value of this type comes from `detected` alone, which asks for both features.
         unsafe { unpack(packed, &WIDTHS[width], width, least, last, lanes) }
+    }
+
+    /// As [`unpack_small`](super::unpack_small) does, for widths up to [`SMALL`].
+    pub fn unpack_small(self, packed: &[u8], width: usize, lanes: &mut [u32; SMALL_LANES]) {
+        // SAFETY: as above.
+        unsafe { unpack_small(packed, &SMALL_WIDTHS[width], width, lanes) }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512vbmi")]
+fn unpack_small(packed: &[u8], of: &SmallWidth, width: usize, lanes: &mut [u32; SMALL_LANES]) {
+    let bytes: __m512i = bytemuck::cast(of.bytes);
+    let shifts: __m512i = bytemuck::cast(of.shifts);
+    let mask = _mm512_set1_epi32((1 << width) - 1);
+    for (number, lanes) in lanes.as_chunks_mut::<SMALL_VALUES>().0.iter_mut().enumerate() {
+        let start = number * SMALL_VALUES * width / 8;
+        let from: [u8; SLACK] = packed[start..start + SLACK].try_into().expect("64 bytes");
+        let each = _mm512_permutexvar_epi8(bytes, bytemuck::cast(from));
+        *lanes = bytemuck::cast(_mm512_and_si512(_mm512_srlv_epi32(each, shifts), mask));
     }
 }
 

@@ -105,6 +105,32 @@ fn all_ways_of_unpacking_give_the_same() {
     }
 }
 
+#[test]
+fn all_ways_of_unpacking_small_values_give_the_same() {
+    let mut random = Random(7);
+    for width in 0..=32 {
+        let bytes = SMALL_LANES * width / 8;
+        let packed: Vec<u8> = (0..bytes + SLACK).map(|_| random.next() as u8).collect();
+        let all = Packed { bytes: &packed, width, first: 0 };
+        let expected: Vec<u32> = (0..SMALL_LANES).map(|at| all.get(at)).collect();
+        let mut lanes = [0x5555; SMALL_LANES];
+        unpack_small(&packed, width, &mut lanes);
+        assert_eq!(lanes, *expected, "{width} bits");
+        let mut wide = [0x5555; LANES];
+        unpack_lanes(&packed, width, &mut wide);
+        assert!(wide.iter().zip(&expected).all(|(a, b)| *a == i64::from(*b)), "{width} bits");
+        for first in [0, 8, 3, 200] {
+            let some = Packed { bytes: &packed, width, first };
+            let mut found = Vec::new();
+            some.each(SMALL_LANES - first, |values| {
+                found.extend_from_slice(values);
+                Some(())
+            });
+            assert_eq!(found, expected[first..], "{width} bits from {first} on");
+        }
+    }
+}
+
 /// All values, so many at a time.
 fn all(page: &[u8], mut runs: Hybrid, most: usize) -> Option<Vec<u32>> {
     let mut found = Vec::new();
@@ -114,7 +140,7 @@ fn all(page: &[u8], mut runs: Hybrid, most: usize) -> Option<Vec<u32>> {
             Run::Packed(packed, count) => {
                 let before = found.len();
                 found.extend((0..count).map(|at| packed.get(at)));
-                let mut expected = found[before..].iter().map(|&value| i64::from(value));
+                let mut expected = found[before..].iter().copied();
                 packed.each(count, |some| {
                     assert!(some.iter().all(|value| Some(*value) == expected.next()));
                     Some(())
