@@ -190,7 +190,9 @@ pub fn scan_parts(
             while let Some(mut batch) = part.next_batch().map_err(failed)? {
                 reject_beyond_horizon(&schema, &mut batch, now_ns);
                 rejections.count(&path, &batch);
-                if let Some(Extent { times, .. }) = &stated {
+                if let Some(Extent { times, .. }) = &stated
+                    && !batch.one_time
+                {
                     check_times(&path, &batch, times).map_err(failed)?;
                 }
                 sink(batch.ticks)?;

@@ -167,11 +167,6 @@ impl<T: ArrowNativeType> Gathered<T> {
         Self { values: Vec::with_capacity(rows), nulls: NullBufferBuilder::new(rows) }
     }
 
-    /// Whether one may be null.
-    pub fn may_have_nulls(&self) -> bool {
-        self.nulls.as_slice().is_some()
-    }
-
     /// The values, and which are null if some are.
     pub fn finish(mut self) -> (ScalarBuffer<T>, Option<NullBuffer>) {
         let nulls = self.nulls.finish().filter(|nulls| nulls.null_count() > 0);

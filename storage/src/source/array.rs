@@ -10,7 +10,7 @@ use arrow_array::types::{
     TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type,
     UInt32Type, UInt64Type,
 };
-use arrow_array::{Array, ArrayRef};
+use arrow_array::{Array, ArrayRef, DictionaryArray, Int32Array};
 use arrow_buffer::{ArrowNativeType, NullBuffer, ScalarBuffer};
 use arrow_schema::{ArrowError, DataType, TimeUnit as ArrowUnit};
 use isotick_model::time::TimeUnit;
@@ -369,6 +369,32 @@ fn texts(array: &ArrayRef) -> Result<arrow_array::StringArray, ArrowError> {
     Ok(arrow_cast::cast(array, &DataType::Utf8)?.as_string::<i32>().clone())
 }
 
+/// Texts, and which of them each row has.
+pub(super) struct TextCodes {
+    pub(super) texts: ArrayRef,
+    /// Those of rows that are not null are places among the texts.
+    pub(super) codes: ScalarBuffer<i32>,
+    pub(super) nulls: Option<NullBuffer>,
+}
+
+impl TextCodes {
+    /// `None` where the array is no dictionary, or a broken one.
+    pub(super) fn of(array: &ArrayRef) -> Option<Self> {
+        let dictionary = array.as_dictionary_opt::<Int32Type>()?;
+        let (texts, codes) = (dictionary.values(), dictionary.keys().values());
+        let greatest = codes.iter().fold(0, |most, code| code.cast_unsigned().max(most));
+        let (texts, nulls) = (Arc::clone(texts), dictionary.nulls().cloned());
+        let good = codes.is_empty() || (greatest as usize) < texts.len();
+        good.then(|| Self { texts, codes: codes.clone(), nulls })
+    }
+
+    /// The same as an array.
+    pub(super) fn array(&self) -> Result<ArrayRef, ArrowError> {
+        let codes = Int32Array::new(self.codes.clone(), self.nulls.clone());
+        Ok(Arc::new(DictionaryArray::try_new(codes, Arc::clone(&self.texts))?))
+    }
+}
+
 /// A dictionary whose entries are keys as they stand: texts, each once, none null or too long.
 pub(super) struct KeyDictionary {
     values: ArrayRef,
@@ -376,30 +402,27 @@ pub(super) struct KeyDictionary {
 }
 
 impl KeyDictionary {
-    /// The key behind each of a dictionary array's codes, where its dictionary is one and has at
-    /// most as many entries as there are rows.
-    pub(super) fn of(array: &ArrayRef) -> Option<Self> {
-        let dictionary = array.as_dictionary_opt::<Int32Type>()?;
-        let texts = dictionary.values().as_string_opt::<i32>()?;
-        if texts.len() > array.len() || texts.null_count() > 0 {
+    /// The key behind each code, where the texts are keys and at most as many as there are rows.
+    pub(super) fn of(column: &TextCodes) -> Option<Self> {
+        let texts = column.texts.as_string_opt::<i32>()?;
+        if texts.len() > column.codes.len() || texts.null_count() > 0 {
             return None;
         }
         let keys: Vec<Key> = texts.iter().map(Key::from_components).collect();
         let distinct: HashSet<&Key> = keys.iter().collect();
         let usable = distinct.len() == keys.len()
             && keys.iter().all(|key| key.as_bytes().len() <= Key::LEN_MAX);
-        usable.then(|| Self { values: Arc::clone(dictionary.values()), keys })
+        usable.then(|| Self { values: Arc::clone(&column.texts), keys })
     }
 
-    /// The codes and keys of an array over the same dictionary, without keys that no row has;
-    /// `None` where it has another one, nulls, or codes outside it.
-    pub(super) fn apply(&self, array: &ArrayRef) -> Option<(ScalarBuffer<u32>, Vec<Key>)> {
-        let dictionary = array.as_dictionary_opt::<Int32Type>()?;
-        if !Arc::ptr_eq(&self.values, dictionary.values()) || array.null_count() > 0 {
+    /// The codes and keys of a column with the same texts, without keys that no row has; `None`
+    /// where it has others, or nulls.
+    pub(super) fn apply(&self, column: &TextCodes) -> Option<(ScalarBuffer<u32>, Vec<Key>)> {
+        if !Arc::ptr_eq(&self.values, &column.texts) || column.nulls.is_some() {
             return None;
         }
-        let codes = dictionary.keys().values();
-        let codes: ScalarBuffer<u32> = ScalarBuffer::new(codes.inner().clone(), 0, codes.len());
+        let codes = column.codes.inner().clone();
+        let codes: ScalarBuffer<u32> = ScalarBuffer::new(codes, 0, column.codes.len());
         let mut used = vec![false; self.keys.len()];
         for &code in codes.iter() {
             *used.get_mut(code as usize)? = true;

@@ -241,6 +241,7 @@ pub(super) fn finish(
             .collect(),
         first_row: ordinals.first().copied().unwrap_or(0),
         rows,
+        one_time: false,
     }
 }
 

@@ -239,6 +239,8 @@ pub struct SourceBatch {
     pub first_row: u64,
     /// Rows of the file in this batch.
     pub rows: usize,
+    /// Whether the ticks all have one time, which the file's statistics say is in their window.
+    pub one_time: bool,
 }
 
 /// A row of a file that became no tick. Displayed as

@@ -8,10 +8,7 @@ use arrow_array::types::{
     Date32Type, Float32Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType,
     TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt32Type, UInt64Type,
 };
-use arrow_array::{
-    ArrayRef, ArrowPrimitiveType, DictionaryArray, Int32Array, PrimitiveArray, RecordBatch,
-    RecordBatchOptions,
-};
+use arrow_array::{ArrayRef, ArrowPrimitiveType, PrimitiveArray, RecordBatch, RecordBatchOptions};
 use arrow_buffer::{ArrowNativeType, BooleanBuffer, NullBuffer, ScalarBuffer};
 use arrow_schema::{DataType, SchemaRef, TimeUnit};
 use isotick_model::KeySelection;
@@ -21,9 +18,10 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::schema::types::ColumnDescriptor;
 
+use super::array::TextCodes;
 use super::pieces::Pieces;
 use super::proven::leaf_of;
-use super::selected::{KeyColumn, WantedTexts};
+use super::selected::WantedTexts;
 use crate::parquet_file::{Codes, ColumnPages, ColumnValues, Gathered, Numbers};
 
 /// Rows whose keys are looked at together: their codes stay in the nearest cache.
@@ -33,7 +31,7 @@ const SELECT_ROWS: usize = 32_768;
 pub(super) struct RowGroupColumns {
     schema: SchemaRef,
     columns: Vec<Column>,
-    /// The key columns by themselves, where only rows with wanted keys are given.
+    /// The key columns, where nothing else is made of them.
     keys: Vec<Texts>,
     batch_rows: usize,
     /// The next row.
@@ -49,8 +47,8 @@ pub(super) struct Rows {
     pub(super) batch: RecordBatch,
     /// Their places in the row group.
     pub(super) places: Places,
-    /// One array per key column, where the batch does not have them.
-    pub(super) keys: Option<Vec<ArrayRef>>,
+    /// The key columns, where the batch does not have them.
+    pub(super) keys: Option<Vec<TextCodes>>,
 }
 
 /// Places of rows in a row group.
@@ -100,11 +98,7 @@ impl RowGroupColumns {
         }))
     }
 
-    /// The same for rows with some keys, whose texts are in `keys`.
-    ///
-    /// # Errors
-    ///
-    /// As [`open`](Self::open).
+    /// The same with the columns of keys by themselves; `None` where one is no text.
     pub(super) fn with_keys(mut self, of_keys: Self) -> Option<Self> {
         for column in of_keys.columns {
             match column {
@@ -141,10 +135,29 @@ impl RowGroupColumns {
         if rows.is_empty() {
             return Ok(None);
         }
+        let keys = (!self.keys.is_empty()).then(|| self.next_keys(rows.len())).transpose()?;
+        self.all(rows, keys).map(Some)
+    }
+
+    fn all(
+        &mut self,
+        rows: Range<usize>,
+        keys: Option<Vec<TextCodes>>,
+    ) -> Result<Rows, ParquetError> {
         self.columns.iter_mut().try_for_each(|column| column.take(rows.len()))?;
         self.row = rows.end;
         let batch = self.batch(rows.len())?;
-        Ok(Some(Rows { batch, places: Places::All(rows), keys: None }))
+        Ok(Rows { batch, places: Places::All(rows), keys })
+    }
+
+    /// The key columns of the next rows.
+    fn next_keys(&mut self, rows: usize) -> Result<Vec<TextCodes>, ParquetError> {
+        let next = |texts: &mut Texts| {
+            let mut codes = Gathered::default();
+            texts.take(rows, &mut codes)?;
+            text_codes(texts, codes)
+        };
+        self.keys.iter_mut().map(next).collect()
     }
 
     fn next_wanted(
@@ -156,28 +169,13 @@ impl RowGroupColumns {
         let mut codes = vec![Vec::new(); self.keys.len()];
         while self.row < self.end && places.len() < self.batch_rows {
             let rows = self.row..self.end.min(self.row + SELECT_ROWS.min(self.batch_rows));
-            let taken = self.keys.iter_mut().map(|texts| {
-                let mut codes = Gathered::default();
-                texts.take(rows.len(), &mut codes).map(|()| codes)
-            });
-            let taken = taken.collect::<Result<Vec<_>, _>>()?;
-            let columns = self.keys.iter().zip(&taken).map(|(texts, codes)| {
-                let texts = texts.texts().filter(|_| !codes.may_have_nulls())?;
-                Some(KeyColumn { texts, codes: &codes.values })
-            });
-            let columns = columns.collect::<Option<Vec<_>>>().ok_or_else(unknown)?;
-            let mask = texts.passing(&columns, wanted).ok_or_else(unknown)?;
+            let keys = self.next_keys(rows.len())?;
+            let mask = texts.passing(&keys, wanted).ok_or_else(unknown)?;
             // Others are not worth picking from.
             if places.is_empty() && 2 * mask.count_set_bits() > rows.len() {
-                let keys = self.keys.iter().zip(taken);
-                let keys = keys.map(|(texts, codes)| dictionary(texts, codes));
-                let keys = Some(keys.collect::<Result<_, _>>()?);
-                self.columns.iter_mut().try_for_each(|column| column.take(rows.len()))?;
-                self.row = rows.end;
-                let batch = self.batch(rows.len())?;
-                return Ok(Some(Rows { batch, places: Places::All(rows), keys }));
+                return self.all(rows, Some(keys)).map(Some);
             }
-            texts.gather(&columns, &mask, &mut codes);
+            texts.gather(&keys, &mask, &mut codes);
             places.extend(mask.set_indices().map(|row| rows.start + row));
             self.columns.iter_mut().try_for_each(|column| column.pick(&mask))?;
             self.row = rows.end;
@@ -186,7 +184,7 @@ impl RowGroupColumns {
             return Ok(None);
         }
         let batch = self.batch(places.len())?;
-        let keys = Some(texts.arrays(codes));
+        let keys = Some(texts.columns(codes));
         Ok(Some(Rows { batch, places: Places::Some(places), keys }))
     }
 
@@ -258,17 +256,16 @@ impl Column {
                 let (values, nulls) = std::mem::take(out).finish();
                 short(values, nulls, data_type)
             }
-            Self::Text(codes, out) => dictionary(codes, std::mem::take(out)),
+            Self::Text(codes, out) => Ok(text_codes(codes, std::mem::take(out))?.array()?),
         }
     }
 }
 
 /// Codes with the texts for which they stand.
-fn dictionary(texts: &Texts, codes: Gathered<i32>) -> Result<ArrayRef, ParquetError> {
+fn text_codes(texts: &Texts, codes: Gathered<i32>) -> Result<TextCodes, ParquetError> {
     let (codes, nulls) = codes.finish();
     let texts = texts.texts().ok_or_else(unknown)?;
-    let codes = Int32Array::new(codes, nulls);
-    Ok(Arc::new(DictionaryArray::try_new(codes, Arc::clone(texts))?))
+    Ok(TextCodes { texts: Arc::clone(texts), codes, nulls })
 }
 
 fn unknown() -> ParquetError {

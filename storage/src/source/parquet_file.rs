@@ -5,6 +5,7 @@ use std::fs::File;
 use std::ops::{Range, RangeInclusive};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch, new_null_array};
 use arrow_buffer::ScalarBuffer;
@@ -19,7 +20,7 @@ use parquet::arrow::arrow_reader::{
 use parquet::errors::ParquetError;
 use parquet::file::statistics::Statistics;
 
-use super::array::{self, KeyDictionary, Site};
+use super::array::{self, KeyDictionary, Site, TextCodes};
 use super::batch::{Columns, Refusals, finish, keys_of, refuse_unknown_keys};
 use super::fields::stated_scale;
 use super::parquet_columns::{Places, RowGroupColumns, Rows};
@@ -83,8 +84,8 @@ enum Reader {
 struct Picked {
     /// Their places in the file.
     ordinals: ScalarBuffer<u64>,
-    /// Their keys, one array per key column, where the batch does not have them.
-    keys: Option<Vec<ArrayRef>>,
+    /// Their key columns, where the batch does not have them.
+    keys: Option<Vec<TextCodes>>,
 }
 
 impl std::fmt::Debug for ParquetFile {
@@ -490,7 +491,7 @@ impl ParquetFile {
             })
         };
         let keys = &plan.bindings.keys;
-        if self.may_leave_out(plan).is_some() && keys.iter().all(|key| self.only_key(*key, plan)) {
+        if keys.iter().all(|key| self.only_key(*key, plan)) {
             let mut others = self.fields.clone();
             others.retain(|field| !keys.contains(field));
             if let (Some(keys), Some(columns)) = (open(keys)?, open(&others)?)
@@ -576,8 +577,8 @@ impl ParquetFile {
         };
         let read = |field: usize| array(field).expect("time and keys are read unless known");
         let key = |column: usize| match &picked.keys {
-            Some(keys) => &keys[column],
-            None => read(plan.bindings.keys[column]),
+            Some(keys) => keys[column].array(),
+            None => Ok(Arc::clone(read(plan.bindings.keys[column]))),
         };
         let mut refusals = Refusals::default();
         let schema = &plan.schema;
@@ -594,8 +595,11 @@ impl ParquetFile {
                 Site { refusals: &mut refusals, column: &schema.time },
             )?,
         };
-        let known = match plan.bindings.keys.as_slice() {
-            [_] => known_keys(&mut self.keys, key(0)),
+        let known = match (plan.bindings.keys.as_slice(), &picked.keys) {
+            ([_], Some(keys)) => known_keys(&mut self.keys, &keys[0]),
+            ([field], None) => {
+                TextCodes::of(read(*field)).and_then(|column| known_keys(&mut self.keys, &column))
+            }
             _ => None,
         };
         let (codes, keys) = match known {
@@ -604,7 +608,7 @@ impl ParquetFile {
                 let texts = schema.keys.iter().enumerate();
                 let texts = texts
                     .map(|(index, column)| {
-                        array::key_texts(key(index), Site { refusals: &mut refusals, column })
+                        array::key_texts(&key(index)?, Site { refusals: &mut refusals, column })
                     })
                     .collect::<Result<Vec<_>, _>>()?;
                 let (codes, keys) = keys_of(rows, &schema.keys, &texts, &mut refusals);
@@ -629,7 +633,9 @@ impl ParquetFile {
             })
             .collect::<Result<Vec<_>, ArrowError>>()?;
         let columns = Columns { time, codes, keys, values };
-        Ok(finish(&plan.publisher, picked.ordinals, columns, refusals, &[]))
+        let mut batch = finish(&plan.publisher, picked.ordinals, columns, refusals, &[]);
+        batch.one_time = self.one_time.is_some();
+        Ok(batch)
     }
 }
 
@@ -644,13 +650,13 @@ fn constant(made: &mut ScalarBuffer<i64>, value: i64, rows: usize) -> ScalarBuff
 /// Codes and keys straight from a key column's dictionary, which batches of a row group share.
 fn known_keys(
     known: &mut Option<KeyDictionary>,
-    array: &ArrayRef,
+    column: &TextCodes,
 ) -> Option<(ScalarBuffer<u32>, Vec<Key>)> {
-    if let Some(keys) = known.as_ref().and_then(|known| known.apply(array)) {
+    if let Some(keys) = known.as_ref().and_then(|known| known.apply(column)) {
         return Some(keys);
     }
-    *known = KeyDictionary::of(array);
-    known.as_ref()?.apply(array)
+    *known = KeyDictionary::of(column);
+    known.as_ref()?.apply(column)
 }
 
 pub(super) fn rows_of(metadata: &ArrowReaderMetadata) -> u64 {

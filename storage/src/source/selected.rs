@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::Int32Type;
-use arrow_array::{Array, ArrayRef, BooleanArray, DictionaryArray, Int32Array, StringArray};
+use arrow_array::{Array, ArrayRef, BooleanArray, StringArray};
 use arrow_buffer::BooleanBuffer;
 use isotick_model::{Key, KeySelection};
+
+use super::array::TextCodes;
 
 /// Keys of more columns are not looked at.
 const KEY_COLUMNS_MAX: usize = 8;
@@ -19,33 +20,15 @@ pub(super) fn pick(
     texts: &mut WantedTexts,
     keys: &[&ArrayRef],
     wanted: &KeySelection,
-) -> Option<(BooleanArray, Vec<ArrayRef>)> {
-    let keys: Vec<_> = keys.iter().map(|array| KeyColumn::of(array)).collect::<Option<_>>()?;
+) -> Option<(BooleanArray, Vec<TextCodes>)> {
+    let keys: Vec<_> = keys.iter().map(|array| TextCodes::of(array)).collect::<Option<_>>()?;
     let mask = texts.passing(&keys, wanted)?;
     if 2 * mask.count_set_bits() > mask.len() {
         return None;
     }
     let mut codes = vec![Vec::new(); keys.len()];
     texts.gather(&keys, &mask, &mut codes);
-    Some((BooleanArray::new(mask, None), texts.arrays(codes)))
-}
-
-/// A key column: codes, none null, each of an entry of its texts.
-#[derive(Clone, Copy)]
-pub(super) struct KeyColumn<'a> {
-    pub(super) texts: &'a ArrayRef,
-    pub(super) codes: &'a [i32],
-}
-
-impl<'a> KeyColumn<'a> {
-    /// `None` where the array is no such column.
-    fn of(array: &'a ArrayRef) -> Option<Self> {
-        let dictionary = array.as_dictionary_opt::<Int32Type>()?;
-        let (texts, codes) = (dictionary.values(), dictionary.keys().values());
-        let greatest = codes.iter().fold(0, |most, code| code.cast_unsigned().max(most));
-        let good = array.null_count() == 0 && (greatest as usize) < texts.len();
-        good.then_some(Self { texts, codes })
-    }
+    Some((BooleanArray::new(mask, None), texts.columns(codes)))
 }
 
 /// What of the key columns' dictionaries is wanted, for as long as batches share them.
@@ -55,43 +38,43 @@ pub(super) struct WantedTexts {
 }
 
 impl WantedTexts {
-    /// The rows with a wanted key. `None` where an entry can be no key, or there is no key column, or
-    /// there are many.
+    /// The rows with a wanted key. `None` where a row or an entry may have none, or there is no key column,
+    /// or there are many.
     pub(super) fn passing(
         &mut self,
-        keys: &[KeyColumn<'_>],
+        keys: &[TextCodes],
         wanted: &KeySelection,
     ) -> Option<BooleanBuffer> {
-        if keys.len() > KEY_COLUMNS_MAX {
+        if keys.len() > KEY_COLUMNS_MAX || keys.iter().any(|column| column.nulls.is_some()) {
             return None;
         }
         self.columns.resize_with(keys.len(), || None);
         let mut masks = Vec::new();
         for (number, (column, known)) in keys.iter().zip(&mut self.columns).enumerate() {
-            if !known.as_ref().is_some_and(|known| Arc::ptr_eq(&known.values, column.texts)) {
-                *known = KnownTexts::of(column.texts, wanted.texts(number));
+            if !known.as_ref().is_some_and(|known| Arc::ptr_eq(&known.values, &column.texts)) {
+                *known = KnownTexts::of(&column.texts, wanted.texts(number));
             }
-            masks.push(known.as_ref()?.passing(column.codes));
+            masks.push(known.as_ref()?.passing(&column.codes));
         }
         masks.into_iter().reduce(|all, passing| &all & &passing)
     }
 
     /// Appends the codes of these rows, per column over its wanted texts.
-    pub(super) fn gather(
-        &self,
-        keys: &[KeyColumn<'_>],
-        rows: &BooleanBuffer,
-        codes: &mut [Vec<i32>],
-    ) {
+    pub(super) fn gather(&self, keys: &[TextCodes], rows: &BooleanBuffer, codes: &mut [Vec<i32>]) {
         for ((known, column), codes) in self.columns.iter().flatten().zip(keys).zip(codes) {
             codes.extend(rows.set_indices().map(|row| known.places[column.codes[row] as usize]));
         }
     }
 
-    /// Such codes as arrays.
-    pub(super) fn arrays(&self, codes: Vec<Vec<i32>>) -> Vec<ArrayRef> {
+    /// Such codes with their texts.
+    pub(super) fn columns(&self, codes: Vec<Vec<i32>>) -> Vec<TextCodes> {
         let columns = self.columns.iter().flatten().zip(codes);
-        columns.map(|(known, codes)| known.array(codes)).collect()
+        let column = |(known, codes): (&KnownTexts, Vec<i32>)| TextCodes {
+            texts: Arc::clone(&known.texts),
+            codes: codes.into(),
+            nulls: None,
+        };
+        columns.map(column).collect()
     }
 }
 
@@ -132,10 +115,5 @@ impl KnownTexts {
     /// The rows that are wanted.
     fn passing(&self, codes: &[i32]) -> BooleanBuffer {
         BooleanBuffer::collect_bool(codes.len(), |row| self.wanted[codes[row] as usize])
-    }
-
-    /// An array of places among the wanted entries.
-    fn array(&self, places: Vec<i32>) -> ArrayRef {
-        Arc::new(DictionaryArray::new(Int32Array::from(places), Arc::clone(&self.texts)))
     }
 }
