@@ -12,7 +12,7 @@ use isotick_model::{Column, Inexact, RejectReason, Scale, StreamSchema};
 use parquet::file::statistics::Statistics;
 
 use super::lines::{Line, Records};
-use super::{Format, Source, SourceError, array, dbn_file, parquet_file, text};
+use super::{Format, Source, SourceError, array, dbn_file, parquet_reader, text};
 
 /// Rows that a description looks at: the whole of most files.
 const ROWS_LOOKED_AT: usize = 1_000_000;
@@ -345,11 +345,11 @@ fn profile(path: &Path) -> Result<(Format, Option<u64>, Vec<Profile>), SourceErr
 }
 
 fn profile_parquet(path: &Path) -> Result<(u64, Vec<Profile>), SourceError> {
-    let (file, metadata) = parquet_file::load(path)?;
+    let (file, metadata) = parquet_reader::load(path)?;
     let fields = metadata.schema().fields();
     let mut profiles = Vec::new();
     for (index, field) in fields.iter().enumerate() {
-        let stated = parquet_file::scale_of(path, &metadata, index)?;
+        let stated = parquet_reader::scale_of(path, &metadata, index)?;
         profiles.push(Profile::new(field.name().clone(), Some(field.data_type().clone()), stated));
     }
     // Types that no column can take are not decoded.
@@ -364,17 +364,17 @@ fn profile_parquet(path: &Path) -> Result<(u64, Vec<Profile>), SourceError> {
         if left == 0 || looked_at.is_empty() {
             break;
         }
-        let mut reader = parquet_file::group_reader(
+        let mut reader = parquet_reader::group_reader(
             path,
             &file,
             &metadata,
             group,
             &looked_at,
             BATCH_ROWS,
-            0..parquet_file::group_rows(&metadata, group) as usize,
+            0..parquet_reader::group_rows(&metadata, group) as usize,
         )?;
         while left > 0
-            && let Some(batch) = parquet_file::next_of(path, &mut reader)?
+            && let Some(batch) = parquet_reader::next_of(path, &mut reader)?
         {
             left = left.saturating_sub(batch.num_rows());
             for (&index, array) in looked_at.iter().zip(batch.columns()) {
@@ -390,7 +390,7 @@ fn profile_parquet(path: &Path) -> Result<(u64, Vec<Profile>), SourceError> {
                 nulls.is_some_and(|nulls| nulls > 0);
         }
     }
-    Ok((parquet_file::rows_of(&metadata), profiles))
+    Ok((parquet_reader::rows_of(&metadata), profiles))
 }
 
 fn profile_dbn(path: &Path) -> Result<Vec<Profile>, SourceError> {

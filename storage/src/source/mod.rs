@@ -21,6 +21,7 @@ pub mod fuzzing;
 mod lines;
 mod parquet_columns;
 mod parquet_file;
+mod parquet_reader;
 mod parquet_types;
 mod pieces;
 mod proven;
@@ -310,7 +311,7 @@ impl Source {
             None => Format::of(path)?,
         };
         let fields = match format {
-            Format::Parquet => parquet_file::field_names(&parquet_file::load(path)?.1),
+            Format::Parquet => parquet_reader::field_names(&parquet_reader::load(path)?.1),
             Format::Csv | Format::Tsv => text_file::header(path, format)?,
             Format::Dbn => dbn_file::Described::of(path)?.field_names(),
         };

@@ -7,7 +7,7 @@ use arrow_schema::{DataType, Field, Schema, TimeUnit};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::basic::Type as PhysicalType;
 
-use super::parquet_file::guard;
+use super::parquet_reader::guard;
 use super::{Plan, SourceError, array};
 
 /// Refuses fields of types that cannot become their columns.
