@@ -1,6 +1,7 @@
 //! Compressed pages, decompressed into memory that serves again.
 
 use std::cell::RefCell;
+use std::io::Read;
 use std::ops::Deref;
 
 use bytes::Bytes;
@@ -28,17 +29,25 @@ impl Deref for PageBytes {
     }
 }
 
-/// Decompresses a page, which is a frame of zstd that says how long it becomes, into `out` alone.
-/// `None` where it is not.
+/// Decompresses a page that is stored with zstd into `out` alone. `None` where it is not.
 pub(super) fn inflate(frame: &[u8], out: &mut Vec<u8>) -> Option<()> {
+    out.clear();
+    match zstd_safe::get_frame_content_size(frame).ok()? {
+        Some(length) if length <= PAGE_BYTES_MAX => inflate_known(frame, length, out),
+        Some(_) => None,
+        // Writers that compress as they go do not know it before.
+        None => {
+            let decoder = zstd::stream::read::Decoder::with_buffer(frame).ok()?;
+            let length = decoder.take(PAGE_BYTES_MAX + 1).read_to_end(out).ok()?;
+            (length as u64 <= PAGE_BYTES_MAX).then_some(())
+        }
+    }
+}
+
+fn inflate_known(frame: &[u8], length: u64, out: &mut Vec<u8>) -> Option<()> {
     thread_local! {
         // Each asks the system for memory, which takes as long as a small page.
         static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
-    }
-    out.clear();
-    let length = zstd_safe::get_frame_content_size(frame).ok()??;
-    if length > PAGE_BYTES_MAX {
-        return None;
     }
     out.reserve(length as usize);
     DECOMPRESSOR.with_borrow_mut(|decompressor| {
@@ -58,23 +67,22 @@ mod tests {
     #[test]
     fn frames_are_inflated_and_what_is_none_is_told() {
         let mut out = vec![7; 100];
-        for content in [&b""[..], b"a", &[5; 100_000]] {
-            let frame = zstd::bulk::compress(content, 1).unwrap();
-            inflate(&frame, &mut out).unwrap();
-            assert_eq!(out, content);
-            assert_eq!(inflate(&frame[..frame.len() - 1], &mut out), None);
-            assert_eq!(
-                inflate(&[&frame[..], &frame[..]].concat(), &mut out),
-                None.or(
-                    // Twice nothing is nothing.
-                    content.is_empty().then_some(())
-                )
-            );
+        for content in [&b"a"[..], &[5; 100_000]] {
+            let known = zstd::bulk::compress(content, 1).unwrap();
+            let unknown = zstd::stream::encode_all(content, 1).unwrap();
+            assert_eq!(zstd_safe::get_frame_content_size(&unknown).unwrap(), None);
+            for frame in [&known, &unknown] {
+                inflate(frame, &mut out).unwrap();
+                assert_eq!(out, content);
+                assert_eq!(inflate(&frame[..frame.len() - 1], &mut out), None);
+            }
+            let longer = [&known[..], &known[..]].concat();
+            assert_eq!(inflate(&longer, &mut out), None, "longer than it says");
         }
+        assert_eq!(inflate(&zstd::bulk::compress(b"", 1).unwrap(), &mut out), Some(()));
+        assert_eq!(out, b"");
         assert_eq!(inflate(b"", &mut out), None);
         assert_eq!(inflate(b"no frame at all", &mut out), None);
-        let unsized_frame = zstd::stream::encode_all(&b"of unknown length"[..], 1).unwrap();
-        assert_eq!(inflate(&unsized_frame, &mut out), None);
         // A length that no page has.
         let mut claims = vec![0x28, 0xB5, 0x2F, 0xFD, 0xC0, 0x00];
         claims.extend((1_u64 << 40).to_le_bytes());

@@ -12,7 +12,7 @@ use parquet::basic::Encoding;
 use super::decode::{self, Hybrid, Run};
 use super::inflate::PageBytes;
 
-/// Few bytes of deltas can claim many values. A page has no more than these.
+/// Few bytes of deltas can claim many values. A page that claims more than these is not read here.
 const DELTAS_MAX: usize = 1 << 22;
 
 /// What a column's values are made into.
