@@ -131,8 +131,11 @@ impl Input {
             }
             None => {
                 let now_ns = now_ns();
-                // Where one thread has a larger piece than another, the other has a further one.
-                let threads_each = threads.div_ceil(args.file.len());
+                // Of few files each is cut for several threads: some are larger than others.
+                let threads_each = match args.file.len() {
+                    few if few < 2 * threads => threads.div_ceil(few).max(2).min(threads),
+                    _ => 1,
+                };
                 let mut publishers: Vec<(PublisherId, &PathBuf)> = Vec::new();
                 // Publishers decide only between files, and one file needs no hash of its content.
                 let alone = (args.file.len() == 1).then(|| files::publisher("file")).transpose()?;
