@@ -188,13 +188,14 @@ pub fn scan_parts(
                 source.part(rows).map_err(failed)?
             };
             while let Some(mut batch) = part.next_batch().map_err(failed)? {
-                reject_beyond_horizon(&schema, &mut batch, now_ns);
-                rejections.count(&path, &batch);
-                if let Some(Extent { times, .. }) = &stated
-                    && !batch.one_time
-                {
-                    check_times(&path, &batch, times).map_err(failed)?;
+                // One time that stands for all is good and within what is stated.
+                if !batch.one_time {
+                    reject_beyond_horizon(&schema, &mut batch, now_ns);
+                    if let Some(Extent { times, .. }) = &stated {
+                        check_times(&path, &batch, times).map_err(failed)?;
+                    }
                 }
+                rejections.count(&path, &batch);
                 sink(batch.ticks)?;
             }
             Ok(())

@@ -143,6 +143,7 @@ impl Input {
                     // A file's publisher is its content's hash: the same content is the same ticks.
                     let needed = Needed {
                         keys: scan.key_selection(),
+                        identity: scanning::identity(scan),
                         one_window: scanning::one_window(scan),
                         latest_ns: files::latest(schema, now_ns),
                     };

@@ -368,10 +368,13 @@ pub fn columns_of(scan: &Scan) -> Columns {
     values.extend(views().flat_map(|view| &view.filter).flat_map(|filter| filter.columns()));
     values.sort_unstable();
     values.dedup();
-    // Only the ends of windows depend on who sent a tick.
-    let identity = views().any(|view| needs_order(view));
     let seen = scan.views.iter().any(|of| of.truth != Truth::Now);
-    Columns { values, identity, seen, one_window: one_window(scan) }
+    Columns { values, identity: identity(scan), seen, one_window: one_window(scan) }
+}
+
+/// Whether a scan tells ticks apart by publisher and sequence. Only the ends of windows depend on them.
+pub fn identity(scan: &Scan) -> bool {
+    scan.views.iter().any(|of| needs_order(&of.view))
 }
 
 /// The windows of all views, where all that matters of a tick's time is the window that it lies in.

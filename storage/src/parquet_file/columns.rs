@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::ArrayRef;
-use arrow_buffer::{BooleanBuffer, NullBuffer, ScalarBuffer};
+use arrow_buffer::{NullBuffer, ScalarBuffer};
 use bytes::Bytes;
 use parquet::basic::{Compression, Encoding, Type};
 use parquet::column::page::{Page, PageReader};
@@ -17,7 +17,7 @@ use parquet::file::serialized_reader::SerializedPageReader;
 
 use super::decode::{self, Run};
 use super::inflate::{PageBytes, inflate};
-use super::values::{Codes, Coding, DataPage, Gathered, Levels, Numbers, Values};
+use super::values::{Codes, Coding, DataPage, Gathered, Levels, Numbers, Values, Wanted};
 use super::{Chunks, pages};
 
 /// Ascending ranges of rows without overlap.
@@ -339,23 +339,19 @@ impl<C: Coding, R: ChunkReader + 'static> ColumnValues<C, R> {
     /// As [`take`](Self::take).
     pub fn pick(
         &mut self,
-        wanted: &BooleanBuffer,
+        mut wanted: Wanted<'_>,
         out: &mut Gathered<C::Item>,
     ) -> Result<(), ParquetError> {
-        let mut done = 0;
-        while done < wanted.len() {
-            let rest = wanted.slice(done, wanted.len() - done);
-            let Some(first) = rest.set_indices().next() else {
-                self.pass(rest.len());
-                break;
-            };
+        out.values.reserve(wanted.count());
+        while let Some(first) = wanted.places().next() {
             self.pass(first);
-            done += first;
+            (_, wanted) = wanted.split_at(first);
             let (page, coding) = self.page()?;
-            let rows = page.left.min(wanted.len() - done);
-            page.pick(coding, &wanted.slice(done, rows), out).ok_or_else(broken)?;
-            done += rows;
+            let (of_page, rest) = wanted.split_at(page.left.min(wanted.rows()));
+            page.pick(coding, of_page, out).ok_or_else(broken)?;
+            wanted = rest;
         }
+        self.pass(wanted.rows());
         Ok(())
     }
 

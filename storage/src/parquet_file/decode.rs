@@ -4,6 +4,8 @@
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 
+use super::values::Wanted;
+
 /// Values that are unpacked at a time: parts of a block have a multiple of them.
 const LANES: usize = 32;
 /// Wider values do not lie within eight bytes wherever they begin.
@@ -262,6 +264,23 @@ impl Packed<'_> {
             };
             take(&lanes[..values])?;
             number += values;
+        }
+        Some(())
+    }
+
+    /// Those that are wanted, some at a time.
+    pub fn each_at(
+        &self,
+        wanted: Wanted<'_>,
+        mut take: impl FnMut(&[u32]) -> Option<()>,
+    ) -> Option<()> {
+        let (mut lanes, mut places) = ([0; SMALL_LANES], wanted.places());
+        while places.len() > 0 {
+            let values = places.len().min(SMALL_LANES);
+            for (lane, place) in lanes.iter_mut().zip(places.by_ref()) {
+                *lane = self.get(place);
+            }
+            take(&lanes[..values])?;
         }
         Some(())
     }

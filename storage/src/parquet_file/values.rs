@@ -5,7 +5,7 @@ use std::iter;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, StringArray};
-use arrow_buffer::{ArrowNativeType, BooleanBuffer, NullBuffer, NullBufferBuilder, ScalarBuffer};
+use arrow_buffer::{ArrowNativeType, NullBuffer, NullBufferBuilder, ScalarBuffer};
 use bytes::Bytes;
 use parquet::basic::Encoding;
 
@@ -24,6 +24,9 @@ pub(crate) trait Coding: Default {
 
     /// Appends values that stand as they are.
     fn plain(bytes: &[u8], out: &mut Vec<Self::Item>);
+
+    /// Appends those of such values that are wanted; `bytes` are of all of them.
+    fn plain_at(bytes: &[u8], wanted: Wanted<'_>, out: &mut Vec<Self::Item>);
 
     /// Appends a page of at most `most` deltas; says how many they are.
     fn delta_packed(page: &[u8], most: usize, out: &mut Vec<Self::Item>) -> Option<usize>;
@@ -54,6 +57,11 @@ macro_rules! numbers {
             fn plain(bytes: &[u8], out: &mut Vec<$word>) {
                 let (words, _) = bytes.as_chunks();
                 out.extend(words.iter().map(|word| <$word>::from_le_bytes(*word)));
+            }
+
+            fn plain_at(bytes: &[u8], wanted: Wanted<'_>, out: &mut Vec<$word>) {
+                let (words, _) = bytes.as_chunks();
+                out.extend(wanted.places().map(|place| <$word>::from_le_bytes(words[place])));
             }
 
             fn delta_packed(page: &[u8], most: usize, out: &mut Vec<$word>) -> Option<usize> {
@@ -117,6 +125,8 @@ impl Coding for Codes {
 
     fn plain(_: &[u8], _: &mut Vec<i32>) {}
 
+    fn plain_at(_: &[u8], _: Wanted<'_>, _: &mut Vec<i32>) {}
+
     fn delta_packed(_: &[u8], _: usize, _: &mut Vec<i32>) -> Option<usize> {
         None
     }
@@ -147,6 +157,49 @@ impl Coding for Codes {
 fn within(indices: &[u32], entries: usize) -> Option<()> {
     let greatest = indices.iter().fold(0, |greatest, &index| greatest.max(index));
     ((greatest as usize) < entries).then_some(())
+}
+
+/// Which of the next rows are wanted.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    /// The places of those that are, ascending, counted from a row before the next ones.
+    places: &'a [u32],
+    /// The place of the next row.
+    first: u32,
+    /// How many the next rows are.
+    rows: usize,
+}
+
+impl<'a> Wanted<'a> {
+    /// Those at these ascending places among so many rows, at most 2^32.
+    pub fn new(places: &'a [u32], rows: usize) -> Self {
+        Self { places, first: 0, rows }
+    }
+
+    /// How many the next rows are.
+    pub fn rows(self) -> usize {
+        self.rows
+    }
+
+    /// How many of them are wanted.
+    pub fn count(self) -> usize {
+        self.places.len()
+    }
+
+    /// Where among the next rows those are that are wanted.
+    pub fn places(self) -> impl ExactSizeIterator<Item = usize> + use<'a> {
+        let first = self.first;
+        self.places.iter().map(move |place| (place - first) as usize)
+    }
+
+    /// The same of the first `rows` of the rows alone, and of the others.
+    pub fn split_at(self, rows: usize) -> (Self, Self) {
+        let Self { places, first, rows: all } = self;
+        let (before, after) =
+            places.split_at(places.partition_point(|place| ((place - first) as usize) < rows));
+        let rest = Self { places: after, first: first + rows as u32, rows: all - rows };
+        (Self { places: before, first, rows }, rest)
+    }
 }
 
 /// Values that were taken so far, those of nulls 0, and which are null.
@@ -313,21 +366,21 @@ impl<C: Coding> Values<C> {
     pub fn pick(
         &mut self,
         coding: &C,
-        wanted: &BooleanBuffer,
+        wanted: Wanted<'_>,
         out: &mut Gathered<C::Item>,
     ) -> Option<()> {
         if self.levels.is_some() {
-            let mut all = Gathered::with_capacity(wanted.len());
-            self.take(coding, wanted.len(), &mut all)?;
+            let mut all = Gathered::with_capacity(wanted.rows());
+            self.take(coding, wanted.rows(), &mut all)?;
             let (values, nulls) = all.finish();
-            for row in wanted.set_indices() {
+            for row in wanted.places() {
                 out.values.push(values[row]);
                 out.nulls.append(nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row)));
             }
             return Some(());
         }
-        self.left = self.left.checked_sub(wanted.len())?;
-        out.nulls.append_n_non_nulls(wanted.count_set_bits());
+        self.left = self.left.checked_sub(wanted.rows())?;
+        out.nulls.append_n_non_nulls(wanted.count());
         self.form.pick(&self.bytes[self.start..], coding, wanted, &mut out.values)
     }
 }
@@ -339,36 +392,28 @@ impl<C: Coding> Form<C> {
         &mut self,
         page: &[u8],
         coding: &C,
-        wanted: &BooleanBuffer,
+        wanted: Wanted<'_>,
         out: &mut Vec<C::Item>,
     ) -> Option<()> {
         match self {
             Self::Plain(at) => {
-                let width = C::PLAIN_BYTES?;
-                let end = at.checked_add(wanted.len() * width)?;
-                let values = page.get(*at..end)?;
-                for number in wanted.set_indices() {
-                    C::plain(&values[number * width..][..width], out);
-                }
+                let end = at.checked_add(wanted.rows().checked_mul(C::PLAIN_BYTES?)?)?;
+                C::plain_at(page.get(*at..end)?, wanted, out);
                 *at = end;
             }
             Self::Indices(indices) => {
-                let mut done = 0;
-                while done < wanted.len() {
-                    let run = indices.next(page, wanted.len() - done)??;
+                let mut rest = wanted;
+                while rest.rows() > 0 {
+                    let run = indices.next(page, rest.rows())??;
                     let (Run::Repeated(_, some) | Run::Packed(_, some)) = run;
-                    let of_run = wanted.slice(done, some);
+                    let (of_run, after) = rest.split_at(some);
                     match run {
-                        Run::Repeated(index, _) => {
-                            coding.repeat(index, of_run.count_set_bits(), out)?;
-                        }
+                        Run::Repeated(index, _) => coding.repeat(index, of_run.count(), out)?,
                         Run::Packed(packed, _) => {
-                            for number in of_run.set_indices() {
-                                coding.look_up(&[packed.get(number)], out)?;
-                            }
+                            packed.each_at(of_run, |indices| coding.look_up(indices, out))?;
                         }
                     }
-                    done += some;
+                    rest = after;
                 }
             }
             Self::Packed { .. } => {
@@ -376,9 +421,9 @@ impl<C: Coding> Form<C> {
                 self.pick(page, coding, wanted, out)?;
             }
             Self::Unpacked(values, taken) => {
-                let end = taken.checked_add(wanted.len())?;
+                let end = taken.checked_add(wanted.rows())?;
                 let values = values.get(*taken..end)?;
-                out.extend(wanted.set_indices().map(|number| values[number]));
+                out.extend(wanted.places().map(|place| values[place]));
                 *taken = end;
             }
         }

@@ -24,6 +24,11 @@ pub(super) struct Refusals {
 }
 
 impl Refusals {
+    /// Whether no row is refused.
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     /// Refuses a row of a batch of `len` rows.
     pub(super) fn refuse(&mut self, row: usize, len: usize, column: &str, refusal: Refusal) {
         if self.marked.is_empty() {

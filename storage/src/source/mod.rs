@@ -89,7 +89,7 @@ impl Default for SourceOptions {
             map: Vec::new(),
             time_unit: None,
             format: None,
-            batch_rows: 131_072,
+            batch_rows: 65_536,
             publisher: None,
             columns: None,
             needed: None,
@@ -103,6 +103,8 @@ impl Default for SourceOptions {
 pub struct Needed {
     /// Rows of other keys may be left out.
     pub keys: KeySelection,
+    /// Whether ticks are told apart by publisher and sequence: else the sequences may be 0.
+    pub identity: bool,
     /// Where all times of a row group lie in one window of this, the least of them may stand for
     /// each.
     pub one_window: Option<Tumbling>,

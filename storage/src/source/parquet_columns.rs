@@ -9,7 +9,7 @@ use arrow_array::types::{
     TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt32Type, UInt64Type,
 };
 use arrow_array::{ArrayRef, ArrowPrimitiveType, PrimitiveArray, RecordBatch, RecordBatchOptions};
-use arrow_buffer::{ArrowNativeType, BooleanBuffer, NullBuffer, ScalarBuffer};
+use arrow_buffer::{ArrowNativeType, NullBuffer, ScalarBuffer};
 use arrow_schema::{DataType, SchemaRef, TimeUnit};
 use isotick_model::KeySelection;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
@@ -22,7 +22,7 @@ use super::array::TextCodes;
 use super::pieces::Pieces;
 use super::proven::leaf_of;
 use super::selected::WantedTexts;
-use crate::parquet_file::{Codes, ColumnPages, ColumnValues, Gathered, Numbers};
+use crate::parquet_file::{Codes, ColumnPages, ColumnValues, Gathered, Numbers, Wanted};
 
 /// Rows whose keys are looked at together: their codes stay in the nearest cache.
 const SELECT_ROWS: usize = 32_768;
@@ -171,13 +171,17 @@ impl RowGroupColumns {
             let rows = self.row..self.end.min(self.row + SELECT_ROWS.min(self.batch_rows));
             let keys = self.next_keys(rows.len())?;
             let mask = texts.passing(&keys, wanted).ok_or_else(unknown)?;
+            let wanted_rows = mask.count_set_bits();
             // Others are not worth picking from.
-            if places.is_empty() && 2 * mask.count_set_bits() > rows.len() {
+            if places.is_empty() && 2 * wanted_rows > rows.len() {
                 return self.all(rows, Some(keys)).map(Some);
             }
-            texts.gather(&keys, &mask, &mut codes);
-            places.extend(mask.set_indices().map(|row| rows.start + row));
-            self.columns.iter_mut().try_for_each(|column| column.pick(&mask))?;
+            let mut found = Vec::with_capacity(wanted_rows);
+            found.extend(mask.set_indices_u32());
+            texts.gather(&keys, &found, &mut codes);
+            places.extend(found.iter().map(|row| rows.start + *row as usize));
+            let found = Wanted::new(&found, rows.len());
+            self.columns.iter_mut().try_for_each(|column| column.pick(found))?;
             self.row = rows.end;
         }
         if places.is_empty() {
@@ -237,7 +241,7 @@ impl Column {
         }
     }
 
-    fn pick(&mut self, wanted: &BooleanBuffer) -> Result<(), ParquetError> {
+    fn pick(&mut self, wanted: Wanted<'_>) -> Result<(), ParquetError> {
         match self {
             Self::Long(values, out) => values.pick(wanted, out),
             Self::Short(values, out) => values.pick(wanted, out),

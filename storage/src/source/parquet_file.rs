@@ -5,7 +5,7 @@ use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch, new_null_array};
-use arrow_buffer::ScalarBuffer;
+use arrow_buffer::{ArrowNativeType, ScalarBuffer};
 use arrow_schema::{ArrowError, DataType, TimeUnit};
 use arrow_select::filter::filter_record_batch;
 use isotick_model::{Key, Scale, ValueColumn};
@@ -55,6 +55,8 @@ pub(super) struct ParquetFile {
     one_time: Option<i64>,
     /// The same as the times of many rows.
     one_times: ScalarBuffer<i64>,
+    /// What stands for rows' places in the file where nobody needs them.
+    no_ordinals: ScalarBuffer<u64>,
     /// The dictionary of the key column in the batches of that row group.
     keys: Option<KeyDictionary>,
     /// What of the key columns' dictionaries is wanted.
@@ -75,10 +77,30 @@ enum Reader {
 
 /// Rows of a batch.
 struct Picked {
-    /// Their places in the file.
-    ordinals: ScalarBuffer<u64>,
+    /// The file's row from which their places count.
+    from: u64,
+    places: Places,
     /// Their key columns, where the batch does not have them.
     keys: Option<Vec<TextCodes>>,
+}
+
+impl Picked {
+    fn first_row(&self) -> u64 {
+        let first = match &self.places {
+            Places::All(rows) => rows.start,
+            Places::Some(rows) => rows.first().copied().unwrap_or(0),
+        };
+        self.from + first as u64
+    }
+
+    /// Their places in the file.
+    fn ordinals(&self) -> ScalarBuffer<u64> {
+        let ordinal = |row: usize| self.from + row as u64;
+        match &self.places {
+            Places::All(rows) => rows.clone().map(ordinal).collect(),
+            Places::Some(rows) => rows.iter().map(|row| ordinal(*row)).collect(),
+        }
+    }
 }
 
 impl std::fmt::Debug for ParquetFile {
@@ -133,6 +155,7 @@ impl ParquetFile {
             good_times,
             one_time: None,
             one_times: Vec::new().into(),
+            no_ordinals: Vec::new().into(),
             file,
             metadata,
             stated,
@@ -304,12 +327,7 @@ impl ParquetFile {
                         continue;
                     };
                     self.next_row = self.group_start + columns.row() as u64;
-                    let place = |row: usize| self.group_start + row as u64;
-                    let ordinals = match places {
-                        Places::All(rows) => rows.map(place).collect(),
-                        Places::Some(rows) => rows.into_iter().map(place).collect(),
-                    };
-                    Some((batch, Picked { ordinals, keys }))
+                    Some((batch, Picked { from: self.group_start, places, keys }))
                 }
                 Some(Reader::General(reader)) => match next_of(&plan.path, reader)? {
                     Some(batch) => Some(self.general(plan, &batch, group_end)?),
@@ -350,8 +368,8 @@ impl ParquetFile {
         if let Some(picked) = self.pick(plan, &batch, first_row)? {
             return Ok(picked);
         }
-        let ordinals = (first_row..first_row + rows).collect();
-        Ok((batch, Picked { ordinals, keys: None }))
+        let places = Places::All(0..rows as usize);
+        Ok((batch, Picked { from: first_row, places, keys: None }))
     }
 
     /// Opens the reader of the row group's rows that are to come.
@@ -434,9 +452,8 @@ impl ParquetFile {
             return Ok(None);
         };
         let batch = guard(&plan.path, || Ok(filter_record_batch(batch, &mask)?))?;
-        let rows = mask.values().set_indices();
-        let ordinals = rows.map(|row| first_row + row as u64).collect();
-        Ok(Some((batch, Picked { ordinals, keys: Some(keys) })))
+        let places = Places::Some(mask.values().set_indices().collect());
+        Ok(Some((batch, Picked { from: first_row, places, keys: Some(keys) })))
     }
 
     /// Whether nothing but a key is made of a field.
@@ -542,14 +559,24 @@ impl ParquetFile {
             })
             .collect::<Result<Vec<_>, ArrowError>>()?;
         let columns = Columns { time, codes, keys, values };
-        let mut batch = finish(&plan.publisher, picked.ordinals, columns, refusals, &[]);
-        batch.one_time = self.one_time.is_some();
-        Ok(batch)
+        // Rows that are refused are named, here or for their times by the caller.
+        let named = !self.good_times || !refusals.is_empty();
+        let ordinals = match &plan.needed {
+            Some(needed) if !needed.identity && !named => constant(&mut self.no_ordinals, 0, rows),
+            _ => picked.ordinals(),
+        };
+        let first_row = picked.first_row();
+        let batch = finish(&plan.publisher, ordinals, columns, refusals, &[]);
+        Ok(SourceBatch { one_time: self.one_time.is_some(), first_row, ..batch })
     }
 }
 
 /// So many times the same value; what was made before serves again.
-fn constant(made: &mut ScalarBuffer<i64>, value: i64, rows: usize) -> ScalarBuffer<i64> {
+fn constant<T: ArrowNativeType>(
+    made: &mut ScalarBuffer<T>,
+    value: T,
+    rows: usize,
+) -> ScalarBuffer<T> {
     if made.first() != Some(&value) || made.len() < rows {
         *made = vec![value; rows].into();
     }

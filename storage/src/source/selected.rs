@@ -27,7 +27,7 @@ pub(super) fn pick(
         return None;
     }
     let mut codes = vec![Vec::new(); keys.len()];
-    texts.gather(&keys, &mask, &mut codes);
+    texts.gather(&keys, &mask.set_indices_u32().collect::<Vec<_>>(), &mut codes);
     Some((BooleanArray::new(mask, None), texts.columns(codes)))
 }
 
@@ -60,9 +60,10 @@ impl WantedTexts {
     }
 
     /// Appends the codes of these rows, per column over its wanted texts.
-    pub(super) fn gather(&self, keys: &[TextCodes], rows: &BooleanBuffer, codes: &mut [Vec<i32>]) {
+    pub(super) fn gather(&self, keys: &[TextCodes], rows: &[u32], codes: &mut [Vec<i32>]) {
         for ((known, column), codes) in self.columns.iter().flatten().zip(keys).zip(codes) {
-            codes.extend(rows.set_indices().map(|row| known.places[column.codes[row] as usize]));
+            let code = |row: &u32| known.places[column.codes[*row as usize] as usize];
+            codes.extend(rows.iter().map(code));
         }
     }
 

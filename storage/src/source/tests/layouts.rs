@@ -68,7 +68,8 @@ fn check(what: &str, sample: &Sample, skips: bool) {
                 true => KeySelection::new(1, &keys, None),
                 false => KeySelection::default(),
             };
-            let needed = Some(Needed { keys, one_window: None, latest_ns: i64::MAX });
+            let needed =
+                Some(Needed { keys, identity: true, one_window: None, latest_ns: i64::MAX });
             let columns = Some(columns.to_vec());
             let batch_rows = if selected { 70 } else { 10_000 };
             let options = SourceOptions { needed, columns, batch_rows, ..Default::default() };

@@ -222,6 +222,7 @@ fn a_closed_set_of_keys_holds_on_every_way() {
             &[isotick_model::Key::from_components(["A"])],
             None,
         ),
+        identity: true,
         one_window: None,
         latest_ns: i64::MAX,
     };

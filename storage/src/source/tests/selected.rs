@@ -5,7 +5,7 @@ use super::*;
 fn wanted(keys: &[&str], latest_ns: i64) -> SourceOptions {
     let keys: Vec<_> = keys.iter().map(|key| isotick_model::Key::from_components([key])).collect();
     let keys = KeySelection::new(1, &keys, None);
-    let needed = Some(Needed { keys, one_window: None, latest_ns });
+    let needed = Some(Needed { keys, identity: true, one_window: None, latest_ns });
     SourceOptions { needed, batch_rows: 700, ..Default::default() }
 }
 
@@ -106,7 +106,8 @@ fn one_time_stands_for_all_where_they_lie_in_one_window() {
     let sample = sample(Some);
     let of_windows = |width_ns, latest_ns| {
         let one_window = Some(Tumbling { width_ns, origin_ns: 0 });
-        let needed = Some(Needed { keys: KeySelection::default(), one_window, latest_ns });
+        let needed =
+            Some(Needed { keys: KeySelection::default(), identity: true, one_window, latest_ns });
         sample.read_with(&schema(), &SourceOptions { needed, ..Default::default() })
     };
     let whole = sample.read(&schema());
@@ -123,6 +124,29 @@ fn one_time_stands_for_all_where_they_lie_in_one_window() {
         assert_eq!(floor(some.ticks, width), floor(whole.ticks.clone(), width));
     }
     assert_eq!(of_windows(1_000, 5_998), whole, "a late row is there");
+}
+
+#[test]
+fn without_identity_sequences_are_left_out_where_no_row_is_refused() {
+    let of = |sample: &Sample, keys: &[&str], identity, latest_ns| {
+        let needed = Needed { identity, ..wanted(keys, latest_ns).needed.unwrap() };
+        read(sample, &SourceOptions { needed: Some(needed), ..Default::default() })
+    };
+    let bare = |mut flat: Flat| {
+        flat.ticks.iter_mut().for_each(|row| row.0 = 0);
+        flat
+    };
+    let good = sample(Some);
+    for keys in [&[][..], &["rare"]] {
+        let whole = of(&good, keys, true, i64::MAX);
+        assert!(whole.ticks.iter().any(|row| row.0 > 0));
+        assert_eq!(of(&good, keys, false, i64::MAX), bare(whole));
+    }
+    // Rows after the latest time are refused by the caller, who names them.
+    assert_eq!(of(&good, &[], false, 5_998), good.read(&schema()));
+    let bad = sample(|row| (row != 7).then_some(row));
+    let (flat, whole) = (of(&bad, &[], false, i64::MAX), bad.read(&schema()));
+    assert_eq!((flat.rejected, flat.messages), (whole.rejected, whole.messages));
 }
 
 #[test]

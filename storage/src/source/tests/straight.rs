@@ -172,7 +172,7 @@ fn options(random: &mut Random) -> (SourceOptions, Option<&'static str>) {
     let needed = wanted.map(|key| {
         let keys = [isotick_model::Key::from_components([key])];
         let keys = KeySelection::new(1, &keys, None);
-        Needed { keys, one_window: None, latest_ns: i64::MAX }
+        Needed { keys, identity: true, one_window: None, latest_ns: i64::MAX }
     });
     let batch_rows = [1, 100, 700, 1 << 16][random.below(4) as usize];
     (SourceOptions { needed, batch_rows, ..Default::default() }, wanted)
