@@ -73,7 +73,7 @@ fn compact(ticks: &Ticks) -> Ticks {
         })
     });
     let key = key.collect();
-    Ticks { key, keys, ..ticks.clone() }
+    Ticks { key, keys: keys.into(), ..ticks.clone() }
 }
 
 fn sequencer(frames: &[Ticks], schema: &StreamSchema) -> Outcome<(Vec<Ticks>, Vec<Option<i64>>)> {

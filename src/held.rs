@@ -127,7 +127,7 @@ mod tests {
             ts_event: sequences.clone().map(|sequence| sequence as i64 % 97).collect(),
             publishers: vec![PublisherId::new(name).unwrap()],
             publisher: Vec::new().into(),
-            keys: vec![Key::from_components(["A"]), Key::from_components(["B"])],
+            keys: vec![Key::from_components(["A"]), Key::from_components(["B"])].into(),
             key: sequences.clone().map(|sequence| sequence as u32 % 2).collect(),
             values: vec![ValueColumn { values: vec![price; rows].into(), nulls: None }],
             sequence: sequences.collect(),

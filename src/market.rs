@@ -1,5 +1,7 @@
 //! The built-in market: deterministic ticks for the demo, benches and tests.
 
+use std::sync::Arc;
+
 use isotick_model::{Key, PublisherId, Ticks, ValueColumn};
 
 /// Symbols in the market.
@@ -30,7 +32,7 @@ pub struct Market {
     random: SplitMix,
     /// Cumulative integer Zipf weights.
     activity: Vec<u64>,
-    keys: Vec<Key>,
+    keys: Arc<[Key]>,
     prices: Vec<i64>,
     publisher: PublisherId,
     clock_ns: i64,
@@ -117,7 +119,7 @@ impl Market {
             sequence: (first..self.sequence).collect(),
             publishers: vec![self.publisher.clone()],
             publisher: Vec::new().into(),
-            keys: self.keys.clone(),
+            keys: Arc::clone(&self.keys),
             key: key.into(),
             values: vec![
                 column(prices),

@@ -126,7 +126,7 @@ fn batches(below: u64, step: i64, sorted: bool) -> Vec<Ticks> {
             sequence: rows.map(|row| row as u64).collect(),
             publishers: vec![PublisherId::new("exchange").expect("a name")],
             publisher: Vec::new().into(),
-            keys: names.clone(),
+            keys: names.clone().into(),
             key,
             values: vec![ValueColumn { values, nulls: None }],
             seen: None,

@@ -171,7 +171,7 @@ fn batches(keys: usize, sorted: bool, rows_per_window: usize, batch: usize) -> V
         sequence: (0..rows.len()).map(|row| (index * batch + row) as u64).collect(),
         publishers: vec![PublisherId::new("exchange").unwrap()],
         publisher: Vec::new().into(),
-        keys: names.clone(),
+        keys: names.clone().into(),
         key: rows.iter().map(|row| row.0).collect(),
         values: vec![
             ValueColumn {

@@ -454,10 +454,11 @@ fn intern_all(ticks: &Ticks, publishers: &mut PublisherTable) -> Vec<u32> {
 fn runs_of(ticks: &Ticks, key_runs: &[u32], window: Tumbling, keys: &mut KeyTable) -> Vec<Run> {
     let mut runs = Vec::new();
     let mut current = Current::new(window);
+    let mut keys = keys.of_batch(&ticks.keys);
     let ends = key_runs.iter().skip(1).map(|&end| end as usize).chain([ticks.len()]);
     for (&start, end) in key_runs.iter().zip(ends) {
         let mut start = start as usize;
-        let key = keys.intern(&ticks.keys[ticks.key[start] as usize]);
+        let key = keys.code(ticks.key[start] as usize);
         while start < end {
             let window = current.window_of(ticks.ts_event[start]);
             let len = leading(&ticks.ts_event[start..end], window.to);

@@ -48,7 +48,7 @@ pub fn combine(plan: &Plan, into: &mut [u64], from: &[u64], publishers: &Publish
 pub(crate) const FETCHED: usize = 16;
 
 /// Brings states into the cache, all at once: they lie in the order in which their windows were
-/// met, far from each other, and finishing them one by one would wait for each.
+/// met, far from each other, and going from one to the next would wait for each.
 pub(crate) fn fetch<'a>(states: impl Iterator<Item = &'a [u64]>) {
     let mut sum = 0;
     for state in states {

@@ -1,12 +1,83 @@
 //! Interners: keys and publishers as dense codes, which mean something beside their table only.
 
 use std::hash::Hash;
+use std::sync::Arc;
 
 use isotick_model::{Key, PublisherId};
 use rustc_hash::FxHashMap;
 
-/// Keys by dense codes.
-pub type KeyTable = Table<Key>;
+/// Keys by dense codes. Batches that share their keys look each of them up once.
+#[derive(Clone, Debug, Default)]
+pub struct KeyTable {
+    table: Table<Key>,
+    /// The keys of the last batch.
+    batch: Arc<[Key]>,
+    /// Their codes; [`UNKNOWN`] of those that nobody asked for.
+    codes: Vec<u32>,
+}
+
+/// No code.
+const UNKNOWN: u32 = u32::MAX;
+
+/// The keys of a batch, by their places in it.
+pub(crate) struct BatchKeys<'a> {
+    table: &'a mut Table<Key>,
+    keys: &'a [Key],
+    codes: &'a mut [u32],
+}
+
+impl KeyTable {
+    /// The code of a key, a new one at first sight.
+    ///
+    /// # Panics
+    /// When 2^32 − 1 keys are in use.
+    pub fn intern(&mut self, key: &Key) -> u32 {
+        self.table.intern(key)
+    }
+
+    /// The keys of a batch.
+    pub(crate) fn of_batch(&mut self, keys: &Arc<[Key]>) -> BatchKeys<'_> {
+        if !Arc::ptr_eq(&self.batch, keys) {
+            self.batch = Arc::clone(keys);
+            self.codes.clear();
+            self.codes.resize(keys.len(), UNKNOWN);
+        }
+        BatchKeys { table: &mut self.table, keys: &self.batch, codes: &mut self.codes }
+    }
+
+    /// The key of a code.
+    ///
+    /// # Panics
+    /// When the code is not of this table.
+    pub fn get(&self, code: u32) -> &Key {
+        self.table.get(code)
+    }
+
+    /// The keys in the order of their codes.
+    pub fn values(&self) -> &[Key] {
+        self.table.values()
+    }
+
+    /// How many keys there are.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether nothing was interned yet.
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+}
+
+impl BatchKeys<'_> {
+    /// The code of the key at a place, a new one at first sight.
+    pub fn code(&mut self, place: usize) -> u32 {
+        if self.codes[place] == UNKNOWN {
+            self.codes[place] = self.table.intern(&self.keys[place]);
+        }
+        self.codes[place]
+    }
+}
 
 /// Publishers by dense codes. First and last states hold these codes and are compared by the
 /// names behind them.
@@ -37,7 +108,7 @@ impl<T: Clone + Eq + Hash> Table<T> {
             return code;
         }
         let code = u32::try_from(self.values.len()).expect("fewer than 2^32 values are interned");
-        assert_ne!(code, u32::MAX, "the table of codes is full");
+        assert_ne!(code, UNKNOWN, "the table of codes is full");
         self.values.push(value.clone());
         self.codes.insert(value.clone(), code);
         code

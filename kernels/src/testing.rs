@@ -55,7 +55,7 @@ pub fn ticks_of(rows: &[Row]) -> Ticks {
         sequence: rows.iter().map(|row| row.sequence).collect(),
         publishers,
         publisher: publisher_codes.into(),
-        keys,
+        keys: keys.into(),
         key: key_codes.into(),
         values: (0..columns)
             .map(|column| ValueColumn {

@@ -328,21 +328,51 @@ impl Windows {
         mut slots: Option<&mut Vec<u32>>,
     ) {
         self.check_partials(ids.len(), partials);
-        let stride = self.plan.words();
-        for ((key, start), words) in ids.zip(partials.words.chunks_exact(stride)) {
-            let id = WindowId { start, key };
-            let (slot, is_new) = self.combine(id, words);
-            if let Some(slots) = &mut slots {
-                slots.push(slot);
+        let mut partials = ids.zip(partials.words.chunks_exact(self.plan.words()));
+        let mut some = Vec::with_capacity(states::FETCHED);
+        loop {
+            // What they are combined into is looked for first, and brought together.
+            for ((key, start), words) in partials.by_ref().take(states::FETCHED) {
+                let id = WindowId { start, key };
+                let (place, is_new) = self.place(id, words);
+                some.push((Touched { id, place, is_new }, words));
             }
-            if std::mem::replace(&mut self.touched[slot as usize], self.updates) != self.updates {
-                touched.push(Touched { id, place: slot, is_new });
+            if some.is_empty() {
+                return;
+            }
+            let held = some.iter().filter(|(window, _)| !window.is_new);
+            states::fetch(held.map(|(window, _)| self.states.get(window.place)));
+            for (window, words) in some.drain(..) {
+                let Touched { place, is_new, .. } = window;
+                if !is_new {
+                    self.combine_at(place, words);
+                }
+                if let Some(slots) = &mut slots {
+                    slots.push(place);
+                }
+                let update = &mut self.touched[place as usize];
+                if std::mem::replace(update, self.updates) != self.updates {
+                    touched.push(window);
+                }
             }
         }
     }
 
     /// Combines a state into a window; its slot, and whether it is new.
     fn combine(&mut self, id: WindowId, words: &[u64]) -> (u32, bool) {
+        let (slot, is_new) = self.place(id, words);
+        if !is_new {
+            self.combine_at(slot, words);
+        }
+        (slot, is_new)
+    }
+
+    fn combine_at(&mut self, slot: u32, words: &[u64]) {
+        states::combine(&self.plan, self.states.get_mut(slot), words, &self.publishers);
+    }
+
+    /// The slot of a window, and whether it is new: then it has these words.
+    fn place(&mut self, id: WindowId, words: &[u64]) -> (u32, bool) {
         let mut new = false;
         let slot = self.index.get_or_insert(id.key, id.start, || {
             new = true;
@@ -356,9 +386,6 @@ impl Windows {
             self.states.push(words);
             slot.expect("fewer than 2^32 windows are held")
         });
-        if !new {
-            states::combine(&self.plan, self.states.get_mut(slot), words, &self.publishers);
-        }
         (slot, new)
     }
 

@@ -4,6 +4,7 @@ mod concat;
 
 use std::fmt;
 use std::ops::{Range, RangeInclusive};
+use std::sync::Arc;
 
 use arrow_buffer::{NullBuffer, ScalarBuffer};
 
@@ -28,7 +29,7 @@ pub struct Ticks {
     /// Index into [`Self::publishers`] per row; empty when every row is of the first one.
     pub publisher: ScalarBuffer<u32>,
     /// The keys that [`Self::key`] refers to, each once.
-    pub keys: Vec<Key>,
+    pub keys: Arc<[Key]>,
     /// Index into [`Self::keys`] per row.
     pub key: ScalarBuffer<u32>,
     /// Value columns in schema order. A reader that was asked for some columns only leaves the

@@ -154,8 +154,8 @@ impl Neighbours {
     ///
     /// # Panics
     /// When windows cannot be told apart by part.
-    pub(crate) fn times(&self, part: usize, key: &Key) -> Vec<RangeInclusive<i64>> {
-        self.times_of(part, key, |_| true)
+    pub(crate) fn times(&self, part: usize) -> impl Fn(&Key) -> Vec<RangeInclusive<i64>> {
+        self.times_of(part, |_| true)
     }
 
     /// The same of windows that are neither the first nor the last in the part: of its sequence no
@@ -166,30 +166,49 @@ impl Neighbours {
         part: usize,
     ) -> Option<impl Fn(&Key) -> Vec<RangeInclusive<i64>>> {
         let own = self.sequences[part]?;
-        let is_other = move |other: usize| self.sequences[other] != Some(own);
-        self.of.as_ref()?;
-        Some(move |key: &Key| self.times_of(part, key, is_other))
+        self.are_known()
+            .then(|| self.times_of(part, move |other| self.sequences[other] != Some(own)))
     }
 
     fn times_of(
         &self,
         part: usize,
-        key: &Key,
         counts: impl Fn(usize) -> bool,
-    ) -> Vec<RangeInclusive<i64>> {
+    ) -> impl Fn(&Key) -> Vec<RangeInclusive<i64>> {
         let others = &self.of.as_ref().expect("windows are told apart by part")[part];
         let own = &self.extents[part];
-        if !own.has_key(key) {
-            return vec![i64::MIN..=i64::MAX];
-        }
         let others = others.iter().map(|&other| other as usize).filter(|&other| counts(other));
         let others = others.map(|other| &self.extents[other]);
+        let (of_some_keys, of_all): (Vec<&Extent>, Vec<_>) =
+            others.partition(|other| other.keys.is_some());
         let touched = touched(own, self.window);
         let before = touched.start().checked_sub(1).map(|last| i64::MIN..=last);
         let after = touched.end().checked_add(1).map(|first| first..=i64::MAX);
-        let others = others.filter(|other| other.has_key(key)).map(|other| other.times.clone());
-        others.chain(before).chain(after).collect()
+        let of_all = of_all.into_iter().map(|other| other.times.clone());
+        let of_all = merged(of_all.chain(before).chain(after).collect());
+        move |key| {
+            if !own.has_key(key) {
+                return vec![i64::MIN..=i64::MAX];
+            }
+            let others = of_some_keys.iter().filter(|other| other.has_key(key));
+            of_all.iter().cloned().chain(others.map(|other| other.times.clone())).collect()
+        }
     }
+}
+
+/// The same times in the fewest ranges.
+fn merged(mut ranges: Vec<RangeInclusive<i64>>) -> Vec<RangeInclusive<i64>> {
+    ranges.sort_unstable_by_key(|range| *range.start());
+    let mut merged: Vec<RangeInclusive<i64>> = Vec::new();
+    for range in ranges {
+        match merged.last_mut() {
+            Some(last) if *range.start() <= last.end().saturating_add(1) => {
+                *last = *last.start()..=*last.end().max(range.end());
+            }
+            _ => merged.push(range),
+        }
+    }
+    merged
 }
 
 /// The times of all windows that a part may touch.
@@ -267,7 +286,7 @@ mod tests {
                 let place = left.iter().position(|&other| other == part).unwrap();
                 for key in (0..8).map(key) {
                     let mut inner = all.times_of_inner(part).unwrap()(&key);
-                    let mut expected = alone.times(place, &key);
+                    let mut expected = alone.times(place)(&key);
                     let by_ends = |times: &RangeInclusive<i64>| (*times.start(), *times.end());
                     inner.sort_by_key(by_ends);
                     expected.sort_by_key(by_ends);
@@ -297,7 +316,7 @@ mod tests {
                     let only = touches(extent)
                         && !others.any(|(other, e)| other != part && touches(e));
                     // As the windows of a part are finished.
-                    let times = neighbours.times(part, &key);
+                    let times = neighbours.times(part)(&key);
                     let reached =
                         times.iter().any(|times| *times.start() < end && start <= *times.end());
                     prop_assert_eq!(only, !reached);

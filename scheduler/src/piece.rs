@@ -146,7 +146,7 @@ impl PieceInHand<'_> {
             views.into_iter().zip(neighbours).map(|((mut windows, rows), neighbours)| {
                 let mut finished = Vec::new();
                 if neighbours.are_known() {
-                    windows.finish(|key| neighbours.times(number, key));
+                    windows.finish(neighbours.times(number));
                     finished = blocks(windows.take_finished()).collect();
                 }
                 PieceOfView { finished, open: windows.save(|_, _| {}), rows }

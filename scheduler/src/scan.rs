@@ -195,7 +195,7 @@ impl Scan {
             }
             for (of, neighbours) in worker.views.iter_mut().zip(neighbours) {
                 if neighbours.are_known() {
-                    of.windows.finish(|key| neighbours.times(number, key));
+                    of.windows.finish(neighbours.times(number));
                 }
             }
         }

@@ -224,7 +224,7 @@ mod tests {
             sequence: (10..10 + rows).collect(),
             publishers: vec![PublisherId::new("p").unwrap()],
             publisher: Vec::new().into(),
-            keys: vec![Key::from_components(["A"])],
+            keys: vec![Key::from_components(["A"])].into(),
             key: vec![0; rows as usize].into(),
             values: vec![ValueColumn { values: column, nulls: None }; 4],
             seen: None,

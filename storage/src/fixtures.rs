@@ -81,7 +81,7 @@ pub fn ticks(schema: &StreamSchema, name: &str, first: u64, rows: u64, seed: u64
         publishers: vec![publisher(name)],
         publisher: Vec::new().into(),
         key: (0..rows).map(|_| random.below(keys.len().min(5) as u64) as u32).collect(),
-        keys,
+        keys: keys.into(),
         values: vec![
             ValueColumn {
                 values: (0..rows)

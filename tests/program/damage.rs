@@ -127,7 +127,7 @@ fn a_tick_in_history_that_live_never_saw() {
         sequence: vec![0].into(),
         publishers: vec![PublisherId::new("nobody").expect("a name")],
         publisher: Vec::new().into(),
-        keys: vec![Key::from_components(["S1"])],
+        keys: vec![Key::from_components(["S1"])].into(),
         key: vec![0].into(),
         values: vec![column(10_100), column(3)],
         seen: None,

@@ -94,7 +94,8 @@ fn frame(publisher: &PublisherId, rows: &[Row]) -> (Ticks, Vec<Rejected>) {
             Key::from_components(["x"]),
             Key::from_components(["y"]),
             Key::from_components(["two", "parts"]),
-        ],
+        ]
+        .into(),
         key: ticks.iter().map(|row| row.2).collect(),
         values: vec![column(0), column(1)],
         seen: None,

@@ -213,7 +213,7 @@ impl Decoder {
             sequence: sequence.into(),
             publishers: vec![publisher.clone()],
             publisher: Vec::new().into(),
-            keys,
+            keys: keys.into(),
             key: key.into(),
             values,
             seen: None,

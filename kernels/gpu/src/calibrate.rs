@@ -331,7 +331,7 @@ fn batch(rows: u32, run_rows: u32) -> Runs {
         sequence: (0..u64::from(rows)).collect(),
         publishers: PublisherId::new("calibration").into_iter().collect(),
         publisher: vec![].into(),
-        keys: vec![Key::empty()],
+        keys: vec![Key::empty()].into(),
         key: vec![0; rows as usize].into(),
         values: vec![column(prices), column(sizes)],
         seen: None,

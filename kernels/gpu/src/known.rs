@@ -56,7 +56,7 @@ pub(crate) fn grouped() -> Vec<(Plan, Groups, Partials)> {
             sequence: (0..u64::from(ROWS)).collect(),
             publishers: PublisherId::new("known").into_iter().collect(),
             publisher: vec![].into(),
-            keys: vec![Key::empty()],
+            keys: vec![Key::empty()].into(),
             key: vec![0; ROWS as usize].into(),
             values: vec![
                 ValueColumn { values: of_rows(|row| row - 99).into(), nulls: Some(valid.into()) },
@@ -125,7 +125,7 @@ fn runs(columns: [[i64; 3]; 2], valid: usize) -> Runs {
         sequence: vec![0, 1, 2].into(),
         publishers: PublisherId::new("known").into_iter().collect(),
         publisher: vec![].into(),
-        keys: vec![Key::empty()],
+        keys: vec![Key::empty()].into(),
         key: vec![0; 3].into(),
         values: values.to_vec(),
         seen: None,

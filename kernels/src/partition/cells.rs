@@ -46,12 +46,9 @@ impl Cells {
     /// The same where there is one window: no row's time is looked at.
     fn groups_of_one_window(&self, ticks: &Ticks, keys: &mut KeyTable) -> (Vec<u32>, Vec<Group>) {
         let rows = self.rows_by_key(ticks);
+        let mut keys = keys.of_batch(&ticks.keys);
         let group = |(local, &rows): (usize, &u32)| {
-            (rows > 0).then(|| Group {
-                key: keys.intern(&ticks.keys[local]),
-                window_start: self.first,
-                rows,
-            })
+            (rows > 0).then(|| Group { key: keys.code(local), window_start: self.first, rows })
         };
         let groups: Vec<Group> = rows.iter().enumerate().filter_map(group).collect();
         if groups.len() == self.keys {
@@ -90,7 +87,7 @@ impl Cells {
 
     fn groups_of_windows(&self, ticks: &Ticks, keys: &mut KeyTable) -> (Vec<u32>, Vec<Group>) {
         let mut by_cell = vec![NONE; self.windows * self.keys];
-        let mut codes = vec![NONE; self.keys];
+        let mut keys = keys.of_batch(&ticks.keys);
         let mut groups = Vec::new();
         let mut current = Current::new(self.window);
         let (mut last, mut first_cell) = (Span::NONE, 0);
@@ -104,12 +101,9 @@ impl Cells {
             }
             let group = &mut by_cell[first_cell + local as usize];
             if *group == NONE {
-                let code = &mut codes[local as usize];
-                if *code == NONE {
-                    *code = keys.intern(&ticks.keys[local as usize]);
-                }
                 *group = groups.len() as u32;
-                groups.push(Group { key: *code, window_start: last.from, rows: 0 });
+                let key = keys.code(local as usize);
+                groups.push(Group { key, window_start: last.from, rows: 0 });
             }
             *group
         });
@@ -125,5 +119,5 @@ impl Cells {
     }
 }
 
-/// No group, or no code.
+/// No group.
 const NONE: u32 = u32::MAX;

@@ -39,7 +39,7 @@ impl Ticks {
             sequence: batches.iter().flat_map(|batch| batch.sequence.iter().copied()).collect(),
             publishers: publishers.values,
             publisher: publisher.into(),
-            keys: keys.values,
+            keys: keys.values.into(),
             key: key.into(),
             values: (0..columns)
                 .map(|column| {

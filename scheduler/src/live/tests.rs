@@ -52,7 +52,7 @@ impl Feed {
             sequence: (first..self.sequence).collect(),
             publishers: vec![publisher],
             publisher: Vec::new().into(),
-            keys: vec![Key::empty()],
+            keys: vec![Key::empty()].into(),
             key: vec![0; times.len()].into(),
             values: vec![ValueColumn {
                 values: (first as i64..self.sequence as i64).collect(),

@@ -68,7 +68,7 @@ mod tests {
             ts_event: sequences.clone().map(|row| row as i64).collect(),
             publishers: vec![PublisherId::new("p").unwrap()],
             publisher: Vec::new().into(),
-            keys: vec![Key::from_components([format!("K{}", sequences.start % 3)])],
+            keys: vec![Key::from_components([format!("K{}", sequences.start % 3)])].into(),
             key: sequences.clone().map(|_| 0).collect(),
             values: Vec::new(),
             seen: None,

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use arrow_buffer::{BooleanBufferBuilder, NullBuffer};
 use isotick_model::{Key, KeySelection, PublisherId, StreamSchema, Ticks, ValueColumn};
@@ -210,7 +211,7 @@ struct Slice {
     batches: Vec<Ticks>,
     /// Of all batches, sorted.
     publishers: Vec<PublisherId>,
-    keys: Vec<Key>,
+    keys: Arc<[Key]>,
     /// Per batch and key of its own: the place among `keys`.
     key_codes: Vec<Vec<u32>>,
     order: Vec<Place>,
@@ -247,7 +248,7 @@ impl Slice {
             }));
         }
         order.sort_unstable();
-        Self { batches, publishers, keys, key_codes, order, given: 0 }
+        Self { batches, publishers, keys: keys.into(), key_codes, order, given: 0 }
     }
 
     fn next(&mut self) -> Option<Ticks> {
@@ -264,7 +265,7 @@ impl Slice {
                 1 => Vec::new().into(),
                 _ => order.iter().map(|place| place.1).collect(),
             },
-            keys: self.keys.clone(),
+            keys: Arc::clone(&self.keys),
             key: order
                 .iter()
                 .map(|&(.., batch, row)| {

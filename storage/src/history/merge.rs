@@ -328,7 +328,7 @@ impl Output {
             sequence: self.sequence.into(),
             publishers,
             publisher: self.publisher.into(),
-            keys: self.keys,
+            keys: self.keys.into(),
             key: self.key.into(),
             values: self.values.into_iter().map(column).collect(),
             seen: self.seen.map(Into::into),

@@ -20,7 +20,7 @@ use isotick_model::{StreamSchema, Ticks, ValueColumn};
 pub(super) fn sorted(schema: &StreamSchema, batches: &[Ticks]) -> Ticks {
     let rows: usize = batches.iter().map(Ticks::len).sum();
     u32::try_from(rows).expect("a piece of history has fewer than 2^32 rows");
-    let (keys, key_ranks) = table(batches.iter().map(|batch| batch.keys.as_slice()));
+    let (keys, key_ranks) = table(batches.iter().map(|batch| &*batch.keys));
     let (publishers, publisher_ranks) =
         table(batches.iter().map(|batch| batch.publishers.as_slice()));
     let (starts, places) = places(batches, &key_ranks, keys.len());
@@ -63,7 +63,7 @@ pub(super) fn sorted(schema: &StreamSchema, batches: &[Ticks]) -> Ticks {
         sequence: columns.sequence.into(),
         publishers,
         publisher: columns.publisher.into(),
-        keys,
+        keys: keys.into(),
         key: key.into(),
         seen: columns.seen.map(ScalarBuffer::from),
     }

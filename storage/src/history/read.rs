@@ -578,7 +578,16 @@ impl PartReader {
             }
             None => seen,
         });
-        let ticks = Ticks { ts_event, sequence, publishers, publisher, keys, key, values, seen };
+        let ticks = Ticks {
+            ts_event,
+            sequence,
+            publishers,
+            publisher,
+            keys: keys.into(),
+            key,
+            values,
+            seen,
+        };
         Ok(match &part.range {
             Some(range) if !ticks.ts_event.iter().all(|ts| range.contains(ts)) => {
                 let inside = |row: &u32| range.contains(&ticks.ts_event[*row as usize]);

@@ -215,7 +215,7 @@ impl Iterator for RowGroups<'_> {
 /// Per key column the texts of ticks' key codes.
 fn key_texts(schema: &StreamSchema, ticks: &Ticks) -> Vec<Vec<String>> {
     let mut texts = vec![Vec::with_capacity(ticks.keys.len()); schema.keys.len()];
-    for key in &ticks.keys {
+    for key in ticks.keys.iter() {
         for (texts, component) in texts.iter_mut().zip(key.components()) {
             texts.push(component);
         }

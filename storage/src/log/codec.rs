@@ -202,7 +202,7 @@ fn get_ticks(input: &mut Input<'_>) -> Result<Ticks, Malformed> {
         sequence,
         publishers,
         publisher: Vec::new().into(),
-        keys,
+        keys: keys.into(),
         key: codes.into(),
         values,
         seen,

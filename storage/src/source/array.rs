@@ -398,7 +398,7 @@ impl TextCodes {
 /// A dictionary whose entries are keys as they stand: texts, each once, none null or too long.
 pub(super) struct KeyDictionary {
     values: ArrayRef,
-    keys: Vec<Key>,
+    keys: Arc<[Key]>,
 }
 
 impl KeyDictionary {
@@ -408,7 +408,7 @@ impl KeyDictionary {
         if texts.len() > column.codes.len() || texts.null_count() > 0 {
             return None;
         }
-        let keys: Vec<Key> = texts.iter().map(Key::from_components).collect();
+        let keys: Arc<[Key]> = texts.iter().map(Key::from_components).collect();
         let distinct: HashSet<&Key> = keys.iter().collect();
         let usable = distinct.len() == keys.len()
             && keys.iter().all(|key| key.as_bytes().len() <= Key::LEN_MAX);
@@ -417,7 +417,7 @@ impl KeyDictionary {
 
     /// The codes and keys of a column with the same texts, without keys that no row has; `None`
     /// where it has others, or nulls.
-    pub(super) fn apply(&self, column: &TextCodes) -> Option<(ScalarBuffer<u32>, Vec<Key>)> {
+    pub(super) fn apply(&self, column: &TextCodes) -> Option<(ScalarBuffer<u32>, Arc<[Key]>)> {
         if !Arc::ptr_eq(&self.values, &column.texts) || column.nulls.is_some() {
             return None;
         }
@@ -428,19 +428,19 @@ impl KeyDictionary {
             *used.get_mut(code as usize)? = true;
         }
         if used.iter().all(|&used| used) {
-            return Some((codes, self.keys.clone()));
+            return Some((codes, Arc::clone(&self.keys)));
         }
         let mut keys = Vec::new();
         let places: Vec<u32> = used
             .iter()
-            .zip(&self.keys)
+            .zip(self.keys.iter())
             .map(|(&used, key)| {
                 let place = keys.len() as u32;
                 keys.extend(used.then(|| key.clone()));
                 place
             })
             .collect();
-        Some((codes.iter().map(|&code| places[code as usize]).collect(), keys))
+        Some((codes.iter().map(|&code| places[code as usize]).collect(), keys.into()))
     }
 }
 

@@ -1,6 +1,7 @@
 //! A batch on its way: rows that were refused, keys that were met, and what is left as ticks.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use arrow_buffer::ScalarBuffer;
 use isotick_model::view::Tumbling;
@@ -190,7 +191,7 @@ pub(super) fn key_too_long(len: usize) -> Refusal {
 pub(super) struct Columns {
     pub(super) time: ScalarBuffer<i64>,
     pub(super) codes: ScalarBuffer<u32>,
-    pub(super) keys: Vec<Key>,
+    pub(super) keys: Arc<[Key]>,
     pub(super) values: Vec<ValueColumn>,
 }
 
@@ -264,6 +265,6 @@ fn drop_unused_keys(ticks: &mut Ticks) {
         })
         .collect();
     ticks.key = ticks.key.iter().map(|&code| places[code as usize]).collect();
-    let mut kept = used.into_iter();
-    ticks.keys.retain(|_| kept.next() == Some(true));
+    let kept = used.iter().zip(ticks.keys.iter()).filter(|(used, _)| **used);
+    ticks.keys = kept.map(|(_, key)| key.clone()).collect();
 }

@@ -453,7 +453,7 @@ impl DbnFile {
             let converted = array::values(&array, column, stated, schema.inexact, &mut refusals)?;
             values.push(if plan.wanted[index] { converted } else { ValueColumn::absent() });
         }
-        let columns = Columns { time, codes: codes.into(), keys, values };
+        let columns = Columns { time, codes: codes.into(), keys: keys.into(), values };
         let ordinals = first_row..first_row + rows.rows as u64;
         Ok(finish(&plan.publisher, ordinals.collect(), columns, refusals, &[]))
     }

@@ -538,7 +538,7 @@ impl ParquetFile {
                     })
                     .collect::<Result<Vec<_>, _>>()?;
                 let (codes, keys) = keys_of(rows, &schema.keys, &texts, &mut refusals);
-                (codes.into(), keys)
+                (codes.into(), keys.into())
             }
         };
         refuse_unknown_keys(schema, &codes, &keys, &mut refusals);
@@ -587,7 +587,7 @@ fn constant<T: ArrowNativeType>(
 fn known_keys(
     known: &mut Option<KeyDictionary>,
     column: &TextCodes,
-) -> Option<(ScalarBuffer<u32>, Vec<Key>)> {
+) -> Option<(ScalarBuffer<u32>, Arc<[Key]>)> {
     if let Some(keys) = known.as_ref().and_then(|known| known.apply(column)) {
         return Some(keys);
     }

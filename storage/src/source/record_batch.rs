@@ -96,7 +96,7 @@ pub fn ticks_of_batch(
         let converted = array::values(&array, column, None, schema.inexact, &mut refusals);
         values.push(converted.map_err(wrap(&column.name))?);
     }
-    let columns = Columns { time, codes: codes.into(), keys, values };
+    let columns = Columns { time, codes: codes.into(), keys: keys.into(), values };
     let parted = finish(publisher, ordinals, columns, refusals, &[]);
     Ok((parted.ticks, parted.rejected))
 }

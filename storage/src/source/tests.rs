@@ -176,7 +176,7 @@ impl Flat {
                 assert!(!null || column.values[row] == 0, "a null row's value is 0");
             }
         }
-        let mut keys = ticks.keys.clone();
+        let mut keys = ticks.keys.to_vec();
         keys.sort();
         keys.dedup();
         assert_eq!(keys.len(), ticks.keys.len(), "each key once");

@@ -226,8 +226,12 @@ impl Rows {
                 false => ValueColumn::absent(),
             })
             .collect();
-        let columns =
-            Columns { time: self.time.into(), codes: self.codes.into(), keys: self.keys, values };
+        let columns = Columns {
+            time: self.time.into(),
+            codes: self.codes.into(),
+            keys: self.keys.into(),
+            values,
+        };
         let ordinals = first_row..first_row + columns.time.len() as u64;
         finish(&plan.publisher, ordinals.collect(), columns, self.refusals, &self.lines)
     }

@@ -28,7 +28,7 @@ pub(crate) fn ticks(rows: usize, columns: usize, first: u64, numbers: &mut Numbe
         sequence: (first..first + rows as u64).collect(),
         publishers: vec![publisher()],
         publisher: Vec::new().into(),
-        keys: keys.map(|key| Key::from_components([key])).to_vec(),
+        keys: keys.map(|key| Key::from_components([key])).to_vec().into(),
         key: (0..rows).map(|_| numbers.below(keys.len()) as u32).collect(),
         values,
         seen: None,

@@ -1,6 +1,7 @@
 //! Rows that wait to become a frame, and frames that wait to be durable.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use arrow_buffer::BooleanBufferBuilder;
 use bytes::Bytes;
@@ -59,6 +60,8 @@ pub(super) struct Batch {
     ts_event: Vec<i64>,
     key: Vec<u32>,
     keys: Vec<Key>,
+    /// The same as ticks have them, up to date when rows are taken.
+    shared: Arc<[Key]>,
     codes: HashMap<Key, u32>,
     /// Values and which are not null; the latter is empty while none is.
     values: Vec<(Vec<i64>, BooleanBufferBuilder)>,
@@ -72,6 +75,7 @@ impl Batch {
             ts_event: Vec::new(),
             key: Vec::new(),
             keys: Vec::new(),
+            shared: Arc::default(),
             codes: HashMap::new(),
             values: (0..columns).map(|_| (Vec::new(), BooleanBufferBuilder::new(0))).collect(),
         }
@@ -114,20 +118,24 @@ impl Batch {
             values: empty(values).into(),
             nulls: (!valid.is_empty()).then(|| valid.finish().into()),
         });
+        // Keys only come, or all go.
+        if self.shared.len() != self.keys.len() {
+            self.shared = self.keys.as_slice().into();
+        }
         let ticks = Ticks {
             values: values.collect(),
             ts_event: empty(&mut self.ts_event).into(),
             sequence: (first..first + rows as u64).collect(),
             publishers: vec![self.publisher.clone()],
             publisher: Vec::new().into(),
-            keys: std::mem::take(&mut self.keys),
+            keys: Arc::clone(&self.shared),
             key: std::mem::replace(&mut self.key, Vec::with_capacity(rows)).into(),
             seen: None,
         };
         let encoded = self.encode(&ticks, 0..rows, out);
-        self.keys = ticks.keys;
         if self.keys.len() > KEYS_REMEMBERED_MAX {
             self.keys.clear();
+            self.shared = Arc::default();
             self.codes.clear();
         }
         encoded

@@ -285,7 +285,7 @@ pub fn ticks(sequences: std::ops::Range<u64>, shift: i64) -> Ticks {
         sequence: rows.clone().into(),
         publishers: vec![publisher()],
         publisher: Vec::new().into(),
-        keys: vec![Key::from_components(["A"]), Key::from_components(["B"])],
+        keys: vec![Key::from_components(["A"]), Key::from_components(["B"])].into(),
         key: rows.iter().map(|s| (s % 2) as u32).collect(),
         values: vec![
             column(rows.iter().map(|&s| s as i64 + shift).collect()),

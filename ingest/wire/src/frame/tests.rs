@@ -45,7 +45,10 @@ fn ticks(rows: &[Row]) -> Ticks {
         sequence: rows.iter().map(|row| row.1).collect(),
         publishers: vec![publisher()],
         publisher: Vec::new().into(),
-        keys: ["AAPL", "MSFT", "", "Ж", "\0"].map(|key| Key::from_components([key])).to_vec(),
+        keys: ["AAPL", "MSFT", "", "Ж", "\0"]
+            .map(|key| Key::from_components([key]))
+            .to_vec()
+            .into(),
         key: rows.iter().map(|row| row.2).collect(),
         values: (0..COLUMNS).map(column).collect(),
         seen: None,
@@ -246,7 +249,7 @@ fn the_documented_example_is_what_goes_over_the_wire() {
         (start + 2_000_000, 2, 0, [Some(1_012_500), Some(50)]),
     ];
     let mut sent = ticks(&rows);
-    sent.keys = ["A", "B"].map(|key| Key::from_components([key])).to_vec();
+    sent.keys = ["A", "B"].map(|key| Key::from_components([key])).to_vec().into();
     let rejected = [Rejected { sequence: 3, reason: RejectReason::NullValue }];
     let hello = bytes.len();
     message::put(Kind::Ticks, &mut bytes, |out| {

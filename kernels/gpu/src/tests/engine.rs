@@ -49,7 +49,7 @@ pub(crate) fn runs(random: &mut Random, lens: &[u32], values: impl Fn(&mut Rando
         sequence: (0..rows).map(|_| random.next()).collect(),
         publishers: publishers.to_vec(),
         publisher: (0..rows).map(|_| random.below(3) as u32).collect(),
-        keys: vec![Key::empty()],
+        keys: vec![Key::empty()].into(),
         key: vec![0; rows].into(),
         values: columns.to_vec(),
         seen: None,

@@ -11,7 +11,7 @@ fn runs(spans: &[(u32, u32)], rows: usize) -> Runs {
         sequence: vec![0; rows].into(),
         publishers: PublisherId::new("p").into_iter().collect(),
         publisher: vec![].into(),
-        keys: vec![Key::empty()],
+        keys: vec![Key::empty()].into(),
         key: vec![0; rows].into(),
         values: vec![],
         seen: None,

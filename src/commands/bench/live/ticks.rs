@@ -190,7 +190,7 @@ fn cut(batch: &Ticks, rows: Range<usize>) -> Ticks {
         sequence: batch.sequence.slice(start, len),
         publishers: batch.publishers.clone(),
         publisher: batch.publisher.clone(),
-        keys,
+        keys: keys.into(),
         key,
         values: batch
             .values

@@ -57,7 +57,7 @@ fn every_file_gives_the_ticks_that_python_sees() {
                 sum.0 += column.nulls.as_ref().map_or(0, |nulls| nulls.null_count());
                 sum.1 += column.values.iter().map(|&value| i128::from(value)).sum::<i128>();
             }
-            keys.extend(batch.ticks.keys);
+            keys.extend(batch.ticks.keys.iter().cloned());
         }
         let file = expected.file;
         assert_eq!((ticks + rejected, rejected), (expected.rows, expected.rejected), "{file}");

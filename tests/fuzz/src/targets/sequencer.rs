@@ -202,7 +202,7 @@ fn frame(
         publishers: vec![publisher],
         publisher: Vec::new().into(),
         key: (0..rows).map(|row| u32::from(row % 17 == 16)).collect(),
-        keys,
+        keys: keys.into(),
         values,
         seen: None,
     };
