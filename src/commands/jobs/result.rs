@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use isotick_client::jobs::JobView;
 use isotick_client::{JobResult, JobStatus, ResultItem};
 use isotick_kernels::{EncodedRows, ResultHasher};
 use isotick_model::Key;
@@ -131,13 +132,14 @@ pub fn report(job: &JobStatus, target: &Target<'_>, stats: bool, took: Option<Du
         }
     }
     if stats {
-        let of = |(index, view): (usize, &isotick_client::jobs::JobView)| {
+        let of = |(index, view): (usize, &JobView)| {
             json!({
                 "job": job.id.as_str(),
                 "view": view.view,
                 "rows_read": rows_read,
                 "rows_from_states": said["rows_from_states"],
-                "rows_by_engine": job.engines,
+                "rows_by_engine": (job.views.len() == 1).then_some(&job.engines),
+                "rows_of_all_views_by_engine": job.engines,
                 "too_late": said["views"][index]["too_late"],
                 "unrepresentable": said["views"][index]["unrepresentable"],
                 "windows": view.windows,
@@ -158,19 +160,27 @@ pub fn report(job: &JobStatus, target: &Target<'_>, stats: bool, took: Option<Du
     let engines: Vec<_> =
         job.engines.iter().map(|(engine, rows)| format!("{engine} {rows}")).collect();
     let engines = if engines.is_empty() { "none".to_owned() } else { engines.join(", ") };
-    for view in &job.views {
-        let name = match job.views.len() {
-            1 => String::new(),
-            _ => format!("{}: ", view.view),
-        };
-        let windows = view.windows.map_or_else(|| "?".into(), |windows| windows.to_string());
-        let how = match job.cached {
-            true => format!("an earlier scan's, job {}", job.id),
-            false => format!("job {}", job.id),
-        };
-        eprintln!(
-            "{name}{windows} windows from {rows_read} ticks read in {seconds:.3} s; ticks in \
-             windows by engine: {engines} ({how})"
-        );
+    let how = match job.cached {
+        true => format!("an earlier scan's, job {}", job.id),
+        false => format!("job {}", job.id),
+    };
+    let windows =
+        |view: &JobView| view.windows.map_or_else(|| "?".into(), |windows| windows.to_string());
+    match job.views.as_slice() {
+        [view] => eprintln!(
+            "{} windows from {rows_read} ticks read in {seconds:.3} s; ticks in windows by engine: \
+             {engines} ({how})",
+            windows(view)
+        ),
+        views => {
+            for view in views {
+                eprintln!("{}: {} windows", view.view, windows(view));
+            }
+            // A tick counts once for each view that it is in.
+            eprintln!(
+                "{rows_read} ticks read in {seconds:.3} s; ticks in windows of all views by engine: \
+                 {engines} ({how})"
+            );
+        }
     }
 }
