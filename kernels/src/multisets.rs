@@ -48,16 +48,34 @@ struct ByGroup {
 }
 
 impl ByGroup {
-    /// Brings valid values to their groups; whether all had codes of the base. Else there is
-    /// nothing to be used.
+    /// Brings valid values to their groups if all have codes of the base; whether they have.
     fn fill(&mut self, groups: &Groups, column: &ValueColumn, grid: Grid, base: i64) -> bool {
-        let mut all = 0;
-        bring(groups, column, &mut self.ends, &mut self.codes, |value| {
-            let distance = distance(grid.code(value), base);
-            all |= distance;
-            distance as u16
-        });
-        are_codes(all)
+        match grid {
+            // Made for values that are kept as themselves, which are compared many at a time.
+            Grid::Exact => self.fill_by(groups, column, |value| distance(value, base)),
+            grid => self.fill_by(groups, column, |value| distance(grid.code(value), base)),
+        }
+    }
+
+    fn fill_by(
+        &mut self,
+        groups: &Groups,
+        column: &ValueColumn,
+        distance: impl Fn(i64) -> u64,
+    ) -> bool {
+        let union = |all: u64, value: &i64| all | distance(*value);
+        let all = match valid_rows(column) {
+            None => column.values.iter().fold(0, union),
+            Some(is_valid) => {
+                let rows = column.values.iter().enumerate();
+                rows.filter(|(row, _)| is_valid(*row)).map(|row| row.1).fold(0, union)
+            }
+        };
+        if !are_codes(all) {
+            return false;
+        }
+        bring(groups, column, &mut self.ends, &mut self.codes, |value| distance(value) as u16);
+        true
     }
 
     /// Fills, with a base of the batch's own where the one before does not suit; the base, where
@@ -105,7 +123,7 @@ fn bring<T: Copy + Default>(
     column: &ValueColumn,
     ends: &mut Vec<u32>,
     to: &mut Vec<T>,
-    mut of: impl FnMut(i64) -> T,
+    of: impl Fn(i64) -> T,
 ) {
     let mut start = 0;
     ends.clear();

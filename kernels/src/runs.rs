@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 
+use arrow_buffer::ScalarBuffer;
 use isotick_model::Ticks;
 
 /// Filtered rows, gathered so that each run holds one (key, window), in canonical order
@@ -46,7 +47,7 @@ pub struct Groups {
     /// The rows.
     pub ticks: Ticks,
     /// Per row, its group's place in `groups`.
-    pub group_of: Vec<u32>,
+    pub group_of: ScalarBuffer<u32>,
     /// The groups, none without rows; no two of one (key, window).
     pub groups: Vec<Group>,
     /// As in [`Runs`].

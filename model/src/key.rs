@@ -25,11 +25,13 @@ impl Key {
     pub fn from_components<S: AsRef<str>>(components: impl IntoIterator<Item = S>) -> Self {
         let mut bytes = Vec::new();
         for component in components {
-            for &byte in component.as_ref().as_bytes() {
-                bytes.push(byte);
-                if byte == 0 {
-                    bytes.push(0xFF);
+            let text = component.as_ref().as_bytes();
+            bytes.reserve(text.len() + 2);
+            for (number, part) in text.split(|&byte| byte == 0).enumerate() {
+                if number > 0 {
+                    bytes.extend_from_slice(&[0, 0xFF]);
                 }
+                bytes.extend_from_slice(part);
             }
             bytes.extend_from_slice(&[0, 0]);
         }

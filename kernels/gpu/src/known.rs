@@ -68,8 +68,13 @@ pub(crate) fn grouped() -> Vec<(Plan, Groups, Partials)> {
         let groups = (0..GROUPS)
             .map(|group| Group { key: 0, rows: rows(group), window_start: group.into() })
             .collect();
-        let groups =
-            Groups { ticks, group_of, groups, publisher_codes: vec![0], publisher_ranks: vec![0] };
+        let groups = Groups {
+            ticks,
+            group_of: group_of.into(),
+            groups,
+            publisher_codes: vec![0],
+            publisher_ranks: vec![0],
+        };
         if let Ok(partials) = CpuEngine.reduce_groups(&plan, &groups) {
             all.push((plan.clone(), groups, partials));
         }

@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 
+use arrow_buffer::ScalarBuffer;
 use isotick_model::Ticks;
 use isotick_model::view::Tumbling;
 
@@ -36,7 +37,11 @@ impl Cells {
     }
 
     /// The group of each row, and the groups, each with rows.
-    pub(super) fn groups(&self, ticks: &Ticks, keys: &mut KeyTable) -> (Vec<u32>, Vec<Group>) {
+    pub(super) fn groups(
+        &self,
+        ticks: &Ticks,
+        keys: &mut KeyTable,
+    ) -> (ScalarBuffer<u32>, Vec<Group>) {
         match self.windows {
             1 => self.groups_of_one_window(ticks, keys),
             _ => self.groups_of_windows(ticks, keys),
@@ -44,7 +49,11 @@ impl Cells {
     }
 
     /// The same where there is one window: no row's time is looked at.
-    fn groups_of_one_window(&self, ticks: &Ticks, keys: &mut KeyTable) -> (Vec<u32>, Vec<Group>) {
+    fn groups_of_one_window(
+        &self,
+        ticks: &Ticks,
+        keys: &mut KeyTable,
+    ) -> (ScalarBuffer<u32>, Vec<Group>) {
         let rows = self.rows_by_key(ticks);
         let mut keys = keys.of_batch(&ticks.keys);
         let group = |(local, &rows): (usize, &u32)| {
@@ -52,7 +61,7 @@ impl Cells {
         };
         let groups: Vec<Group> = rows.iter().enumerate().filter_map(group).collect();
         if groups.len() == self.keys {
-            return (ticks.key.to_vec(), groups);
+            return (ticks.key.clone(), groups);
         }
         // Keys without rows have no group.
         let mut next = 0;
@@ -85,7 +94,11 @@ impl Cells {
         rows
     }
 
-    fn groups_of_windows(&self, ticks: &Ticks, keys: &mut KeyTable) -> (Vec<u32>, Vec<Group>) {
+    fn groups_of_windows(
+        &self,
+        ticks: &Ticks,
+        keys: &mut KeyTable,
+    ) -> (ScalarBuffer<u32>, Vec<Group>) {
         let mut by_cell = vec![NONE; self.windows * self.keys];
         let mut keys = keys.of_batch(&ticks.keys);
         let mut groups = Vec::new();
@@ -115,7 +128,7 @@ impl Cells {
         for (group, rows) in groups.iter_mut().zip(rows) {
             group.rows = rows;
         }
-        (group_of, groups)
+        (group_of.into(), groups)
     }
 }
 

@@ -66,7 +66,7 @@ impl RowGroupPages {
             let added = match content {
                 Content::Dictionary(bytes, texts) => decode::texts(&bytes, texts)
                     .filter(|_| found.texts.is_empty())
-                    .map(|texts| found.texts = texts),
+                    .map(|texts| found.texts = texts.into_iter().map(str::to_owned).collect()),
                 Content::Data(page) => {
                     let added = found.add(&page, &mut wanted);
                     pages.give_back(page.bytes);

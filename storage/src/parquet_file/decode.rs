@@ -361,13 +361,13 @@ pub(super) fn levels(page: &[u8], count: usize) -> Option<(Hybrid, usize)> {
 }
 
 /// `count` texts of a dictionary page: a length and bytes each.
-pub(super) fn texts(page: &[u8], count: usize) -> Option<Vec<String>> {
+pub(super) fn texts(page: &[u8], count: usize) -> Option<Vec<&str>> {
     let mut rest = page;
     let mut texts = Vec::with_capacity(count.min(rest.len()));
     for _ in 0..count {
         let (len, after) = rest.split_first_chunk()?;
         let (text, after) = after.split_at_checked(u32::from_le_bytes(*len) as usize)?;
-        texts.push(std::str::from_utf8(text).ok()?.to_owned());
+        texts.push(std::str::from_utf8(text).ok()?);
         rest = after;
     }
     Some(texts)

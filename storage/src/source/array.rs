@@ -401,6 +401,10 @@ pub(super) struct KeyDictionary {
     keys: Arc<[Key]>,
 }
 
+/// Rows for each key of a dictionary, at least, of a batch that takes all of it: looking which keys
+/// have rows would cost more than those that have none.
+const ROWS_PER_KEY: usize = 16;
+
 impl KeyDictionary {
     /// The key behind each code, where the texts are keys and at most as many as there are rows.
     pub(super) fn of(column: &TextCodes) -> Option<Self> {
@@ -415,14 +419,23 @@ impl KeyDictionary {
         usable.then(|| Self { values: Arc::clone(&column.texts), keys })
     }
 
-    /// The codes and keys of a column with the same texts, without keys that no row has; `None`
-    /// where it has others, or nulls.
-    pub(super) fn apply(&self, column: &TextCodes) -> Option<(ScalarBuffer<u32>, Arc<[Key]>)> {
+    /// The codes and keys of a column with the same texts; `None` where it has others, or nulls. Keys
+    /// that no row has are left out, or stay where they may and rows are many.
+    pub(super) fn apply(
+        &self,
+        column: &TextCodes,
+        may_stay: bool,
+    ) -> Option<(ScalarBuffer<u32>, Arc<[Key]>)> {
         if !Arc::ptr_eq(&self.values, &column.texts) || column.nulls.is_some() {
             return None;
         }
         let codes = column.codes.inner().clone();
         let codes: ScalarBuffer<u32> = ScalarBuffer::new(codes, 0, column.codes.len());
+        if may_stay && codes.len() >= ROWS_PER_KEY * self.keys.len() {
+            let greatest = codes.iter().fold(0, |greatest, &code| greatest.max(code));
+            return ((greatest as usize) < self.keys.len())
+                .then(|| (codes, Arc::clone(&self.keys)));
+        }
         let mut used = vec![false; self.keys.len()];
         for &code in codes.iter() {
             *used.get_mut(code as usize)? = true;

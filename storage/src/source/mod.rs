@@ -98,7 +98,7 @@ impl Default for SourceOptions {
     }
 }
 
-/// What a reader needs of ticks that are all good.
+/// What a reader needs of ticks that are all good. Its batches may have keys that no row has.
 #[derive(Clone, Debug)]
 pub struct Needed {
     /// Rows of other keys may be left out.

@@ -521,11 +521,11 @@ impl ParquetFile {
                 Site { refusals: &mut refusals, column: &schema.time },
             )?,
         };
+        let may_stay = plan.needed.is_some();
         let known = match (plan.bindings.keys.as_slice(), &picked.keys) {
-            ([_], Some(keys)) => known_keys(&mut self.keys, &keys[0]),
-            ([field], None) => {
-                TextCodes::of(read(*field)).and_then(|column| known_keys(&mut self.keys, &column))
-            }
+            ([_], Some(keys)) => known_keys(&mut self.keys, &keys[0], may_stay),
+            ([field], None) => TextCodes::of(read(*field))
+                .and_then(|column| known_keys(&mut self.keys, &column, may_stay)),
             _ => None,
         };
         let (codes, keys) = match known {
@@ -587,10 +587,11 @@ fn constant<T: ArrowNativeType>(
 fn known_keys(
     known: &mut Option<KeyDictionary>,
     column: &TextCodes,
+    may_stay: bool,
 ) -> Option<(ScalarBuffer<u32>, Arc<[Key]>)> {
-    if let Some(keys) = known.as_ref().and_then(|known| known.apply(column)) {
+    if let Some(keys) = known.as_ref().and_then(|known| known.apply(column, may_stay)) {
         return Some(keys);
     }
     *known = KeyDictionary::of(column);
-    known.as_ref()?.apply(column)
+    known.as_ref()?.apply(column, may_stay)
 }

@@ -54,7 +54,7 @@ fn groups(
     let group = |rows| Group { key: 0, rows, window_start: 0 };
     Groups {
         ticks,
-        group_of: all,
+        group_of: all.into(),
         groups: counts.into_iter().map(group).collect(),
         publisher_codes: vec![9, 4, 7],
         publisher_ranks: vec![0, 1, 2],
@@ -146,7 +146,9 @@ fn what_does_not_fit_together_is_refused() {
     let error = engine.reduce_groups(&every_term(), &broken).unwrap_err();
     assert!(error.reason.contains("rows come in groups of"), "{error}");
     let mut broken = good.clone();
-    broken.group_of[17] = 4000;
+    let mut group_of = good.group_of.to_vec();
+    group_of[17] = 4000;
+    broken.group_of = group_of.into();
     let error = engine.reduce_groups(&every_term(), &broken).unwrap_err();
     assert!(error.reason.contains("1 malformed"), "{error}");
     assert!(engine.pool.free.is_empty());
