@@ -177,10 +177,13 @@ fn walk<const ENDS: bool, const EXTREMES: bool, const SUMS: u8>(
     [x, a, b]: [&[i64]; 3],
 ) -> Vec<State> {
     let mut states = vec![NOTHING; groups.groups.len()];
-    let values = x.iter().zip(a).zip(b);
-    let rows = groups.group_of.iter().zip(groups.ticks.ts_event.iter()).zip(values);
-    for (row, ((&group, &ts), ((&x, &a), &b))) in rows.enumerate() {
-        let state = &mut states[group as usize];
+    // Five columns at one place are walked through faster than five iterators.
+    let group_of = &groups.group_of[..];
+    let rows = group_of.len();
+    let (ts, x, a, b) = (&groups.ticks.ts_event[..rows], &x[..rows], &a[..rows], &b[..rows]);
+    for row in 0..rows {
+        let (ts, x, a, b) = (ts[row], x[row], a[row], b[row]);
+        let state = &mut states[group_of[row] as usize];
         if ENDS {
             let tied = |other: u32, order: Ordering| {
                 other == NO_ROW || groups.compare_ties(row, other as usize) == order
