@@ -82,7 +82,12 @@ impl Results {
         let mut keys: Vec<&Key> = parts.iter().flat_map(|part| part.keys().values()).collect();
         keys.sort_unstable();
         keys.dedup();
-        let mut stretches = Vec::new();
+        // Fresh memory is not for free: no more of it than is needed.
+        let of_part = |part: &Windows| {
+            let finished = part.finished().iter().map(|finished| finished.keys().len());
+            part.len() + finished.sum::<usize>()
+        };
+        let mut stretches = Vec::with_capacity(parts.iter().map(of_part).sum());
         for (number, part) in parts.iter().enumerate() {
             gather(number as u32, part, &keys, &mut stretches);
         }

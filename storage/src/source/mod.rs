@@ -89,7 +89,7 @@ impl Default for SourceOptions {
             map: Vec::new(),
             time_unit: None,
             format: None,
-            batch_rows: 65_536,
+            batch_rows: 131_072,
             publisher: None,
             columns: None,
             needed: None,
