@@ -190,10 +190,12 @@ pub fn scan_parts(
             while let Some(mut batch) = part.next_batch().map_err(failed)? {
                 // One time that stands for all is good and within what is stated.
                 if !batch.one_time {
-                    reject_beyond_horizon(&schema, &mut batch, now_ns);
+                    // First: where statistics vouch for times, rows may have come unnumbered, and
+                    // one that is rejected is named by its number.
                     if let Some(Extent { times, .. }) = &stated {
                         check_times(&path, &batch, times).map_err(failed)?;
                     }
+                    reject_beyond_horizon(&schema, &mut batch, now_ns);
                 }
                 rejections.count(&path, &batch);
                 sink(batch.ticks)?;

@@ -27,6 +27,14 @@ window     = { tumbling = "1s" }
 aggregates = ["count()"]
 "#;
 
+/// A view that asks for no order of ticks.
+const VOLUMES: &str = r#"
+[view.volumes]
+stream     = "trades"
+window     = { tumbling = "1s" }
+aggregates = ["volume = sum(size)"]
+"#;
+
 #[test]
 fn several_views_of_one_reading_are_those_of_one_each() {
     let place = Place::new(&format!("{DEFINITIONS}{VIEWS}"));
@@ -88,7 +96,7 @@ fn parquet(starts: &[i64], rows: i64) -> Vec<u8> {
 
 #[test]
 fn statistics_that_are_wrong_are_no_wrong_result() {
-    let place = Place::new(DEFINITIONS);
+    let place = Place::new(&format!("{DEFINITIONS}{VOLUMES}"));
     // The first two row groups share a window, the third lies between them.
     let starts = [0, 3_700_000_000, 2_500_000_000].map(|start| START_NS + start);
     let mut file = parquet(&starts, 3_000);
@@ -99,16 +107,36 @@ fn statistics_that_are_wrong_are_no_wrong_result() {
     assert_eq!(counts, [1000, 1000, 1500, 1300, 2000, 1500, 700]);
 
     // The footer says that the third row group begins later than it does.
-    let footer = u32::from_le_bytes(file[file.len() - 8..][..4].try_into().expect("4 bytes"));
-    let footer = file.len() - 8 - footer as usize;
-    let least = starts[2].to_le_bytes();
-    let found = file[footer..].windows(8).enumerate().filter(|(_, bytes)| *bytes == least);
-    let found: Vec<usize> = found.map(|(at, _)| footer + at).collect();
-    assert!(!found.is_empty(), "the footer has the least time");
-    for at in found {
-        file[at..at + 8].copy_from_slice(&(starts[2] + 2_000_000_000).to_le_bytes());
-    }
+    misstate(&mut file, starts[2], starts[2] + 2_000_000_000);
     place.write("wrong.parquet", &file);
     let words = ["wrong.parquet", "statistics", "row group"];
     place.refuse("scan bars --file wrong.parquet", &words);
+
+    // The footer hides times beyond any horizon: no row is rejected under a number it does not have.
+    let far = START_NS + 100 * 365 * 86_400 * 1_000_000_000;
+    let mut file = parquet(&[START_NS, far], 3_000);
+    place.write("far.parquet", &file);
+    let scanned = place.run("scan all --file far.parquet --format csv");
+    assert!(scanned.err.contains("row 3000, column ts: 2123"), "{scanned}");
+    let last = 2_999_000_000;
+    misstate(&mut file, far, START_NS);
+    misstate(&mut file, far + last, START_NS + last);
+    place.write("hidden.parquet", &file);
+    for view in ["volumes", "bars"] {
+        let words = ["hidden.parquet", "statistics", "row group"];
+        place.refuse(&format!("scan {view} --file hidden.parquet"), &words);
+    }
+}
+
+/// Writes another number over a number of the footer.
+fn misstate(file: &mut [u8], number: i64, other: i64) {
+    let footer = u32::from_le_bytes(file[file.len() - 8..][..4].try_into().expect("4 bytes"));
+    let footer = file.len() - 8 - footer as usize;
+    let number = number.to_le_bytes();
+    let found = file[footer..].windows(8).enumerate().filter(|(_, bytes)| *bytes == number);
+    let found: Vec<usize> = found.map(|(at, _)| footer + at).collect();
+    assert!(!found.is_empty(), "the footer has the number");
+    for at in found {
+        file[at..at + 8].copy_from_slice(&other.to_le_bytes());
+    }
 }
