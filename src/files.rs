@@ -179,8 +179,8 @@ pub fn scan_parts(
     let part = |(times, rows): (Option<RangeInclusive<i64>>, Range<u64>)| {
         let (source, rejections, path) = (source.clone(), rejections.clone(), path.to_owned());
         let schema = schema.clone();
-        let extent = times.map(|times| Extent { times, keys: None });
-        let stated = extent.clone();
+        let extent = times.clone().map(|times| Extent { times, keys: None });
+        let (stated, latest) = (times, latest(&schema, now_ns));
         let read = move |sink: &mut TickSink<'_>| {
             let failed = |error| ScanError::Read(Box::new(error));
             let mut part = {
@@ -192,10 +192,12 @@ pub fn scan_parts(
                 if !batch.one_time {
                     // First: where statistics vouch for times, rows may have come unnumbered, and
                     // one that is rejected is named by its number.
-                    if let Some(Extent { times, .. }) = &stated {
-                        check_times(&path, &batch, times).map_err(failed)?;
+                    if let Some(stated) = &stated {
+                        check_times(&path, &batch, stated).map_err(failed)?;
                     }
-                    reject_beyond_horizon(&schema, &mut batch, now_ns);
+                    if stated.as_ref().is_none_or(|stated| *stated.end() > latest) {
+                        reject_beyond_horizon(&schema, &mut batch, now_ns);
+                    }
                 }
                 rejections.count(&path, &batch);
                 sink(batch.ticks)?;

@@ -382,7 +382,7 @@ fn a_part_merged_twice_into_quantiles_is_noticed() {
             let parts = pieces
                 .iter()
                 .map(|piece| product.run_on_cpu(Truth::Now, &[batch(case, seen, piece, &mut rng)]));
-            let rows = Results::of(parts.collect()).rows();
+            let rows = Results::of(parts).rows();
             product.plain(&rows) == oracle::windows(&case.view, &case.ticks, Truth::Now)
         }
     };

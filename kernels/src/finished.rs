@@ -4,24 +4,32 @@ use std::ops::Range;
 
 use isotick_model::results::Value;
 
-use crate::hash::Fields;
+use crate::hash::{Fields, NULL_FIELD, float_field, integer_field};
+use crate::lower::Lower;
 
 /// Finished windows of some keys, ascending by start per key.
 #[derive(Debug)]
 pub(crate) struct Finished {
-    columns: usize,
     keys: Vec<(u32, Range<usize>)>,
     starts: Vec<i64>,
-    /// A word per value.
+    /// A word per value, window by window.
     words: Vec<u64>,
-    /// What the word of each value is.
-    kinds: Vec<Kind>,
+    /// For each column.
+    kinds: Vec<Kinds>,
     /// The integers that a word cannot hold.
     wide: Vec<i128>,
 }
 
+/// What the words of a column are.
+#[derive(Clone, Debug)]
+enum Kinds {
+    /// All are the same, as nearly always.
+    One(Kind),
+    Each(Vec<Kind>),
+}
+
 /// What the word of a value is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum Kind {
     Null,
@@ -36,11 +44,10 @@ impl Finished {
     /// None yet; room for so many windows of so many values each.
     pub(crate) fn with_capacity(columns: usize, windows: usize) -> Self {
         Self {
-            columns,
             keys: Vec::new(),
             starts: Vec::with_capacity(windows),
             words: Vec::with_capacity(columns * windows),
-            kinds: Vec::with_capacity(columns * windows),
+            kinds: vec![Kinds::One(Kind::Null); columns],
             wide: Vec::new(),
         }
     }
@@ -48,7 +55,6 @@ impl Finished {
     /// Adds a window, whose values are to follow. Those of one key come one after another.
     pub(crate) fn add(&mut self, key: u32, start: i64) {
         let row = self.starts.len();
-        debug_assert_eq!(self.words.len(), row * self.columns);
         match self.keys.last_mut() {
             Some((last, rows)) if *last == key => {
                 debug_assert!(self.starts[row - 1] < start);
@@ -59,22 +65,35 @@ impl Finished {
         self.starts.push(start);
     }
 
-    /// Adds the next value of the window added last.
-    #[inline]
-    pub(crate) fn add_value(&mut self, value: Value) {
-        let (kind, word) = match value {
-            Value::Null => (Kind::Null, 0),
-            Value::Float(float) => (Kind::Float, float.to_bits()),
-            Value::Integer(integer) => match i64::try_from(integer) {
-                Ok(integer) => (Kind::Integer, integer.cast_unsigned()),
-                Err(_) => {
-                    self.wide.push(integer);
-                    (Kind::Wide, self.wide.len() as u64 - 1)
-                }
-            },
-        };
-        self.kinds.push(kind);
-        self.words.push(word);
+    /// Adds the values of one of the windows that have none yet: the first of them.
+    pub(crate) fn add_values(&mut self, values: impl IntoIterator<Item = Value>) {
+        let others = self.rows();
+        for (kinds, value) in self.kinds.iter_mut().zip(values) {
+            let (kind, word) = in_word(value, &mut self.wide);
+            kinds.push(kind, others);
+            self.words.push(word);
+        }
+    }
+
+    /// The same for several, from their states: column by column. Quantiles are not in states.
+    pub(crate) fn add_lowered(&mut self, lower: &Lower, states: &[&[u64]]) {
+        let (begun, others, columns) = (self.words.len(), self.rows(), self.columns());
+        self.words.resize(begun + states.len() * columns, 0);
+        let words = &mut self.words[begun..];
+        for (column, kinds) in self.kinds.iter_mut().enumerate() {
+            let mut rows = words.chunks_exact_mut(columns).zip(others..);
+            lower.each_of(column, states, |value| {
+                let (kind, word) = in_word(value, &mut self.wide);
+                let (row, others) = rows.next().expect("there is a row for each state");
+                kinds.push(kind, others);
+                row[column] = word;
+            });
+        }
+    }
+
+    /// Windows that have values.
+    fn rows(&self) -> usize {
+        self.words.len() / self.columns().max(1)
     }
 
     /// Gives back the room for windows that did not come, where those are most.
@@ -82,7 +101,6 @@ impl Finished {
         if 2 * self.starts.len() < self.starts.capacity() {
             self.starts.shrink_to_fit();
             self.words.shrink_to_fit();
-            self.kinds.shrink_to_fit();
         }
     }
 
@@ -106,20 +124,107 @@ impl Finished {
 
     /// Values of a window.
     pub(crate) fn columns(&self) -> usize {
-        self.columns
+        self.kinds.len()
+    }
+
+    /// The bytes that [`Self::put`] writes, where they are as many for every window.
+    pub(crate) fn values_bytes(&self) -> Option<usize> {
+        let bytes = self.kinds.iter().map(|kinds| match kinds {
+            Kinds::One(Kind::Null) => Some(NULL_FIELD.len()),
+            Kinds::One(Kind::Integer) => Some(integer_field(0).len()),
+            Kinds::One(Kind::Float) => Some(float_field(0.0).len()),
+            Kinds::One(Kind::Wide) | Kinds::Each(_) => None,
+        });
+        bytes.sum()
+    }
+
+    /// Writes the values of some windows, where all have [as many bytes](Self::values_bytes): each
+    /// window's from the same place on in its row.
+    pub(crate) fn put_columns(
+        &self,
+        windows: Range<usize>,
+        rows: &mut [u8],
+        row_bytes: usize,
+        mut place: usize,
+    ) {
+        let columns = self.columns();
+        let words = &self.words[windows.start * columns..windows.end * columns];
+        for (column, kinds) in self.kinds.iter().enumerate() {
+            let words = words.iter().skip(column).step_by(columns);
+            let rows = rows.chunks_exact_mut(row_bytes).map(|row| &mut row[place..]).zip(words);
+            place += match kinds {
+                Kinds::One(Kind::Integer) => {
+                    put_all(rows, |word| integer_field(word.cast_signed().into()))
+                }
+                Kinds::One(Kind::Float) => put_all(rows, |word| float_field(f64::from_bits(word))),
+                _ => put_all(rows, |_| NULL_FIELD),
+            };
+        }
     }
 
     /// Writes a window's values.
     #[inline]
     pub(crate) fn put(&self, window: usize, fields: &mut Fields<'_>) {
-        let values = window * self.columns..(window + 1) * self.columns;
-        for (kind, &word) in self.kinds[values.clone()].iter().zip(&self.words[values]) {
-            match kind {
+        let columns = self.columns();
+        let words = &self.words[window * columns..(window + 1) * columns];
+        for (kinds, &word) in self.kinds.iter().zip(words) {
+            match kinds.of(window) {
                 Kind::Null => fields.null(),
                 Kind::Integer => fields.integer(word.cast_signed().into()),
                 Kind::Wide => fields.integer(self.wide[word as usize]),
                 Kind::Float => fields.float(f64::from_bits(word)),
             }
+        }
+    }
+}
+
+/// Writes a field at the beginning of each row; its bytes.
+#[inline]
+fn put_all<'a, const N: usize>(
+    rows: impl Iterator<Item = (&'a mut [u8], &'a u64)>,
+    field: impl Fn(u64) -> [u8; N],
+) -> usize {
+    rows.for_each(|(row, &word)| row[..N].copy_from_slice(&field(word)));
+    N
+}
+
+/// A value's word and what that is.
+#[inline]
+fn in_word(value: Value, wide: &mut Vec<i128>) -> (Kind, u64) {
+    match value {
+        Value::Null => (Kind::Null, 0),
+        Value::Float(float) => (Kind::Float, float.to_bits()),
+        Value::Integer(integer) => match i64::try_from(integer) {
+            Ok(integer) => (Kind::Integer, integer.cast_unsigned()),
+            Err(_) => {
+                wide.push(integer);
+                (Kind::Wide, wide.len() as u64 - 1)
+            }
+        },
+    }
+}
+
+impl Kinds {
+    /// Adds that of the word behind so many others.
+    #[inline]
+    fn push(&mut self, kind: Kind, others: usize) {
+        match self {
+            Self::One(one) if *one == kind => {}
+            Self::One(one) if others == 0 => *one = kind,
+            Self::One(one) => {
+                let mut each = vec![*one; others];
+                each.push(kind);
+                *self = Self::Each(each);
+            }
+            Self::Each(each) => each.push(kind),
+        }
+    }
+
+    #[inline]
+    fn of(&self, window: usize) -> Kind {
+        match self {
+            Self::One(one) => *one,
+            Self::Each(each) => each[window],
         }
     }
 }
@@ -142,7 +247,7 @@ mod tests {
         let mut finished = Finished::with_capacity(3, 0);
         for (at, values) in rows.iter().enumerate() {
             finished.add(at as u32 / 4, at as i64);
-            values.iter().for_each(|value| finished.add_value(*value));
+            finished.add_values(values.iter().copied());
         }
         assert_eq!(finished.keys(), [(0, 0..4), (1, 4..6)]);
         finished.starts.reserve(100);
@@ -162,5 +267,25 @@ mod tests {
             let expected = WindowRow { key, window_start, window_end, version, values };
             assert_eq!(found, expected);
         }
+    }
+    #[test]
+    fn rows_of_one_length_are_encoded_as_any_others() {
+        let row =
+            |at: i64| [Value::Integer((at - 50).into()), Value::Null, Value::Float(at as f64)];
+        let key = |at: i64| Key::from_components([["a", "bcd"][usize::from(at > 150)]]);
+        let mut finished = Finished::with_capacity(3, 200);
+        let mut expected = EncodedRows::new(3);
+        for at in 0..200 {
+            finished.add(u32::from(at > 150), at);
+            finished.add_values(row(at));
+            expected.push(&key(at), at..at + 7, row(at).into_iter());
+        }
+        assert_eq!(finished.values_bytes(), Some(17 + 1 + 9));
+        let mut encoded = EncodedRows::new(3);
+        for (code, windows) in finished.keys().to_vec() {
+            let key = key(if code == 0 { 0 } else { 199 });
+            encoded.push_finished(&key, &finished, windows, |start| start + 7);
+        }
+        assert_eq!(encoded.bytes(), expected.bytes());
     }
 }

@@ -65,7 +65,12 @@ const ROOM_BYTES_MAX: usize = 1 << 20;
 
 /// The most that a row takes: no value takes more than 17 bytes.
 const fn row_bytes_max(columns: usize, key_bytes: usize) -> usize {
-    key_bytes + 21 + 17 * columns
+    head_bytes(key_bytes) + 17 * columns
+}
+
+/// What comes before a row's values.
+const fn head_bytes(key_bytes: usize) -> usize {
+    key_bytes + 21
 }
 
 /// Rows in canonical order, as their encoding.
@@ -154,16 +159,30 @@ impl EncodedRows {
         self.first.get_or_insert_with(|| (key.clone(), first));
         self.last = Some((key.clone(), last));
         self.rows += starts.len() as u64;
-        let row_bytes = row_bytes_max(self.columns, key.as_bytes().len());
+        let key_bytes = key.as_bytes().len();
+        let head_bytes = head_bytes(key_bytes);
         let mut next = windows.start;
         for starts in starts.chunks(WRITTEN_TOGETHER) {
-            self.write(starts.len() * row_bytes, |fields| {
-                for &start in starts {
-                    fields.head(key, start..end_of(start));
-                    finished.put(next, fields);
-                    next += 1;
-                }
-            });
+            let these = next..next + starts.len();
+            next = these.end;
+            // Mostly all rows have one length: then they are written column by column.
+            let Some(row_bytes) = finished.values_bytes().map(|bytes| head_bytes + bytes) else {
+                let row_bytes = row_bytes_max(self.columns, key_bytes);
+                self.write(starts.len() * row_bytes, |fields| {
+                    for (&start, window) in starts.iter().zip(these) {
+                        fields.head(key, start..end_of(start));
+                        finished.put(window, fields);
+                    }
+                });
+                continue;
+            };
+            let begun = self.bytes.len();
+            self.bytes.resize(begun + starts.len() * row_bytes, 0);
+            let rows = &mut self.bytes[begun..];
+            for (row, &start) in rows.chunks_exact_mut(row_bytes).zip(starts) {
+                Fields { bytes: row, at: 0 }.head(key, start..end_of(start));
+            }
+            finished.put_columns(these, rows, row_bytes, head_bytes);
         }
     }
 
@@ -337,25 +356,17 @@ impl Fields<'_> {
 
     #[inline]
     pub(crate) fn null(&mut self) {
-        self.put([0]);
+        self.put(NULL_FIELD);
     }
 
     #[inline]
     pub(crate) fn integer(&mut self, integer: i128) {
-        let mut field = [1; 17];
-        field[1..].copy_from_slice(&integer.to_le_bytes());
-        self.put(field);
+        self.put(integer_field(integer));
     }
 
     #[inline]
     pub(crate) fn float(&mut self, float: f64) {
-        assert!(
-            float.is_finite() && (float != 0.0 || float.is_sign_positive()),
-            "a result is never NaN, infinite or -0"
-        );
-        let mut field = [2; 9];
-        field[1..].copy_from_slice(&float.to_bits().to_le_bytes());
-        self.put(field);
+        self.put(float_field(float));
     }
 
     #[inline]
@@ -366,6 +377,32 @@ impl Fields<'_> {
             Value::Float(float) => self.float(float),
         }
     }
+}
+
+/// A value that is none.
+pub(crate) const NULL_FIELD: [u8; 1] = [0];
+
+/// An integer's field.
+#[inline]
+pub(crate) fn integer_field(integer: i128) -> [u8; 17] {
+    let mut field = [1; 17];
+    field[1..].copy_from_slice(&integer.to_le_bytes());
+    field
+}
+
+/// A float's field.
+///
+/// # Panics
+/// When it is NaN, infinite or −0: a bug of whoever made it.
+#[inline]
+pub(crate) fn float_field(float: f64) -> [u8; 9] {
+    assert!(
+        float.is_finite() && (float != 0.0 || float.is_sign_positive()),
+        "a result is never NaN, infinite or -0"
+    );
+    let mut field = [2; 9];
+    field[1..].copy_from_slice(&float.to_bits().to_le_bytes());
+    field
 }
 
 fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {

@@ -35,7 +35,7 @@ pub use merge::{Merge, MergeError, Run as SortedRun};
 pub use partial::Partials;
 pub use partition::{Form, Partitioned, Partitioner, Truth};
 pub use plan::{Plan, Term, ValuesOf};
-pub use results::Results;
+pub use results::{Ordered, Results};
 pub use runs::{Group, Groups, Run, Runs};
 pub use tables::{KeyTable, PublisherTable};
 pub use windows::{SavedMultiset, SavedWindows, Touched, Unfit, WindowId, Windows};

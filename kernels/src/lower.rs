@@ -131,12 +131,9 @@ impl Lower {
     /// One value per aggregate, from the words of one partial and the multisets of each part that
     /// it was combined from. A quotient is the binary64 nearest to the exact rational, ties to
     /// even; zero is never negative.
-    pub(crate) fn each(&self, words: &[u64], parts: &[&[Multiset]], mut take: impl FnMut(Value)) {
-        let plain = self.finishes.iter().map(|finish| finish.value(words));
-        if self.quantiles.is_empty() {
-            return plain.for_each(take);
-        }
-        let mut values: Vec<Value> = plain.collect();
+    pub(crate) fn values(&self, words: &[u64], parts: &[&[Multiset]]) -> Vec<Value> {
+        let mut values: Vec<Value> =
+            self.finishes.iter().map(|finish| finish.value(words)).collect();
         for (number, Quantiles { grid, quantiles, outputs }) in self.quantiles.iter().enumerate() {
             let sets: Vec<&Multiset> = parts.iter().map(|part| &part[number]).collect();
             let selected = multiset::select(&sets, quantiles).unwrap_or_default();
@@ -144,14 +141,14 @@ impl Lower {
                 values[output] = Value::Integer(grid.value(code).into());
             }
         }
-        values.into_iter().for_each(&mut take);
+        values
     }
 
-    /// The same as a list.
-    pub(crate) fn values(&self, words: &[u64], parts: &[&[Multiset]]) -> Vec<Value> {
-        let mut values = Vec::with_capacity(self.finishes.len());
-        self.each(words, parts, |value| values.push(value));
-        values
+    /// One of the aggregates, from the words of each of several partials: none that is found by
+    /// selection.
+    pub(crate) fn each_of(&self, aggregate: usize, states: &[&[u64]], mut take: impl FnMut(Value)) {
+        let finish = self.finishes[aggregate];
+        states.iter().for_each(|words| take(finish.value(words)));
     }
 }
 

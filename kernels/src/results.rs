@@ -18,6 +18,17 @@ const BLOCK_ROWS: usize = 4096;
 /// The same where quantiles are selected: some microseconds each, which all threads are to share.
 const BLOCK_ROWS_SELECTED: usize = 32;
 
+/// Windows of one part of an input, brought into order: what each thread can do alone, before
+/// [`Results`] puts the parts together.
+#[derive(Debug)]
+pub struct Ordered {
+    windows: Windows,
+    /// The codes of its keys, in the order of the keys' bytes.
+    codes: Vec<u32>,
+    /// By key, then start; keys by their places in `codes`.
+    stretches: Vec<Stretch>,
+}
+
 /// Windows of one view, over all parts of an input. Which rows went into which part does not
 /// matter to what comes out.
 #[derive(Debug)]
@@ -42,11 +53,11 @@ struct Stretch {
     part: u32,
     /// The start of the first.
     start: i64,
-    from: From,
+    source: Source,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum From {
+enum Source {
     Slot(u32),
     Rows { finished: u32, first: u32, len: u32 },
 }
@@ -57,9 +68,9 @@ impl Stretch {
     }
 
     fn windows(&self) -> usize {
-        match self.from {
-            From::Slot(_) => 1,
-            From::Rows { len, .. } => len as usize,
+        match self.source {
+            Source::Slot(_) => 1,
+            Source::Rows { len, .. } => len as usize,
         }
     }
 }
@@ -70,30 +81,39 @@ impl Results {
     /// # Panics
     /// When there is no part, two are of different views, or a window that was finished is in two
     /// of them.
-    pub fn of(parts: Vec<Windows>) -> Self {
-        let view = &parts.first().expect("a result has a part").view().definition;
-        let same = parts.iter().all(|part| part.view().definition == *view);
+    pub fn of(parts: impl IntoIterator<Item: Into<Ordered>>) -> Self {
+        let ordered: Vec<Ordered> = parts.into_iter().map(Into::into).collect();
+        let view = &ordered.first().expect("a result has a part").windows.view().definition;
+        let same = ordered.iter().all(|part| part.windows.view().definition == *view);
         assert!(same, "the parts of a result are of one view");
+        let mut keys: Vec<&Key> =
+            ordered.iter().flat_map(|part| part.windows.keys().values()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        // Fresh memory is not for free: no more of it than is needed.
+        let mut stretches =
+            Vec::with_capacity(ordered.iter().map(|part| part.stretches.len()).sum());
+        for (number, part) in ordered.iter().enumerate() {
+            let place = |&code: &u32| {
+                let found = keys.binary_search(&part.windows.keys().get(code));
+                found.expect("all keys are among these") as u32
+            };
+            let places: Vec<u32> = part.codes.iter().map(place).collect();
+            stretches.extend(part.stretches.iter().map(|stretch| Stretch {
+                key: places[stretch.key as usize],
+                part: number as u32,
+                ..*stretch
+            }));
+        }
+        // Ascending pieces one after another.
+        stretches.sort_by_key(|stretch| (stretch.key, stretch.start));
+        let keys = keys.into_iter().cloned().collect();
+        let parts: Vec<Windows> = ordered.into_iter().map(|part| part.windows).collect();
         let mut publishers = PublisherTable::default();
         let recodes = parts.iter().map(|part| {
             part.publishers().values().iter().map(|name| publishers.intern(name)).collect()
         });
         let recodes = recodes.collect();
-        let mut keys: Vec<&Key> = parts.iter().flat_map(|part| part.keys().values()).collect();
-        keys.sort_unstable();
-        keys.dedup();
-        // Fresh memory is not for free: no more of it than is needed.
-        let of_part = |part: &Windows| {
-            let finished = part.finished().iter().map(|finished| finished.keys().len());
-            part.len() + finished.sum::<usize>()
-        };
-        let mut stretches = Vec::with_capacity(parts.iter().map(of_part).sum());
-        for (number, part) in parts.iter().enumerate() {
-            gather(number as u32, part, &keys, &mut stretches);
-        }
-        // Mostly ascending pieces one after another.
-        stretches.sort_by_key(|stretch| (stretch.key, stretch.start));
-        let keys = keys.into_iter().cloned().collect();
         let mut results =
             Self { parts, publishers, recodes, keys, stretches, blocks: Vec::new(), windows: 0 };
         results.disentangle();
@@ -107,9 +127,9 @@ impl Results {
 
     /// The start of a stretch's last window.
     fn last_start(&self, stretch: &Stretch) -> i64 {
-        match stretch.from {
-            From::Slot(_) => stretch.start,
-            From::Rows { finished, first, len } => {
+        match stretch.source {
+            Source::Slot(_) => stretch.start,
+            Source::Rows { finished, first, len } => {
                 self.finished(stretch.part, finished).start((first + len - 1) as usize)
             }
         }
@@ -132,13 +152,13 @@ impl Results {
             }
             let begun = single.len();
             for stretch in of_key {
-                match stretch.from {
-                    From::Slot(_) => single.push(*stretch),
-                    From::Rows { finished, first, len } => {
+                match stretch.source {
+                    Source::Slot(_) => single.push(*stretch),
+                    Source::Rows { finished, first, len } => {
                         let rows = self.finished(stretch.part, finished);
                         single.extend((first..first + len).map(|row| Stretch {
                             start: rows.start(row as usize),
-                            from: From::Rows { finished, first: row, len: 1 },
+                            source: Source::Rows { finished, first: row, len: 1 },
                             ..*stretch
                         }));
                     }
@@ -210,16 +230,16 @@ impl Results {
                 states::fetch(next.iter().filter_map(|stretch| self.state(stretch)));
                 fetched = ahead;
             }
-            let &Stretch { key, start, part, from } = &of_window[0];
+            let &Stretch { key, start, part, source } = &of_window[0];
             let key = &self.keys[key as usize];
-            match from {
-                From::Rows { finished, first, len } => {
+            match source {
+                Source::Rows { finished, first, len } => {
                     assert_eq!(of_window.len(), 1, "a finished window is in one part");
                     let finished = self.finished(part, finished);
                     let windows = first as usize..(first + len) as usize;
                     rows.push_finished(key, finished, windows, |start| view.window.end_of(start));
                 }
-                From::Slot(slot) => {
+                Source::Slot(slot) => {
                     let state = match of_window {
                         [_] => self.parts[part as usize].state(slot),
                         several => {
@@ -237,9 +257,9 @@ impl Results {
 
     /// The state of a window that is not finished.
     fn state(&self, stretch: &Stretch) -> Option<&[u64]> {
-        match stretch.from {
-            From::Slot(slot) => Some(self.parts[stretch.part as usize].state(slot)),
-            From::Rows { .. } => None,
+        match stretch.source {
+            Source::Slot(slot) => Some(self.parts[stretch.part as usize].state(slot)),
+            Source::Rows { .. } => None,
         }
     }
 
@@ -267,9 +287,9 @@ impl Results {
         if self.parts[0].plan().values().is_empty() {
             return Vec::new();
         }
-        let of = |stretch: &Stretch| match stretch.from {
-            From::Slot(slot) => Some(self.parts[stretch.part as usize].multisets(slot)),
-            From::Rows { .. } => None,
+        let of = |stretch: &Stretch| match stretch.source {
+            Source::Slot(slot) => Some(self.parts[stretch.part as usize].multisets(slot)),
+            Source::Rows { .. } => None,
         };
         stretches.iter().filter_map(of).collect()
     }
@@ -290,40 +310,46 @@ impl Results {
     }
 }
 
-/// Adds a part's windows as stretches, those with states by key and start. `keys` are in the order
-/// of their bytes.
-fn gather(number: u32, part: &Windows, keys: &[&Key], stretches: &mut Vec<Stretch>) {
-    let codes = part.keys().values().iter();
-    let place = |key: &Key| keys.binary_search(&key).expect("all keys are among these") as u32;
-    let places: Vec<u32> = codes.map(place).collect();
-    let mut in_order: Vec<u32> = (0..places.len() as u32).collect();
-    in_order.sort_unstable_by_key(|&code| places[code as usize]);
-    for code in in_order {
-        let key = places[code as usize];
-        stretches.extend(part.of_key(code).map(|(start, slot)| Stretch {
-            key,
-            part: number,
-            start,
-            from: From::Slot(slot),
-        }));
-    }
-    for (finished_number, finished) in part.finished().iter().enumerate() {
-        for (code, rows) in finished.keys() {
-            let mut first = rows.start;
-            while first < rows.end {
-                let len = (rows.end - first).min(BLOCK_ROWS);
-                stretches.push(Stretch {
-                    key: places[*code as usize],
-                    part: number,
-                    start: finished.start(first),
-                    from: From::Rows {
-                        finished: finished_number as u32,
-                        first: first as u32,
-                        len: len as u32,
-                    },
-                });
-                first += len;
+impl From<Windows> for Ordered {
+    fn from(windows: Windows) -> Self {
+        let keys = windows.keys();
+        let mut codes: Vec<u32> = (0..keys.len() as u32).collect();
+        codes.sort_unstable_by_key(|&code| keys.get(code));
+        let mut places = vec![0; codes.len()];
+        for (place, &code) in codes.iter().enumerate() {
+            places[code as usize] = place as u32;
+        }
+        let finished = windows.finished().iter().map(|finished| finished.keys().len());
+        let mut stretches = Vec::with_capacity(windows.len() + finished.sum::<usize>());
+        for (place, &code) in codes.iter().enumerate() {
+            stretches.extend(windows.of_key(code).map(|(start, slot)| Stretch {
+                key: place as u32,
+                part: 0,
+                start,
+                source: Source::Slot(slot),
+            }));
+        }
+        for (number, finished) in windows.finished().iter().enumerate() {
+            for (code, rows) in finished.keys() {
+                let mut first = rows.start;
+                while first < rows.end {
+                    let len = (rows.end - first).min(BLOCK_ROWS);
+                    stretches.push(Stretch {
+                        key: places[*code as usize],
+                        part: 0,
+                        start: finished.start(first),
+                        source: Source::Rows {
+                            finished: number as u32,
+                            first: first as u32,
+                            len: len as u32,
+                        },
+                    });
+                    first += len;
+                }
             }
         }
+        // Mostly ascending pieces one after another.
+        stretches.sort_by_key(|stretch| (stretch.key, stretch.start));
+        Self { windows, codes, stretches }
     }
 }

@@ -45,7 +45,7 @@ pub fn combine(plan: &Plan, into: &mut [u64], from: &[u64], publishers: &Publish
 }
 
 /// States to [`fetch`] at a time.
-pub(crate) const FETCHED: usize = 16;
+pub(crate) const FETCHED: usize = 64;
 
 /// Brings states into the cache, all at once: they lie in the order in which their windows were
 /// met, far from each other, and going from one to the next would wait for each.

@@ -289,6 +289,7 @@ impl Windows {
         let window = self.view.window;
         let mut finished = Finished::with_capacity(self.view.aggregates.len(), runs.len());
         let mut words = partials.words.chunks_exact(self.plan.words());
+        let mut alone = Vec::with_capacity(states::FETCHED);
         for of_key in runs.chunk_by(|a, b| a.key == b.key) {
             let key = of_key[0].key;
             let reachable = reachable(self.keys.get(key));
@@ -301,9 +302,14 @@ impl Windows {
                     continue;
                 }
                 finished.add(key, start);
-                self.lower.each(words, &[], |value| finished.add_value(value));
+                alone.push(words);
+                if alone.len() == states::FETCHED {
+                    finished.add_lowered(&self.lower, &alone);
+                    alone.clear();
+                }
             }
         }
+        finished.add_lowered(&self.lower, &alone);
         if !finished.is_empty() {
             finished.give_back();
             self.finished.push(finished);
@@ -466,17 +472,19 @@ impl Windows {
         );
         let mut finished = Finished::with_capacity(view.aggregates.len(), done.len());
         for some in done.chunks(states::FETCHED) {
-            states::fetch(some.iter().map(|&(_, _, slot)| states.get(slot)));
-            for &(key, start, slot) in some {
-                finished.add(key, start);
-                let state = states.get(slot);
-                lower.each(state, &[multisets.of(slot)], |value| finished.add_value(value));
-                if !multisets.is_empty() {
-                    multisets.clear(slot);
-                }
-                free.push(slot);
+            let states: Vec<&[u64]> = some.iter().map(|&(_, _, slot)| states.get(slot)).collect();
+            states::fetch(states.iter().copied());
+            some.iter().for_each(|&(key, start, _)| finished.add(key, start));
+            if multisets.is_empty() {
+                finished.add_lowered(lower, &states);
+                continue;
+            }
+            for (&(_, _, slot), state) in some.iter().zip(states) {
+                finished.add_values(lower.values(state, &[multisets.of(slot)]));
+                multisets.clear(slot);
             }
         }
+        free.extend(done.iter().map(|&(_, _, slot)| slot));
         if !finished.is_empty() {
             self.finished.push(finished);
             // Windows that come next take slots from the front, side by side.

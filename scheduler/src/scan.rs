@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use isotick_kernels::{
-    Base, CpuEngine, EncodedRows, Engine, EngineError, EngineKind, Results, SavedWindows, Truth,
-    Unfit, Windows,
+    Base, CpuEngine, EncodedRows, Engine, EngineError, EngineKind, Ordered, Results, SavedWindows,
+    Truth, Unfit, Windows,
 };
 use isotick_model::view::View;
 use isotick_model::{Key, KeySelection, StreamSchema, Ticks};
@@ -118,20 +118,18 @@ impl Scan {
                 scope.spawn(move |_| *finished = Some(work(engine)));
             }
         });
-        let mut fallback = None;
-        let (mut rows_read, mut states_read, mut rows_from_states) = (0, 0, 0);
-        let mut views: Vec<Vec<ViewWork>> = self.views.iter().map(|_| Vec::new()).collect();
+        let mut all = Passed::default();
+        let mut views: Vec<Vec<ViewWork<Ordered>>> =
+            self.views.iter().map(|_| Vec::new()).collect();
         for worker in finished.into_iter().flatten() {
-            let worker = worker?;
-            rows_read += worker.rows_read;
-            states_read += worker.states_read;
-            rows_from_states += worker.rows_from_states;
-            fallback = fallback.or(worker.fallback);
-            for (all, of_worker) in views.iter_mut().zip(worker.views) {
+            let (of_worker, passed) = worker?;
+            all.add(passed);
+            for (all, of_worker) in views.iter_mut().zip(of_worker) {
                 all.push(of_worker);
             }
         }
         let views = views.into_iter().map(ViewOutcome::of).collect();
+        let Passed { rows_read, states_read, rows_from_states, fallback } = all;
         Ok(ScanOutcome { views, rows_read, states_read, rows_from_states, fallback })
     }
 
@@ -158,7 +156,7 @@ impl Scan {
         engine: Box<dyn Engine>,
         on_failure: OnFailure,
         rows_read: &AtomicU64,
-    ) -> Result<Worker<'_>, ScanError> {
+    ) -> Result<(Vec<ViewWork<Ordered>>, Passed), ScanError> {
         let of_view = |of: &ScanView| ViewWork {
             windows: self.windows(of),
             rows: Vec::new(),
@@ -166,10 +164,7 @@ impl Scan {
         };
         let mut worker = Worker {
             views: self.views.iter().map(of_view).collect(),
-            rows_read: 0,
-            states_read: 0,
-            rows_from_states: 0,
-            fallback: None,
+            passed: Passed::default(),
             engine,
             on_failure,
             keys: &self.keys,
@@ -177,7 +172,8 @@ impl Scan {
         let lock = || queue.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let Some((number, Part { read, .. })) = lock().pop_front() else {
-                return Ok(worker);
+                let views = worker.views.into_iter().map(ViewWork::ordered).collect();
+                return Ok((views, worker.passed));
             };
             let result = match read {
                 Read::Ticks(read) => read(&mut |ticks| {
@@ -203,19 +199,41 @@ impl Scan {
 }
 
 /// One thread's share of a view.
-struct ViewWork {
-    windows: Windows,
+struct ViewWork<W> {
+    windows: W,
     /// In windows, by the engine that reduced them.
     rows: Vec<(EngineKind, u64)>,
     rows_from_states: u64,
 }
 
-struct Worker<'a> {
-    views: Vec<ViewWork>,
+impl ViewWork<Windows> {
+    fn ordered(self) -> ViewWork<Ordered> {
+        let Self { windows, rows, rows_from_states } = self;
+        ViewWork { windows: windows.into(), rows, rows_from_states }
+    }
+}
+
+/// What went through a thread.
+#[derive(Default)]
+struct Passed {
     rows_read: u64,
     states_read: u64,
     rows_from_states: u64,
     fallback: Option<EngineError>,
+}
+
+impl Passed {
+    fn add(&mut self, other: Self) {
+        self.rows_read += other.rows_read;
+        self.states_read += other.states_read;
+        self.rows_from_states += other.rows_from_states;
+        self.fallback = self.fallback.take().or(other.fallback);
+    }
+}
+
+struct Worker<'a> {
+    views: Vec<ViewWork<Windows>>,
+    passed: Passed,
     engine: Box<dyn Engine>,
     on_failure: OnFailure,
     keys: &'a [Key],
@@ -239,13 +257,13 @@ impl Worker<'_> {
                 if self.on_failure == OnFailure::Stop {
                     return Err(error.into());
                 }
-                self.fallback.get_or_insert(error);
+                self.passed.fallback.get_or_insert(error);
                 self.engine = Box::new(CpuEngine);
                 update(&mut of.windows, self.engine.as_mut())?;
             }
             count(&mut of.rows, self.engine.kind(), of.windows.passed() - before);
         }
-        self.rows_read += ticks.len() as u64;
+        self.passed.rows_read += ticks.len() as u64;
         Ok(())
     }
 
@@ -258,8 +276,8 @@ impl Worker<'_> {
             held = of.windows.absorb_states(states, base, wanted)?;
             of.rows_from_states += of.windows.passed() - before;
         }
-        self.states_read += states.start.len() as u64;
-        self.rows_from_states += held;
+        self.passed.states_read += states.start.len() as u64;
+        self.passed.rows_from_states += held;
         Ok(held)
     }
 }
@@ -305,7 +323,7 @@ pub(crate) fn count(rows: &mut Vec<(EngineKind, u64)>, kind: EngineKind, more: u
 }
 
 impl ViewOutcome {
-    fn of(workers: Vec<ViewWork>) -> Self {
+    fn of(workers: Vec<ViewWork<Ordered>>) -> Self {
         let (mut parts, mut rows_by_engine, mut rows_from_states) = (Vec::new(), Vec::new(), 0);
         for ViewWork { windows, rows, rows_from_states: of_worker } in workers {
             parts.push(windows);

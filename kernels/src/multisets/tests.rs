@@ -62,7 +62,7 @@ proptest! {
             parts[number % 2].update_all(&ticks_of(batch), &mut CpuEngine).unwrap();
         }
         let expected = naive(&rows, &QUANTILES, window, [0, 0]);
-        assert_rows(&Results::of(parts.into()).rows(), &expected, window);
+        assert_rows(&Results::of(parts).rows(), &expected, window);
     }
 }
 

@@ -33,7 +33,12 @@ impl Cells {
         let span = i128::from(last) - i128::from(first);
         let windows = usize::try_from(span / i128::from(window.width_ns)).ok()?.checked_add(1)?;
         let cells = windows.checked_mul(keys)?;
-        (cells <= 4 * rows + 1024).then_some(Self { window, first, windows, keys })
+        (cells <= 4 * rows + 1024 && u32::try_from(cells).is_ok()).then_some(Self {
+            window,
+            first,
+            windows,
+            keys,
+        })
     }
 
     /// The group of each row, and the groups, each with rows.
@@ -99,38 +104,56 @@ impl Cells {
         ticks: &Ticks,
         keys: &mut KeyTable,
     ) -> (ScalarBuffer<u32>, Vec<Group>) {
-        let mut by_cell = vec![NONE; self.windows * self.keys];
+        let mut group_of = self.cells_of(ticks);
+        let mut rows = vec![0_u32; self.windows * self.keys];
+        for &cell in &group_of {
+            rows[cell as usize] += 1;
+        }
         let mut keys = keys.of_batch(&ticks.keys);
         let mut groups = Vec::new();
-        let mut current = Current::new(self.window);
-        let (mut last, mut first_cell) = (Span::NONE, 0);
-        let rows = ticks.ts_event.iter().zip(ticks.key.iter());
-        let group_of = rows.map(|(&ts, &local)| {
-            if !last.holds(ts) {
-                last = current.window_of(ts);
-                let distance = i128::from(last.from) - i128::from(self.first);
-                // The grid covers the time.
-                first_cell = (distance / i128::from(self.window.width_ns)) as usize * self.keys;
+        // The rows of a cell are counted; now its place stands for them.
+        let mut window_start = self.first;
+        for of_window in rows.chunks_mut(self.keys.max(1)) {
+            for (local, place) in of_window.iter_mut().enumerate() {
+                let rows = std::mem::replace(place, groups.len() as u32);
+                if rows > 0 {
+                    groups.push(Group { key: keys.code(local), window_start, rows });
+                }
             }
-            let group = &mut by_cell[first_cell + local as usize];
-            if *group == NONE {
-                *group = groups.len() as u32;
-                let key = keys.code(local as usize);
-                groups.push(Group { key, window_start: last.from, rows: 0 });
-            }
-            *group
-        });
-        let group_of: Vec<u32> = group_of.collect();
-        let mut rows = vec![0; groups.len()];
-        for &group in &group_of {
-            rows[group as usize] += 1;
+            window_start = window_start.wrapping_add(self.window.width_ns);
         }
-        for (group, rows) in groups.iter_mut().zip(rows) {
-            group.rows = rows;
+        if groups.len() < rows.len() {
+            group_of.iter_mut().for_each(|cell| *cell = rows[*cell as usize]);
         }
         (group_of.into(), groups)
     }
+
+    /// The cell of each row: window by window, in each the keys in the order of the dictionary.
+    fn cells_of(&self, ticks: &Ticks) -> Vec<u32> {
+        let mut current = Current::new(self.window);
+        let (mut window, mut first_cell) = (Span::NONE, 0);
+        let mut cells = Vec::with_capacity(ticks.len());
+        let times = ticks.ts_event.chunks(TOGETHER);
+        for (times, keys) in times.zip(ticks.key.chunks(TOGETHER)) {
+            // Mostly all lie in the window of the last row.
+            if times.iter().fold(true, |all, &ts| all & window.holds(ts)) {
+                cells.extend(keys.iter().map(|&local| local.wrapping_add(first_cell)));
+                continue;
+            }
+            for (&ts, &local) in times.iter().zip(keys) {
+                if !window.holds(ts) {
+                    window = current.window_of(ts);
+                    let distance = i128::from(window.from) - i128::from(self.first);
+                    // The grid covers the time, and has fewer than 2^32 cells.
+                    let number = (distance / i128::from(self.window.width_ns)) as usize;
+                    first_cell = (number * self.keys) as u32;
+                }
+                cells.push(local.wrapping_add(first_cell));
+            }
+        }
+        cells
+    }
 }
 
-/// No group.
-const NONE: u32 = u32::MAX;
+/// Rows whose times are looked at together.
+const TOGETHER: usize = 128;
