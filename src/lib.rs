@@ -28,6 +28,7 @@ mod service;
 use std::process::ExitCode;
 
 use clap::Parser;
+use isotick_storage::source::panics_become_errors;
 
 /// Runs the program with the process's arguments and maps its outcome to an exit code: 0 for
 /// success, 1 for failure or a difference found, 2 for a wrong command line; as shells have it, 130
@@ -35,7 +36,7 @@ use clap::Parser;
 pub fn run() -> ExitCode {
     let cli = cli::Cli::parse();
     log_to_stderr();
-    say_nothing_of_broken_pipes();
+    say_nothing_of_handled_panics();
     let run = std::panic::AssertUnwindSafe(|| commands::run(cli.command));
     let outcome = match std::panic::catch_unwind(run) {
         Ok(outcome) => outcome,
@@ -79,11 +80,11 @@ fn describe(error: &anyhow::Error) -> String {
 }
 
 /// Whoever reads standard output may have had enough at any time, as `head` does; `println!` panics
-/// then.
-fn say_nothing_of_broken_pipes() {
+/// then. And a decoder's panic over a damaged file is told of as an error that names the file.
+fn say_nothing_of_handled_panics() {
     let say = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        if !is_broken_print(panic.payload()) {
+        if !is_broken_print(panic.payload()) && !panics_become_errors() {
             say(panic);
         }
     }));

@@ -8,7 +8,6 @@ mod records;
 mod symbols;
 
 use std::io::{BufRead, Read};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,6 +24,7 @@ use isotick_model::{RejectReason, Scale, ValueColumn};
 
 use super::array::{self, Site};
 use super::batch::{Columns, Refusals, finish, keys_of, refuse_unknown_keys};
+use super::caught;
 use super::compressed::{Compression, Content};
 use super::{Plan, Progress, ProgressUnit, SourceBatch, SourceError, open, read_error};
 use records::{Field, Kind, Layout, READ, is_control};
@@ -185,7 +185,7 @@ fn read_metadata(path: &Path, content: &mut Content) -> Result<(Metadata, u64), 
         return Err(damaged(content, head.len(), what));
     }
     // The decoder returns errors; arithmetic on bytes that are no metadata may still panic inside.
-    let decoded = catch_unwind(AssertUnwindSafe(|| MetadataDecoder::new(&head[..]).decode()));
+    let decoded = caught::catch(|| MetadataDecoder::new(&head[..]).decode());
     match decoded {
         Ok(Ok(metadata)) => Ok((metadata, end as u64)),
         Ok(Err(error)) => Err(damaged(content, PRELUDE_BYTES, error.to_string())),

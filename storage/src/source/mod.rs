@@ -12,6 +12,7 @@
 
 mod array;
 mod batch;
+mod caught;
 mod compressed;
 mod dbn_file;
 mod describe;
@@ -51,6 +52,7 @@ use fields::Bindings;
 use parquet_file::ParquetFile;
 use text_file::TextFile;
 
+pub use caught::panics_become_errors;
 pub use describe::{SourceField, SourceSchema, Suggestion};
 pub use error::SourceError;
 pub use record_batch::{BatchError, SEQUENCE, ticks_of_batch};

@@ -3,7 +3,6 @@
 use std::any::Any;
 use std::fs::File;
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use arrow_array::RecordBatch;
@@ -15,6 +14,7 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::errors::ParquetError;
 
+use super::caught;
 use super::fields::stated_scale;
 use super::pieces::Pieces;
 use super::{SourceError, open, read_error};
@@ -25,7 +25,7 @@ pub(super) fn guard<T>(
     path: &Path,
     read: impl FnOnce() -> Result<T, ParquetError>,
 ) -> Result<T, SourceError> {
-    match catch_unwind(AssertUnwindSafe(read)) {
+    match caught::catch(read) {
         Ok(result) => result.map_err(|source| SourceError::Parquet { path: path.into(), source }),
         Err(panic) => Err(SourceError::Damaged { path: path.into(), message: message(&*panic) }),
     }
