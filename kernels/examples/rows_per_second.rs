@@ -12,6 +12,10 @@ use isotick_model::view::{
 };
 use isotick_model::{Column, Inexact, Key, PublisherId, Scale, StreamSchema, Ticks, ValueColumn};
 
+/// The program's own: with few rows per window, the memory of new states is what costs.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const ROWS: usize = 1 << 22;
 const MINUTE_NS: i64 = 60_000_000_000;
 
