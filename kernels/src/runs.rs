@@ -36,7 +36,7 @@ impl Runs {
     /// The words of a `First` or `Last` state that stands at this row: 1, ts_event, publisher
     /// code, sequence, the column's value.
     pub fn end_words(&self, column: usize, row: usize) -> [u64; 5] {
-        end_words(&self.ticks, &self.publisher_codes, column, row)
+        end_words(&self.ticks, &self.publisher_codes, column, row, self.ticks.ts_event[row])
     }
 }
 
@@ -70,7 +70,12 @@ pub struct Group {
 impl Groups {
     /// As [`Runs::end_words`].
     pub fn end_words(&self, column: usize, row: usize) -> [u64; 5] {
-        end_words(&self.ticks, &self.publisher_codes, column, row)
+        self.end_words_at(column, row, self.ticks.ts_event[row])
+    }
+
+    /// The same of a row whose time is at hand: it is not fetched again.
+    pub(crate) fn end_words_at(&self, column: usize, row: usize, ts_event: i64) -> [u64; 5] {
+        end_words(&self.ticks, &self.publisher_codes, column, row, ts_event)
     }
 
     /// The canonical order of two rows of equal `ts_event`: by publisher, then sequence.
@@ -79,11 +84,18 @@ impl Groups {
     }
 }
 
-fn end_words(ticks: &Ticks, publisher_codes: &[u32], column: usize, row: usize) -> [u64; 5] {
+#[inline]
+fn end_words(
+    ticks: &Ticks,
+    publisher_codes: &[u32],
+    column: usize,
+    row: usize,
+    ts_event: i64,
+) -> [u64; 5] {
     let publisher = ticks.publisher.get(row).map_or(0, |&code| code as usize);
     [
         1,
-        ticks.ts_event[row].cast_unsigned(),
+        ts_event.cast_unsigned(),
         u64::from(publisher_codes[publisher]),
         ticks.sequence[row],
         ticks.values[column].values[row].cast_unsigned(),

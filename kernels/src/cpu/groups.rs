@@ -236,12 +236,7 @@ impl Walk<'_> {
                 *end = row as u32;
             }
         });
-        self.write_ends(column, 0, ends);
-    }
-
-    fn write_ends(&mut self, column: usize, first: usize, rows: impl IntoIterator<Item = u32>) {
-        let groups = self.groups;
-        self.out.write_from(first, rows, |row| match row {
+        self.out.write(ends, |row| match row {
             NO_ROW => [0; 5],
             row => groups.end_words(column, row as usize),
         });

@@ -107,7 +107,9 @@ impl Cells {
         let mut group_of = self.cells_of(ticks);
         let mut rows = vec![0_u32; self.windows * self.keys];
         for &cell in &group_of {
-            rows[cell as usize] += 1;
+            // A batch has fewer than 2^32 rows.
+            let rows = &mut rows[cell as usize];
+            *rows = rows.wrapping_add(1);
         }
         let mut keys = keys.of_batch(&ticks.keys);
         let mut groups = Vec::new();

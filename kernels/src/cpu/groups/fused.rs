@@ -81,8 +81,13 @@ impl Walk<'_> {
                 let groups = &self.groups.groups[first..];
                 out.write_from(first, groups.iter().zip(states), |(group, _)| [group.rows.into()]);
             }
-            Term::First(c) => self.write_ends(c, first, states.iter().map(|state| state.first)),
-            Term::Last(c) => self.write_ends(c, first, states.iter().map(|state| state.last)),
+            // A group has rows, and the column no nulls: there are a first and a last one.
+            Term::First(c) => out.write_from(first, states, |state| {
+                self.groups.end_words_at(c, state.first as usize, state.first_ts)
+            }),
+            Term::Last(c) => out.write_from(first, states, |state| {
+                self.groups.end_words_at(c, state.last as usize, state.last_ts)
+            }),
             Term::Min(_) => {
                 out.write_from(first, states, |state| [1, state.least.cast_unsigned()]);
             }
