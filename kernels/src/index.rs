@@ -10,6 +10,9 @@ use isotick_model::view::Tumbling;
 
 const BLOCK_WINDOWS: usize = 16;
 
+/// Keys whose blocks are [fetched](WindowIndex::fetch) at a time.
+const FETCHED: usize = 32;
+
 /// No window here.
 const NONE: u32 = u32::MAX;
 
@@ -39,10 +42,17 @@ struct KeyBlocks {
     listed: bool,
 }
 
+/// The slots of windows that follow one another: a cache line.
 #[derive(Debug)]
-struct Block {
-    slots: [u32; BLOCK_WINDOWS],
-    used: u32,
+#[repr(align(64))]
+struct Block([u32; BLOCK_WINDOWS]);
+
+impl Block {
+    const EMPTY: Self = Self([NONE; BLOCK_WINDOWS]);
+
+    fn is_empty(&self) -> bool {
+        self.0.iter().all(|slot| *slot == NONE)
+    }
 }
 
 impl WindowIndex {
@@ -73,7 +83,7 @@ impl WindowIndex {
             Some((last, block)) if last == ordinal => block,
             _ => *key.by_ordinal.get(&ordinal)?,
         };
-        Some(self.blocks[block as usize].slots[place]).filter(|slot| *slot != NONE)
+        Some(self.blocks[block as usize].0[place]).filter(|slot| *slot != NONE)
     }
 
     /// The slot of a window; what `new` gives for one that was not there.
@@ -100,15 +110,13 @@ impl WindowIndex {
                 block
             }
         };
-        let block = &mut self.blocks[block as usize];
-        if block.slots[place] == NONE {
-            let slot = new();
-            assert_ne!(slot, NONE, "fewer than 2^32 windows are held");
-            block.slots[place] = slot;
-            block.used += 1;
+        let slot = &mut self.blocks[block as usize].0[place];
+        if *slot == NONE {
+            *slot = new();
+            assert_ne!(*slot, NONE, "fewer than 2^32 windows are held");
             self.len += 1;
         }
-        block.slots[place]
+        *slot
     }
 
     /// Forgets a window; its slot.
@@ -117,13 +125,12 @@ impl WindowIndex {
         let key = self.keys.get_mut(key as usize)?;
         let number = *key.by_ordinal.get(&ordinal)?;
         let block = &mut self.blocks[number as usize];
-        let slot = std::mem::replace(&mut block.slots[place], NONE);
+        let slot = std::mem::replace(&mut block.0[place], NONE);
         if slot == NONE {
             return None;
         }
         self.len -= 1;
-        block.used -= 1;
-        if block.used == 0 {
+        if block.is_empty() {
             key.by_ordinal.remove(&ordinal);
             key.last.take_if(|(last, _)| *last == ordinal);
             self.free.push(number);
@@ -139,24 +146,22 @@ impl WindowIndex {
         mut take: impl FnMut(u32, i64, u32),
     ) {
         let listed = std::mem::take(&mut self.listed);
-        for &code in &listed {
+        for (at, &code) in listed.iter().enumerate() {
+            if at.is_multiple_of(FETCHED) {
+                self.fetch(&listed[at..listed.len().min(at + FETCHED)]);
+            }
             let mut wanted = wanted(code);
             let mut key = std::mem::take(&mut self.keys[code as usize]);
             key.by_ordinal.retain(|&ordinal, &mut number| {
-                for place in 0..BLOCK_WINDOWS {
-                    let slot = self.blocks[number as usize].slots[place];
-                    if slot == NONE {
-                        continue;
-                    }
-                    let start = self.start(ordinal, place);
-                    if wanted(start) {
-                        take(code, start, slot);
-                        self.blocks[number as usize].slots[place] = NONE;
-                        self.blocks[number as usize].used -= 1;
+                let block = &mut self.blocks[number as usize];
+                for (place, slot) in block.0.iter_mut().enumerate() {
+                    let start = start_of(ordinal, place, self.width_ns, self.offset_ns);
+                    if *slot != NONE && wanted(start) {
+                        take(code, start, std::mem::replace(slot, NONE));
                         self.len -= 1;
                     }
                 }
-                let stays = self.blocks[number as usize].used > 0;
+                let stays = !block.is_empty();
                 if !stays {
                     self.free.push(number);
                 }
@@ -171,14 +176,22 @@ impl WindowIndex {
         }
     }
 
+    /// Brings the blocks of some keys into the cache, all at once: going from one to the next would
+    /// wait for each.
+    fn fetch(&self, keys: &[u32]) {
+        let blocks = keys.iter().flat_map(|&key| self.keys[key as usize].by_ordinal.values());
+        let sum = blocks.fold(0, |sum, &block| sum ^ self.blocks[block as usize].0[0]);
+        std::hint::black_box(sum);
+    }
+
     /// The windows of a key as (start, slot), by start.
     pub(crate) fn of_key(&self, key: u32) -> impl Iterator<Item = (i64, u32)> {
         let blocks = self.keys.get(key as usize).into_iter().flat_map(|key| &key.by_ordinal);
         blocks.flat_map(move |(&ordinal, &block)| {
-            let slots = self.blocks[block as usize].slots.into_iter().enumerate();
-            slots
-                .filter(|(_, slot)| *slot != NONE)
-                .map(move |(place, slot)| (self.start(ordinal, place), slot))
+            let slots = self.blocks[block as usize].0.into_iter().enumerate();
+            slots.filter(|(_, slot)| *slot != NONE).map(move |(place, slot)| {
+                (start_of(ordinal, place, self.width_ns, self.offset_ns), slot)
+            })
         })
     }
 
@@ -191,12 +204,6 @@ impl WindowIndex {
     fn place(&self, start: i64) -> (i64, usize) {
         place(start, self.width_ns)
     }
-
-    /// The way back: exact modulo 2^64, and a start is a 64-bit integer.
-    fn start(&self, ordinal: i64, place: usize) -> i64 {
-        let number = ordinal.wrapping_mul(BLOCK_WINDOWS as i64).wrapping_add(place as i64);
-        number.wrapping_mul(self.width_ns).wrapping_add(self.offset_ns)
-    }
 }
 
 /// A window's number is the floor of its start over the width: ascending with the start, and never
@@ -207,15 +214,20 @@ fn place(start: i64, width_ns: i64) -> (i64, usize) {
     (number.div_euclid(size), number.rem_euclid(size) as usize)
 }
 
+/// The way back: exact modulo 2^64, and a start is a 64-bit integer.
+fn start_of(ordinal: i64, place: usize, width_ns: i64, offset_ns: i64) -> i64 {
+    let number = ordinal.wrapping_mul(BLOCK_WINDOWS as i64).wrapping_add(place as i64);
+    number.wrapping_mul(width_ns).wrapping_add(offset_ns)
+}
+
 fn empty_block(blocks: &mut Vec<Block>, free: &mut Vec<u32>) -> u32 {
-    let empty = Block { slots: [NONE; BLOCK_WINDOWS], used: 0 };
     match free.pop() {
         Some(block) => {
-            blocks[block as usize] = empty;
+            blocks[block as usize] = Block::EMPTY;
             block
         }
         None => {
-            blocks.push(empty);
+            blocks.push(Block::EMPTY);
             u32::try_from(blocks.len() - 1).expect("blocks are fewer than windows")
         }
     }
