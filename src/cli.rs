@@ -192,7 +192,8 @@ pub struct ServeArgs {
     /// The engine for live windows
     #[arg(long, default_value = "auto")]
     pub engine: EngineChoice,
-    /// A publisher that is silent for this long no longer holds the watermark back
+    /// A publisher that is silent for this long no longer holds the watermark back; with no active
+    /// publisher it stays where it is, and open windows wait for the next one
     #[arg(long, default_value = "10s", value_name = "DURATION")]
     pub idle_after: DurationNs,
     #[command(flatten)]
