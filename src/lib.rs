@@ -80,11 +80,14 @@ fn describe(error: &anyhow::Error) -> String {
 }
 
 /// Whoever reads standard output may have had enough at any time, as `head` does; `println!` panics
-/// then. And a decoder's panic over a damaged file is told of as an error that names the file.
+/// then. And a decoder's panic over a damaged file is told of as an error that names the file; where
+/// it came from is said with `ISOTICK_LOG=debug`.
 fn say_nothing_of_handled_panics() {
     let say = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        if !is_broken_print(panic.payload()) && !panics_become_errors() {
+        if panics_become_errors() {
+            tracing::debug!("becomes an error: {panic}");
+        } else if !is_broken_print(panic.payload()) {
             say(panic);
         }
     }));
