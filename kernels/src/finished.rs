@@ -14,6 +14,8 @@ pub(crate) struct Finished {
     starts: Vec<i64>,
     /// A word per value, window by window.
     words: Vec<u64>,
+    /// Windows whose values are there.
+    valued: usize,
     /// For each column.
     kinds: Vec<Kinds>,
     /// The integers that a word cannot hold.
@@ -47,13 +49,14 @@ impl Finished {
             keys: Vec::new(),
             starts: Vec::with_capacity(windows),
             words: Vec::with_capacity(columns * windows),
+            valued: 0,
             kinds: vec![Kinds::One(Kind::Null); columns],
             wide: Vec::new(),
         }
     }
 
-    /// Adds a window, whose values are to follow. Those of one key come one after another.
-    pub(crate) fn add(&mut self, key: u32, start: i64) {
+    /// Adds a window, whose values are to follow; its row. Those of one key come one after another.
+    pub(crate) fn add(&mut self, key: u32, start: i64) -> usize {
         let row = self.starts.len();
         match self.keys.last_mut() {
             Some((last, rows)) if *last == key => {
@@ -63,37 +66,46 @@ impl Finished {
             _ => self.keys.push((key, row..row + 1)),
         }
         self.starts.push(start);
+        row
     }
 
-    /// Adds the values of one of the windows that have none yet: the first of them.
-    pub(crate) fn add_values(&mut self, values: impl IntoIterator<Item = Value>) {
-        let others = self.rows();
-        for (kinds, value) in self.kinds.iter_mut().zip(values) {
-            let (kind, word) = in_word(value, &mut self.wide);
-            kinds.push(kind, others);
-            self.words.push(word);
+    /// Puts the values of a window into its row.
+    pub(crate) fn put_values(&mut self, row: usize, values: impl IntoIterator<Item = Value>) {
+        self.make_room();
+        let columns = self.columns();
+        let words = &mut self.words[row * columns..][..columns];
+        for ((kinds, word), value) in self.kinds.iter_mut().zip(words).zip(values) {
+            let (kind, value) = in_word(value, &mut self.wide);
+            *word = value;
+            kinds.put(row, kind, self.valued, self.starts.len());
         }
+        self.valued += 1;
     }
 
-    /// The same for several, from their states: column by column. Quantiles are not in states.
-    pub(crate) fn add_lowered(&mut self, lower: &Lower, states: &[&[u64]]) {
-        let (begun, others, columns) = (self.words.len(), self.rows(), self.columns());
-        self.words.resize(begun + states.len() * columns, 0);
-        let words = &mut self.words[begun..];
+    /// The same for several rows, from their states: column by column. Quantiles are not in states.
+    pub(crate) fn put_lowered(&mut self, lower: &Lower, rows: &[usize], states: &[&[u64]]) {
+        self.make_room();
+        let (columns, all) = (self.columns(), self.starts.len());
+        let mut lowered = Vec::with_capacity(rows.len());
         for (column, kinds) in self.kinds.iter_mut().enumerate() {
-            let mut rows = words.chunks_exact_mut(columns).zip(others..);
-            lower.each_of(column, states, |value| {
-                let (kind, word) = in_word(value, &mut self.wide);
-                let (row, others) = rows.next().expect("there is a row for each state");
-                kinds.push(kind, others);
-                row[column] = word;
-            });
+            let values = lower.each_of(column, states);
+            lowered.clear();
+            lowered.extend(values.map(|value| in_word(value, &mut self.wide)));
+            for (&(_, word), row) in lowered.iter().zip(rows) {
+                self.words[row * columns + column] = word;
+            }
+            if !kinds.are_all(lowered.iter().map(|(kind, _)| *kind)) {
+                for ((&(kind, _), &row), valued) in lowered.iter().zip(rows).zip(self.valued..) {
+                    kinds.put(row, kind, valued, all);
+                }
+            }
         }
+        self.valued += rows.len();
     }
 
-    /// Windows that have values.
-    fn rows(&self) -> usize {
-        self.words.len() / self.columns().max(1)
+    /// Room for the values of all windows that were added.
+    fn make_room(&mut self) {
+        self.words.resize(self.starts.len() * self.columns(), 0);
     }
 
     /// Gives back the room for windows that did not come, where those are most.
@@ -205,18 +217,28 @@ fn in_word(value: Value, wide: &mut Vec<i128>) -> (Kind, u64) {
 }
 
 impl Kinds {
-    /// Adds that of the word behind so many others.
+    /// Whether these are what all are already.
+    fn are_all(&self, mut kinds: impl Iterator<Item = Kind>) -> bool {
+        matches!(self, Self::One(one) if kinds.all(|kind| kind == *one))
+    }
+
+    /// Puts that of a row; so many others have theirs, of so many in all.
     #[inline]
-    fn push(&mut self, kind: Kind, others: usize) {
+    fn put(&mut self, row: usize, kind: Kind, others: usize, rows: usize) {
         match self {
             Self::One(one) if *one == kind => {}
             Self::One(one) if others == 0 => *one = kind,
             Self::One(one) => {
-                let mut each = vec![*one; others];
-                each.push(kind);
+                let mut each = vec![*one; rows];
+                each[row] = kind;
                 *self = Self::Each(each);
             }
-            Self::Each(each) => each.push(kind),
+            Self::Each(each) => {
+                if each.len() < rows {
+                    each.resize(rows, Kind::Null);
+                }
+                each[row] = kind;
+            }
         }
     }
 
@@ -246,8 +268,8 @@ mod tests {
             .collect();
         let mut finished = Finished::with_capacity(3, 0);
         for (at, values) in rows.iter().enumerate() {
-            finished.add(at as u32 / 4, at as i64);
-            finished.add_values(values.iter().copied());
+            let row = finished.add(at as u32 / 4, at as i64);
+            finished.put_values(row, values.iter().copied());
         }
         assert_eq!(finished.keys(), [(0, 0..4), (1, 4..6)]);
         finished.starts.reserve(100);
@@ -276,8 +298,8 @@ mod tests {
         let mut finished = Finished::with_capacity(3, 200);
         let mut expected = EncodedRows::new(3);
         for at in 0..200 {
-            finished.add(u32::from(at > 150), at);
-            finished.add_values(row(at));
+            let place = finished.add(u32::from(at > 150), at);
+            finished.put_values(place, row(at));
             expected.push(&key(at), at..at + 7, row(at).into_iter());
         }
         assert_eq!(finished.values_bytes(), Some(17 + 1 + 9));

@@ -146,14 +146,18 @@ impl Lower {
 
     /// One of the aggregates, from the words of each of several partials: none that is found by
     /// selection.
-    pub(crate) fn each_of(&self, aggregate: usize, states: &[&[u64]], mut take: impl FnMut(Value)) {
+    pub(crate) fn each_of(
+        &self,
+        aggregate: usize,
+        states: &[&[u64]],
+    ) -> impl Iterator<Item = Value> {
         let finish = self.finishes[aggregate];
-        states.iter().for_each(|words| take(finish.value(words)));
+        states.iter().map(move |words| finish.value(words))
     }
 }
 
 impl Finish {
-    #[inline]
+    #[inline(always)]
     fn value(self, words: &[u64]) -> Value {
         match self {
             Self::Quantile => Value::Null,

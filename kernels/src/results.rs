@@ -311,7 +311,10 @@ impl Results {
 }
 
 impl From<Windows> for Ordered {
+    /// # Panics
+    /// When a part of the windows has not been [finished](Windows::finish).
     fn from(windows: Windows) -> Self {
+        assert!(!windows.has_waiting(), "the last part was finished");
         let keys = windows.keys();
         let mut codes: Vec<u32> = (0..keys.len() as u32).collect();
         codes.sort_unstable_by_key(|&code| keys.get(code));

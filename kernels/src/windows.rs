@@ -1,15 +1,16 @@
 //! The windows of one view, by key and start: states while they change, rows when asked.
 
 mod absorb;
+mod finish;
 mod saved;
 
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use isotick_model::results::WindowRow;
 use isotick_model::view::View;
 use isotick_model::{Key, StreamSchema, Ticks};
 
+use self::finish::Part;
 pub use self::saved::{SavedMultiset, SavedWindows, Unfit};
 use crate::base::Base;
 use crate::engine::{Engine, EngineError};
@@ -22,7 +23,6 @@ use crate::partial::Partials;
 pub use crate::partition::Truth;
 use crate::partition::{Form, Partitioned, Partitioner};
 use crate::plan::Plan;
-use crate::runs::Run;
 use crate::states;
 use crate::tables::{KeyTable, PublisherTable};
 
@@ -75,6 +75,8 @@ pub struct Windows {
     touched: Vec<u64>,
     /// Slots that were removed.
     free: Vec<u32>,
+    /// The batches of the part that is under way.
+    part: Part,
     /// Windows that are no longer held.
     finished: Vec<Finished>,
     updates: u64,
@@ -111,6 +113,7 @@ impl Windows {
             publishers: PublisherTable::default(),
             touched: Vec::new(),
             free: Vec::new(),
+            part: Part::default(),
             finished: Vec::new(),
             updates: 0,
             passed: 0,
@@ -180,41 +183,6 @@ impl Windows {
         self.update_with(ticks, None, engine)
     }
 
-    /// Takes in a batch of several that together are sorted by key, then time, so that a window is in
-    /// none of the others unless the first or the last tick of this one is in it. Those that no
-    /// other ticks can reach either, as [`finish`](Self::finish) has it, are finished without being
-    /// held.
-    ///
-    /// On an error nothing has changed, as for [`update`](Self::update).
-    pub fn update_sorted(
-        &mut self,
-        ticks: &Ticks,
-        select: Option<&dyn Fn(usize) -> bool>,
-        engine: &mut dyn Engine,
-        reachable: impl Fn(&Key) -> Vec<RangeInclusive<i64>>,
-    ) -> Result<(), EngineError> {
-        let reduced = self.reduce(ticks, select, engine)?;
-        match &reduced.batch.form {
-            Form::Runs(runs) if self.multisets.is_empty() => {
-                let window = self.view.window;
-                let edge = |row: usize| {
-                    let key = &ticks.keys[ticks.key[row] as usize];
-                    (window.start_of(ticks.ts_event[row]), key)
-                };
-                let edges = ticks.len().checked_sub(1).map(|last| [edge(0), edge(last)]);
-                let is_edge = |key: &Key, start: i64| {
-                    edges.iter().flatten().any(|edge| *edge == (Some(start), key))
-                };
-                self.finish_inner(&runs.runs, &reduced.partials, is_edge, reachable);
-                self.count(&reduced.batch);
-            }
-            _ => {
-                self.hold(&reduced);
-            }
-        }
-        Ok(())
-    }
-
     fn update_with(
         &mut self,
         ticks: &Ticks,
@@ -244,28 +212,17 @@ impl Windows {
     }
 
     /// Combines what a batch gave into the windows that are held.
-    fn hold(&mut self, Reduced { batch, partials }: &Reduced) -> Vec<Touched> {
-        let groups = match &batch.form {
-            Form::Runs(runs) => runs.runs.len(),
-            Form::Groups(groups) => groups.groups.len(),
-        };
-        let mut touched = Vec::with_capacity(groups);
-        let mut slots = (!self.multisets.is_empty()).then(|| Vec::with_capacity(groups));
+    fn hold(&mut self, reduced: &Reduced) -> Vec<Touched> {
+        self.hold_waiting();
         self.updates += 1;
-        match &batch.form {
-            Form::Runs(runs) => {
-                let ids = runs.runs.iter().map(|run| (run.key, run.window_start));
-                self.combine_all(ids, partials, &mut touched, slots.as_mut());
-            }
-            Form::Groups(groups) => {
-                let ids = groups.groups.iter().map(|group| (group.key, group.window_start));
-                self.combine_all(ids, partials, &mut touched, slots.as_mut());
-            }
-        }
+        let windows = reduced.windows();
+        let mut touched = Vec::with_capacity(windows.len());
+        let mut slots = (!self.multisets.is_empty()).then(|| Vec::with_capacity(windows.len()));
+        self.combine_all(&windows, &reduced.partials, &mut touched, slots.as_mut());
         if let Some(slots) = slots {
-            self.multisets.add(&batch.form, &slots);
+            self.multisets.add(&reduced.batch.form, &slots);
         }
-        self.count(batch);
+        self.count(&reduced.batch);
         touched
     }
 
@@ -273,47 +230,6 @@ impl Windows {
         self.passed += batch.form.ticks().len() as u64;
         self.unrepresentable += batch.unrepresentable;
         self.too_late += batch.too_late;
-    }
-
-    /// Finishes the windows of runs, one each, that are no edge and that no other ticks can reach;
-    /// holds the others.
-    fn finish_inner(
-        &mut self,
-        runs: &[Run],
-        partials: &Partials,
-        is_edge: impl Fn(&Key, i64) -> bool,
-        reachable: impl Fn(&Key) -> Vec<RangeInclusive<i64>>,
-    ) {
-        self.check_partials(runs.len(), partials);
-        self.updates += 1;
-        let window = self.view.window;
-        let mut finished = Finished::with_capacity(self.view.aggregates.len(), runs.len());
-        let mut words = partials.words.chunks_exact(self.plan.words());
-        let mut alone = Vec::with_capacity(states::FETCHED);
-        for of_key in runs.chunk_by(|a, b| a.key == b.key) {
-            let key = of_key[0].key;
-            let reachable = reachable(self.keys.get(key));
-            for (run, words) in of_key.iter().zip(&mut words) {
-                let start = run.window_start;
-                let held = is_edge(self.keys.get(key), start)
-                    || is_reached(start, window.end_of(start), &reachable);
-                if held {
-                    self.combine(WindowId { start, key }, words);
-                    continue;
-                }
-                finished.add(key, start);
-                alone.push(words);
-                if alone.len() == states::FETCHED {
-                    finished.add_lowered(&self.lower, &alone);
-                    alone.clear();
-                }
-            }
-        }
-        finished.add_lowered(&self.lower, &alone);
-        if !finished.is_empty() {
-            finished.give_back();
-            self.finished.push(finished);
-        }
     }
 
     fn check_partials(&self, count: usize, partials: &Partials) {
@@ -328,18 +244,17 @@ impl Windows {
     /// before; and each partial's slot to `slots`.
     fn combine_all(
         &mut self,
-        ids: impl ExactSizeIterator<Item = (u32, i64)>,
+        windows: &[WindowId],
         partials: &Partials,
         touched: &mut Vec<Touched>,
         mut slots: Option<&mut Vec<u32>>,
     ) {
-        self.check_partials(ids.len(), partials);
-        let mut partials = ids.zip(partials.words.chunks_exact(self.plan.words()));
+        self.check_partials(windows.len(), partials);
+        let mut partials = windows.iter().zip(partials.words.chunks_exact(self.plan.words()));
         let mut some = Vec::with_capacity(states::FETCHED);
         loop {
             // What they are combined into is looked for first, and brought together.
-            for ((key, start), words) in partials.by_ref().take(states::FETCHED) {
-                let id = WindowId { start, key };
+            for (&id, words) in partials.by_ref().take(states::FETCHED) {
                 let (place, is_new) = self.place(id, words);
                 some.push((Touched { id, place, is_new }, words));
             }
@@ -455,54 +370,6 @@ impl Windows {
         slot.is_some()
     }
 
-    /// Finishes the windows that no more ticks can reach: those in which none of the times lies
-    /// that `reachable` gives for their key. They are held no longer, take less than half the memory
-    /// from here on, and come out of [`Results`](crate::Results) only. Ticks that come for one of
-    /// them after all would make it a second window there, which is refused as a bug.
-    pub fn finish(&mut self, reachable: impl Fn(&Key) -> Vec<RangeInclusive<i64>>) {
-        let Self { index, keys, view, lower, states, multisets, free, .. } = self;
-        let window = view.window;
-        let mut done = Vec::with_capacity(index.len());
-        index.remove_where(
-            |key| {
-                let reachable = reachable(keys.get(key));
-                move |start| !is_reached(start, window.end_of(start), &reachable)
-            },
-            |key, start, slot| done.push((key, start, slot)),
-        );
-        let mut finished = Finished::with_capacity(view.aggregates.len(), done.len());
-        for some in done.chunks(states::FETCHED) {
-            let states: Vec<&[u64]> = some.iter().map(|&(_, _, slot)| states.get(slot)).collect();
-            states::fetch(states.iter().copied());
-            some.iter().for_each(|&(key, start, _)| finished.add(key, start));
-            if multisets.is_empty() {
-                finished.add_lowered(lower, &states);
-                continue;
-            }
-            for (&(_, _, slot), state) in some.iter().zip(states) {
-                finished.add_values(lower.values(state, &[multisets.of(slot)]));
-                multisets.clear(slot);
-            }
-        }
-        free.extend(done.iter().map(|&(_, _, slot)| slot));
-        if !finished.is_empty() {
-            self.finished.push(finished);
-            // Windows that come next take slots from the front, side by side.
-            let mut is_free = vec![false; self.touched.len()];
-            self.free.drain(..).for_each(|slot| is_free[slot as usize] = true);
-            let slots = (0..self.touched.len() as u32).rev();
-            self.free.extend(slots.filter(|&slot| is_free[slot as usize]));
-        }
-    }
-
-    /// Those that were [finished](Self::finish), alone: these hold them no longer.
-    pub fn take_finished(&mut self) -> Self {
-        let mut taken = Self::like(self);
-        taken.keys.clone_from(&self.keys);
-        taken.finished = std::mem::take(&mut self.finished);
-        taken
-    }
-
     /// No windows, of the same view, range and truth.
     fn like(other: &Self) -> Self {
         Self {
@@ -517,6 +384,7 @@ impl Windows {
             plan: other.plan.clone(),
             touched: Vec::new(),
             free: Vec::new(),
+            part: Part::default(),
             finished: Vec::new(),
             updates: 0,
             passed: 0,
@@ -585,9 +453,20 @@ struct Reduced {
     partials: Partials,
 }
 
-/// Whether any of these times lies in a window.
-fn is_reached(start: i64, end: i64, times: &[RangeInclusive<i64>]) -> bool {
-    times.iter().any(|times| *times.start() < end && start <= *times.end())
+impl Reduced {
+    /// The window of each partial.
+    fn windows(&self) -> Vec<WindowId> {
+        let window = |key, start| WindowId { start, key };
+        match &self.batch.form {
+            Form::Runs(runs) => {
+                runs.runs.iter().map(|run| window(run.key, run.window_start)).collect()
+            }
+            Form::Groups(groups) => {
+                let groups = groups.groups.iter();
+                groups.map(|group| window(group.key, group.window_start)).collect()
+            }
+        }
+    }
 }
 
 /// States, slot by slot, in pages that never move.

@@ -310,6 +310,7 @@ pub(crate) fn update(
     let select = is_wanted.as_ref().map(|select| select as &dyn Fn(usize) -> bool);
     match (neighbours.times_of_inner(part), select) {
         (Some(reachable), _) => windows.update_sorted(ticks, select, engine, reachable),
+        (None, select) if neighbours.are_known() => windows.update_part(ticks, select, engine),
         (None, Some(select)) => windows.update(ticks, select, engine).map(|_| ()),
         (None, None) => windows.update_all(ticks, engine).map(|_| ()),
     }

@@ -35,6 +35,7 @@ impl Windows {
         let keys: Vec<u32> = saved.keys.iter().map(|key: &Key| self.keys.intern(key)).collect();
         let publishers = saved.publishers.iter();
         let publishers: Vec<u32> = publishers.map(|name| self.publishers.intern(name)).collect();
+        self.hold_waiting();
         let kinds = self.plan.values().len();
         let windows = saved.key.iter().zip(&saved.start);
         let states = saved.words.chunks_exact(self.plan.words());
@@ -78,6 +79,7 @@ impl Windows {
         let stride = base.plan().words();
         let held = states.words.iter().step_by(stride).try_fold(0_u64, |a, b| a.checked_add(*b));
         let held = held.ok_or(Unfit("it counts more than 64 bits hold"))?;
+        self.hold_waiting();
         let keys = states.keys.iter().map(|key| wanted(key).then(|| self.keys.intern(key)));
         let keys: Vec<Option<u32>> = keys.collect();
         let publishers = states.publishers.iter();

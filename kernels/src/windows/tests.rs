@@ -182,6 +182,138 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn parts_in_any_batches_give_the_same(
+        rows in any_rows(160),
+        cuts in proptest::collection::vec((1_usize..50, 0_usize..8), 160),
+        wanted in proptest::collection::vec(proptest::bool::weighted(0.9), 160),
+        in_order in 0_usize..3,
+        has_quantiles: bool,
+        width_ns in 1_i64..40,
+    ) {
+        let window = Tumbling { width_ns, origin_ns: 3 };
+        let aggregates = &EVERY_AGGREGATE[..if has_quantiles { EVERY_AGGREGATE.len() } else { 13 }];
+        let wanted = |row: &Row| wanted[row.sequence as usize % wanted.len()];
+        let expected: Vec<Row> = rows.iter().filter(|row| wanted(row)).cloned().collect();
+        let whole = windows_of(&expected, aggregates, window);
+        let mut rows = rows;
+        match in_order {
+            // As it comes; by time, so that few windows lie in two batches; by key as well.
+            0 => {}
+            1 => rows.sort_by_key(|row| row.ts),
+            _ => rows.sort_by_key(|row| (key(row.key), row.ts, row.publisher, row.sequence)),
+        }
+        // Two threads, each of which takes in some parts, one after the other.
+        let mut threads: Vec<Windows> =
+            (0..2).map(|_| windows(aggregates, window, [4, 0])).collect();
+        let mut batches: Vec<&[Row]> = Vec::new();
+        let (mut rest, mut parts) = (&rows[..], Vec::new());
+        for (len, step) in &cuts {
+            let (batch, after) = rest.split_at((*len).min(rest.len()));
+            rest = after;
+            batches.push(batch);
+            if *step == 0 {
+                parts.push(std::mem::take(&mut batches));
+            }
+        }
+        parts.push(batches);
+        prop_assume!(rest.is_empty());
+        for (number, part) in parts.iter().enumerate() {
+            let windows = &mut threads[cuts[number].0 % 2];
+            for (at, batch) in part.iter().enumerate() {
+                let select = |row: usize| wanted(&batch[row]);
+                let ticks = ticks_of(batch);
+                match cuts[number + at].1 {
+                    // Held: those of the part that wait have to be as well.
+                    1 => windows.update(&ticks, &select, &mut CpuEngine).map(|_| ()).unwrap(),
+                    2 => windows.update_part(&ticks, Some(&select), &mut RunsOnly).unwrap(),
+                    _ => windows.update_part(&ticks, Some(&select), &mut CpuEngine).unwrap(),
+                }
+            }
+            let others = parts.iter().enumerate().filter(|(other, _)| *other != number);
+            let others: Vec<&Row> =
+                others.flat_map(|(_, part)| part.iter().copied().flatten()).collect();
+            windows.finish(|of| {
+                let of_key = others.iter().filter(|row| key(row.key) == *of);
+                of_key.map(|row| row.ts..=row.ts).collect()
+            });
+            prop_assert!(!windows.has_waiting());
+        }
+        let merged = Results::of(threads);
+        prop_assert_eq!(merged.rows(), whole.rows());
+        prop_assert_eq!(merged.passed(), whole.passed());
+    }
+}
+
+/// Of one key; one window in the first two, one in the last two.
+fn spread_batches() -> [Vec<Row>; 3] {
+    let batch = |times: std::ops::Range<i64>| {
+        // Not in order, as groups are.
+        times.rev().map(|ts| row(ts, 0, ts as u64, ts, 1)).collect()
+    };
+    [batch(3..28), batch(28..55), batch(55..80)]
+}
+
+#[test]
+fn a_window_of_a_part_alone_is_never_held() {
+    let mut windows = windows(&EVERY_AGGREGATE[..13], WINDOW, [4, 0]);
+    for batch in spread_batches() {
+        windows.update_part(&ticks_of(&batch), None, &mut CpuEngine).unwrap();
+        assert!(windows.is_empty() && windows.has_waiting());
+    }
+    let reached = |_: &Key| vec![4..=4, 40..=41, 79..=i64::MAX];
+    windows.finish(reached);
+    let mut held: Vec<i64> = windows.ids().map(WindowId::window_start).collect();
+    held.sort_unstable();
+    assert_eq!(held, [3, 38, 73]);
+    let rows = Results::of(vec![windows]).rows();
+    let all: Vec<Row> = spread_batches().concat();
+    assert_eq!(rows, windows_of(&all, &EVERY_AGGREGATE[..13], WINDOW).rows());
+}
+
+#[test]
+fn states_wait_only_where_it_is_of_use_and_there_is_room() {
+    let aggregates = &EVERY_AGGREGATE[..13];
+    let waits = |windows: &mut Windows, rows: &[Row]| {
+        windows.update_part(&ticks_of(rows), None, &mut CpuEngine).unwrap();
+        windows.has_waiting()
+    };
+    let [first, second, _] = spread_batches();
+    // One window, or two: those of the next batch may be the same.
+    let mut narrow = windows(aggregates, Tumbling { width_ns: 20, origin_ns: 0 }, [4, 0]);
+    assert!(!waits(&mut narrow, &first));
+    assert!(!waits(&mut narrow, &second), "a part waits as a whole");
+    narrow.finish(|_| Vec::new());
+    assert!(narrow.is_empty());
+    // Quantiles are not in states.
+    assert!(!waits(&mut windows(&EVERY_AGGREGATE, WINDOW, [4, 0]), &first));
+    // No rows decide nothing.
+    let mut filtered = windows(aggregates, WINDOW, [4, 0]).with_range(Some(3), None);
+    assert!(!waits(&mut filtered, &[row(0, 0, 0, 1, 1)]));
+    assert!(waits(&mut filtered, &first));
+    assert!(waits(&mut filtered, &[row(0, 0, 0, 1, 1)]));
+    filtered.update_all(&ticks_of(&second), &mut CpuEngine).unwrap();
+    assert!(!filtered.has_waiting() && filtered.len() == 8, "the part is held");
+    // Too many to wait.
+    let mut full = windows(aggregates, Tumbling { width_ns: 1, origin_ns: 0 }, [4, 0]);
+    let times = (finish::WAITING_WORDS_MAX / full.plan().words()) as i64;
+    let many: Vec<Row> = (0..times - 10).rev().map(|ts| row(ts, 0, ts as u64, ts, 1)).collect();
+    assert!(waits(&mut full, &many));
+    assert!(!waits(&mut full, &first));
+    assert_eq!(full.len(), many.len());
+    full.finish(|_| Vec::new());
+    assert_eq!(Results::of(vec![full]).len(), many.len());
+}
+
+#[test]
+#[should_panic(expected = "the last part was finished")]
+fn results_of_a_part_that_is_not_finished_are_refused() {
+    let mut windows = windows(&EVERY_AGGREGATE[..13], WINDOW, [4, 0]);
+    windows.update_part(&ticks_of(&spread_batches()[0]), None, &mut CpuEngine).unwrap();
+    Results::of(vec![windows]);
+}
+
 #[test]
 fn a_window_inside_a_sorted_batch_is_never_held() {
     let rows: Vec<Row> = (0..40).map(|ts| row(ts, 0, ts as u64, ts, 1)).collect();
