@@ -1,6 +1,8 @@
 //! The results of one input whose parts were taken in apart: windows of all parts in canonical
 //! order, encoded block by block.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::ops::Range;
 
 use isotick_model::Key;
@@ -136,7 +138,7 @@ impl Results {
     }
 
     /// Splits stretches between whose windows others lie, so that the windows of stretches follow
-    /// one another.
+    /// one another: the windows at the edges of batches lie around those inside.
     fn disentangle(&mut self) {
         let tangled = |pair: &[Stretch]| {
             pair[0].key == pair[1].key && self.last_start(&pair[0]) > pair[1].start
@@ -144,29 +146,44 @@ impl Results {
         if !self.stretches.windows(2).any(tangled) {
             return;
         }
-        let mut single = Vec::new();
+        let mut apart = Vec::with_capacity(2 * self.stretches.len());
         for of_key in self.stretches.chunk_by(|a, b| a.key == b.key) {
             if !of_key.windows(2).any(tangled) {
-                single.extend_from_slice(of_key);
+                apart.extend_from_slice(of_key);
                 continue;
             }
-            let begun = single.len();
-            for stretch in of_key {
-                match stretch.source {
-                    Source::Slot(_) => single.push(*stretch),
-                    Source::Rows { finished, first, len } => {
-                        let rows = self.finished(stretch.part, finished);
-                        single.extend((first..first + len).map(|row| Stretch {
-                            start: rows.start(row as usize),
-                            source: Source::Rows { finished, first: row, len: 1 },
-                            ..*stretch
-                        }));
-                    }
+            // What is left of each, by its start.
+            let mut left = of_key.to_vec();
+            let mut next: BinaryHeap<_> =
+                (0..left.len()).map(|at| Reverse((left[at].start, at))).collect();
+            while let Some(Reverse((_, at))) = next.pop() {
+                let before = next.peek().map(|Reverse((start, _))| *start);
+                let (first, rest) = self.split(left[at], before);
+                apart.push(first);
+                if let Some(rest) = rest {
+                    left[at] = rest;
+                    next.push(Reverse((rest.start, at)));
                 }
             }
-            single[begun..].sort_by_key(|stretch| stretch.start);
         }
-        self.stretches = single;
+        self.stretches = apart;
+    }
+
+    /// The windows of a stretch that start before a time, the first at least, and the others.
+    fn split(&self, stretch: Stretch, before: Option<i64>) -> (Stretch, Option<Stretch>) {
+        let (Source::Rows { finished, first, len }, Some(before)) = (stretch.source, before) else {
+            return (stretch, None);
+        };
+        let rows = self.finished(stretch.part, finished);
+        let starts = rows.starts(first as usize..(first + len) as usize);
+        let count = starts.partition_point(|start| *start < before).max(1) as u32;
+        let piece = |first: u32, len: u32| Stretch {
+            start: rows.start(first as usize),
+            source: Source::Rows { finished, first, len },
+            ..stretch
+        };
+        let rest = (count < len).then(|| piece(first + count, len - count));
+        (piece(first, count), rest)
     }
 
     /// Cuts the stretches into blocks, between windows.
@@ -354,5 +371,39 @@ impl From<Windows> for Ordered {
         // Mostly ascending pieces one after another.
         stretches.sort_by_key(|stretch| (stretch.key, stretch.start));
         Self { windows, codes, stretches }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use isotick_model::ticks::ON_TIME;
+    use isotick_model::view::{Aggregate, Tumbling};
+
+    use super::*;
+    use crate::CpuEngine;
+    use crate::testing::{Row, schema, ticks_of, view};
+
+    #[test]
+    fn windows_inside_a_batch_stay_together_between_those_at_its_edges() {
+        let window = Tumbling { width_ns: 10, origin_ns: 0 };
+        let view = Arc::new(view(&[Aggregate::Count], window, None));
+        let mut windows = Windows::new(view, &schema([0, 0]));
+        let row = |ts: i64| {
+            let values = vec![Some(ts), Some(1)];
+            Row { ts, publisher: 0, sequence: ts as u64, key: 0, values, seen: ON_TIME }
+        };
+        for batch in [0..500, 500..900, 900..2000] {
+            let rows: Vec<Row> = batch.map(row).collect();
+            let reached = |_: &Key| Vec::new();
+            windows.update_sorted(&ticks_of(&rows), None, &mut CpuEngine, reached).unwrap();
+        }
+        windows.finish(|_| Vec::new());
+        let results = Results::of([windows]);
+        // The first window, those inside, the last one, which with the next batch's first is two.
+        let lens: Vec<usize> = results.stretches.iter().map(Stretch::windows).collect();
+        assert_eq!(lens, [1, 48, 2, 38, 2, 108, 1]);
+        assert_eq!(results.rows().len(), 200);
     }
 }
