@@ -86,13 +86,21 @@ impl Finished {
     pub(crate) fn put_lowered(&mut self, lower: &Lower, rows: &[usize], states: &[&[u64]]) {
         self.make_room();
         let (columns, all) = (self.columns(), self.starts.len());
+        let places: Vec<usize> = rows.iter().map(|row| row * columns).collect();
         let mut lowered = Vec::with_capacity(rows.len());
         for (column, kinds) in self.kinds.iter_mut().enumerate() {
-            let values = lower.each_of(column, states);
             lowered.clear();
-            lowered.extend(values.map(|value| in_word(value, &mut self.wide)));
-            for (&(_, word), row) in lowered.iter().zip(rows) {
-                self.words[row * columns + column] = word;
+            match lower.as_it_is(column) {
+                Some((flag, value)) => lowered.extend(states.iter().map(|words| {
+                    if words[flag] == 0 { (Kind::Null, 0) } else { (Kind::Integer, words[value]) }
+                })),
+                None => {
+                    let values = lower.each_of(column, states);
+                    lowered.extend(values.map(|value| in_word(value, &mut self.wide)));
+                }
+            }
+            for (&(_, word), place) in lowered.iter().zip(&places) {
+                self.words[place + column] = word;
             }
             if !kinds.are_all(lowered.iter().map(|(kind, _)| *kind)) {
                 for ((&(kind, _), &row), valued) in lowered.iter().zip(rows).zip(self.valued..) {

@@ -144,6 +144,15 @@ impl Lower {
         values
     }
 
+    /// Where the words of partials say whether one of the aggregates has a value, and hold it as it
+    /// is.
+    pub(crate) fn as_it_is(&self, aggregate: usize) -> Option<(usize, usize)> {
+        match self.finishes[aggregate] {
+            Finish::Flagged { flag, value } => Some((flag, flag + value)),
+            _ => None,
+        }
+    }
+
     /// One of the aggregates, from the words of each of several partials: none that is found by
     /// selection.
     pub(crate) fn each_of(
