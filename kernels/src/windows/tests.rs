@@ -246,13 +246,14 @@ proptest! {
     }
 }
 
+/// Rows of one key, not in order, so that they come as groups.
+fn descending(times: std::ops::Range<i64>) -> Vec<Row> {
+    times.rev().map(|ts| row(ts, 0, ts as u64, ts, 1)).collect()
+}
+
 /// Of one key; one window in the first two, one in the last two.
 fn spread_batches() -> [Vec<Row>; 3] {
-    let batch = |times: std::ops::Range<i64>| {
-        // Not in order, as groups are.
-        times.rev().map(|ts| row(ts, 0, ts as u64, ts, 1)).collect()
-    };
-    [batch(3..28), batch(28..55), batch(55..80)]
+    [3..28, 28..55, 55..80].map(descending)
 }
 
 #[test]
@@ -286,6 +287,10 @@ fn states_wait_only_where_it_is_of_use_and_there_is_room() {
     assert!(!waits(&mut narrow, &second), "a part waits as a whole");
     narrow.finish(|_| Vec::new());
     assert!(narrow.is_empty());
+    // Batches of the same windows.
+    let mut again = windows(aggregates, WINDOW, [4, 0]);
+    assert!(waits(&mut again, &first));
+    assert!(!waits(&mut again, &first));
     // Quantiles are not in states.
     assert!(!waits(&mut windows(&EVERY_AGGREGATE, WINDOW, [4, 0]), &first));
     // No rows decide nothing.
@@ -298,12 +303,11 @@ fn states_wait_only_where_it_is_of_use_and_there_is_room() {
     // Too many to wait.
     let mut full = windows(aggregates, Tumbling { width_ns: 1, origin_ns: 0 }, [4, 0]);
     let times = (finish::WAITING_WORDS_MAX / full.plan().words()) as i64;
-    let many: Vec<Row> = (0..times - 10).rev().map(|ts| row(ts, 0, ts as u64, ts, 1)).collect();
-    assert!(waits(&mut full, &many));
-    assert!(!waits(&mut full, &first));
-    assert_eq!(full.len(), many.len());
+    assert!(waits(&mut full, &descending(0..times - 10)));
+    assert!(!waits(&mut full, &descending(times - 10..times + 10)));
+    assert_eq!(full.len() as i64, times + 10);
     full.finish(|_| Vec::new());
-    assert_eq!(Results::of(vec![full]).len(), many.len());
+    assert_eq!(Results::of(vec![full]).len() as i64, times + 10);
 }
 
 #[test]
