@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use isotick_kernels::{Base, EncodedRows, EngineKind, Plan, ResultHash, ResultHasher, Term, Truth};
-use isotick_model::StreamSchema;
 use isotick_model::expr::Expr;
 use isotick_model::results::ResultSchema;
 use isotick_model::view::{Tumbling, View};
-use isotick_scheduler::{Extent, Part, Scan, ScanError, ScanView, StatesSink, TickSink};
+use isotick_model::{StreamSchema, Ticks};
+use isotick_scheduler::{Extent, Part, Scan, ScanError, ScanView, StatesSink, TickSink, apart};
 use isotick_storage::manifest::{HistoryFile, StreamFiles};
 use isotick_storage::{Columns, RollupBase, Snapshot, StatesPart};
 
@@ -258,8 +258,12 @@ pub fn folder_parts(
         };
         folder.parts.push(Part::states(extent, base, read));
     }
+    let tail = if tail { snapshot.tail(&schema.name)? } else { Vec::new() };
+    let alone = alone(&folder.parts, &planned.ticks, &tail, scan);
     let mut last = None;
     for (file, stored) in by_file(planned.ticks) {
+        let stored =
+            if identity(scan) && alone[file as usize] { stored.by_order() } else { stored };
         folder.rows += stored.rows() as u64;
         folder.bytes += stored.bytes();
         folder.files += usize::from(last.as_deref() != Some(stored.path()));
@@ -273,13 +277,41 @@ pub fn folder_parts(
         };
         folder.parts.push(Part::ticks(extent, read).in_sequence(file));
     }
-    if tail {
-        for batch in snapshot.tail(&schema.name)? {
-            folder.rows += batch.len() as u64;
-            folder.parts.push(Part::of(batch));
-        }
+    for batch in tail {
+        folder.rows += batch.len() as u64;
+        folder.parts.push(Part::of(batch));
     }
     Ok(folder)
+}
+
+/// By the numbers of files, whether nothing else has ticks in their windows.
+fn alone(
+    states: &[Part],
+    ticks: &[isotick_storage::Part],
+    tail: &[Ticks],
+    scan: &Scan,
+) -> Vec<bool> {
+    let mut times: Vec<RangeInclusive<i64>> = Vec::new();
+    for (file, stored) in by_file(ticks.to_vec()) {
+        let (part, file) = (stored.times(), file as usize);
+        match times.get_mut(file) {
+            Some(of_file) => {
+                *of_file = *of_file.start().min(part.start())..=*of_file.end().max(part.end());
+            }
+            None => times.push(part),
+        }
+    }
+    let files = times.len();
+    let everywhere = i64::MIN..=i64::MAX;
+    times.extend(states.iter().map(|part| match &part.place.extent {
+        Some(extent) => extent.times.clone(),
+        None => everywhere.clone(),
+    }));
+    times.extend(tail.iter().filter_map(Ticks::times));
+    let windows: Vec<Tumbling> = scan.views.iter().map(|of| of.view.window).collect();
+    let mut alone = apart(&times, &windows);
+    alone.truncate(files);
+    alone
 }
 
 /// Parts with the numbers of their files, each of which is sorted as a whole.

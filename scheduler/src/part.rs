@@ -196,6 +196,28 @@ impl Neighbours {
     }
 }
 
+/// For each of some times, whether the windows that it lies in hold none of the others.
+pub fn apart(times: &[RangeInclusive<i64>], windows: &[Tumbling]) -> Vec<bool> {
+    let follows = |last: i64, first: i64| {
+        windows.iter().all(|window| {
+            let starts = window.start_of(last).zip(window.start_of(first));
+            starts.is_some_and(|(last, first)| last < first)
+        })
+    };
+    let mut by_start: Vec<usize> = (0..times.len()).collect();
+    by_start.sort_by_key(|&at| *times[at].start());
+    let mut apart = vec![true; times.len()];
+    // Of those before, the one that ends last.
+    let mut before: Option<usize> = None;
+    for at in by_start {
+        if let Some(before) = before.filter(|&of| !follows(*times[of].end(), *times[at].start())) {
+            (apart[before], apart[at]) = (false, false);
+        }
+        before = before.filter(|&of| times[of].end() > times[at].end()).or(Some(at));
+    }
+    apart
+}
+
 /// The same times in the fewest ranges.
 fn merged(mut ranges: Vec<RangeInclusive<i64>>) -> Vec<RangeInclusive<i64>> {
     ranges.sort_unstable_by_key(|range| *range.start());
@@ -261,6 +283,30 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn times_are_apart_where_no_window_is_shared(
+            times in proptest::collection::vec((-60_i64..60, 0_i64..25), 0..9),
+            widths in proptest::collection::vec((1_i64..20, -5_i64..5), 1..3),
+        ) {
+            let times: Vec<_> = times.into_iter().map(|(first, len)| first..=first + len).collect();
+            let window = |(width_ns, origin_ns)| Tumbling { width_ns, origin_ns };
+            let windows: Vec<_> = widths.into_iter().map(window).collect();
+            let touched = |times: &RangeInclusive<i64>, window: &Tumbling| {
+                window.start_of(*times.start()).unwrap()..=window.start_of(*times.end()).unwrap()
+            };
+            let share = |a: &RangeInclusive<i64>, b: &RangeInclusive<i64>| {
+                windows.iter().any(|window| {
+                    let (a, b) = (touched(a, window), touched(b, window));
+                    a.start() <= b.end() && b.start() <= a.end()
+                })
+            };
+            let alone = |at: usize| {
+                times.iter().enumerate().all(|(other, of)| other == at || !share(of, &times[at]))
+            };
+            let expected: Vec<bool> = (0..times.len()).map(alone).collect();
+            prop_assert_eq!(apart(&times, &windows), expected);
+        }
+
         #[test]
         fn of_its_own_sequence_no_part_reaches_an_inner_window(
             extents in proptest::collection::vec((any_extent(), 0_u32..3), 1..12),
@@ -336,5 +382,12 @@ mod tests {
         let neighbours = Neighbours::new(&places, window);
         assert!(neighbours.times_of_inner(0).is_none());
         assert!(!neighbours.are_known());
+    }
+
+    #[test]
+    fn times_that_lie_in_no_window_are_apart_from_none() {
+        let window = [Tumbling { width_ns: 10, origin_ns: 3 }];
+        let times = [i64::MIN..=i64::MIN, 0..=1, 20..=21];
+        assert_eq!(apart(&times, &window), [false, false, true]);
     }
 }

@@ -1,11 +1,12 @@
 //! Compacting changes files, never a result: not of scans, not of `verify`, not of what comes
 //! after, and not when it is killed.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{DEFINITIONS, Place, SECOND_NS, START_NS, csv, ticks};
+use super::{DEFINITIONS, Place, SECOND_NS, START_NS, csv, table, ticks};
 
 const DAY_NS: i64 = 86_400 * SECOND_NS;
 
@@ -154,4 +155,59 @@ fn what_cannot_be_compacted_is_said() {
     place.write("ticks.csv", csv(&ticks(105, 100, 0)));
     place.ok("import ticks.csv --stream trades --data data");
     place.refuse("compact quotes --data data", &["no history of stream quotes", "trades"]);
+}
+
+/// Many ticks of one time, so that batches and row groups begin and end among them.
+#[test]
+fn first_and_last_among_ticks_of_one_time_are_the_same_from_any_files() {
+    const TICKS: u64 = 180_000;
+    const OF_ONE_TIME: u64 = 24_000;
+    let place = Place::new(DEFINITIONS);
+    // By symbol and window, the first and the last price of each publisher.
+    let mut ends: BTreeMap<(String, i64), BTreeMap<(i64, &str), [u64; 2]>> = BTreeMap::new();
+    for (publisher, seed) in [("one", 7), ("two", 11)] {
+        let mut text = "ts,symbol,price,size\n".to_owned();
+        for row in 0..TICKS {
+            let ts = START_NS + (row / OF_ONE_TIME) as i64 * SECOND_NS * 2 / 5;
+            let symbol = if row % 9 == 0 { "B" } else { "A" };
+            let price = row.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(seed) % 90_000 + 10_000;
+            writeln!(text, "{ts},{symbol},{}.{:02},1", price / 100, price % 100).unwrap();
+            let window = ts - ts.rem_euclid(SECOND_NS);
+            let of_window = ends.entry((symbol.to_owned(), window)).or_default();
+            of_window.entry((ts, publisher)).or_insert([price; 2])[1] = price;
+        }
+        place.write(&format!("{publisher}.csv"), text);
+    }
+    let expected: Vec<_> = ends
+        .into_iter()
+        .map(|((symbol, start), ends)| {
+            let [first, last] = [ends.first_key_value(), ends.last_key_value()].map(Option::unwrap);
+            let text = |price: u64| format!("{}.{:02}", price / 100, price % 100);
+            (symbol, start.to_string(), text(first.1[0]), text(last.1[1]))
+        })
+        .collect();
+    let scanned = |more: &str| {
+        let ended = place.ok(&format!("scan bars --data data --format csv --time ns {more}"));
+        let row = |row: &BTreeMap<String, String>| {
+            let [symbol, start, open, close] =
+                ["symbol", "window_start", "open", "close"].map(|name| row[name].clone());
+            (symbol, start, open, close)
+        };
+        table(&ended.out).iter().map(row).collect::<Vec<_>>()
+    };
+    // Two files of the same windows, whose ticks of one time are told apart by their publishers.
+    for publisher in ["one", "two"] {
+        let import = "import --stream trades --data data --publisher";
+        place.ok(&format!("{import} {publisher} {publisher}.csv"));
+    }
+    assert_eq!(scanned(""), expected);
+    place.ok("compact --data data");
+    assert_eq!(history(&place, "data").len(), 1);
+    assert_eq!(scanned(""), expected, "one file, by the order of its rows");
+    assert_eq!(scanned("--threads 1"), expected);
+    assert_eq!(scanned("--key B"), expected[expected.len() / 2..], "some of its rows");
+    let later: Vec<_> = expected.iter().filter(|row| row.1 != expected[0].1).cloned().collect();
+    let from = place.ok("scan bars --data data --format csv --time ns --key A");
+    let from = table(&from.out)[1]["window_start"].clone();
+    assert_eq!(scanned(&format!("--from {from}")), later, "pages that begin among them");
 }

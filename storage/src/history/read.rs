@@ -41,6 +41,8 @@ pub struct Part {
     /// Whether publisher and sequence are read, and the publisher where all rows have one.
     identity: bool,
     one_publisher: Option<PublisherId>,
+    /// Whether the rows' order stands for both.
+    by_order: bool,
     /// Rows of other keys may be left out.
     keys: Arc<KeySelection>,
     times: RangeInclusive<i64>,
@@ -159,6 +161,7 @@ pub(crate) fn plan<'a>(
                 one_time: (whole && one_window).then_some(least),
                 seen: columns.seen && !on_time,
                 identity: columns.identity,
+                by_order: false,
                 one_publisher: one_text(group.column(file.publisher)).and_then(PublisherId::new),
                 keys: keys.clone(),
                 times: least.max(*range.start())..=greatest.min(*range.end()),
@@ -232,6 +235,15 @@ impl Open {
 }
 
 impl Part {
+    /// The same rows without publishers and sequences. What those say of ticks of one time is said by
+    /// the rows' order, which is the canonical one, and by the name of each batch's publisher, which
+    /// comes after those of the file's batches before: enough where ticks of this file meet no
+    /// others.
+    #[must_use]
+    pub fn by_order(self) -> Self {
+        Self { identity: false, by_order: true, ..self }
+    }
+
     /// Rows, before those outside the time range are left out.
     pub fn rows(&self) -> usize {
         self.rows
@@ -266,7 +278,7 @@ impl Part {
 
     /// The name of what is read; `None` where rows of the row group are left out.
     pub fn name(&self) -> Option<PartName> {
-        if self.range.is_some() || !self.keys.is_all() {
+        if self.range.is_some() || !self.keys.is_all() || self.by_order {
             return None;
         }
         Some(PartName {
@@ -340,6 +352,7 @@ impl Part {
             seen: self.seen || other.seen,
             identity: self.identity || other.identity,
             one_publisher: self.one_publisher.clone(),
+            by_order: self.by_order && other.by_order,
             keys: Arc::new(KeySelection::clone(&self.keys).or(KeySelection::clone(&other.keys))),
             times: hull((self.times.clone(), other.times.clone())),
             key_span: self.key_span.clone(),
@@ -413,6 +426,7 @@ impl Part {
             },
             part: self.clone(),
             left: rows,
+            batches: 0,
             batch_rows,
             times: self.one_time.map(|time| vec![time; batch_rows].into()),
             zeros: vec![0; batch_rows].into(),
@@ -484,6 +498,8 @@ pub struct PartReader {
     decoding: Option<Decoding>,
     /// Rows to come, before those outside the time range are left out.
     left: usize,
+    /// Those before the next one.
+    batches: usize,
     batch_rows: usize,
     /// Where one time stands for all.
     times: Option<ScalarBuffer<i64>>,
@@ -541,8 +557,12 @@ impl PartReader {
                 (vec![publisher.clone()], Vec::new().into())
             }
             _ => {
-                let unknown = PublisherId::new("-").expect("the name is not empty");
-                (vec![unknown], Vec::new().into())
+                let name = match part.by_order {
+                    true => format!("{:010}.{:010}", part.row_group, self.batches),
+                    false => "-".to_owned(),
+                };
+                let publisher = PublisherId::new(&name).expect("the name is short");
+                (vec![publisher], Vec::new().into())
             }
         };
         let sequence = match &mut decoding.sequence {
@@ -608,7 +628,9 @@ impl Iterator for PartReader {
                 return None;
             }
             self.left -= rows;
-            match self.ticks(rows) {
+            let ticks = self.ticks(rows);
+            self.batches += 1;
+            match ticks {
                 Ok(ticks) if ticks.is_empty() => {}
                 Ok(ticks) => return Some(Ok(ticks)),
                 Err(error) => {
