@@ -157,14 +157,17 @@ fn what_cannot_be_compacted_is_said() {
     place.refuse("compact quotes --data data", &["no history of stream quotes", "trades"]);
 }
 
+/// By time and publisher, the first price and the last.
+type Ends<'a> = BTreeMap<(i64, &'a str), [u64; 2]>;
+
 /// Many ticks of one time, so that batches and row groups begin and end among them.
 #[test]
 fn first_and_last_among_ticks_of_one_time_are_the_same_from_any_files() {
     const TICKS: u64 = 180_000;
     const OF_ONE_TIME: u64 = 24_000;
     let place = Place::new(DEFINITIONS);
-    // By symbol and window, the first and the last price of each publisher.
-    let mut ends: BTreeMap<(String, i64), BTreeMap<(i64, &str), [u64; 2]>> = BTreeMap::new();
+    // By symbol and window.
+    let mut ends: BTreeMap<(String, i64), Ends<'_>> = BTreeMap::new();
     for (publisher, seed) in [("one", 7), ("two", 11)] {
         let mut text = "ts,symbol,price,size\n".to_owned();
         for row in 0..TICKS {
