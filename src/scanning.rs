@@ -259,11 +259,12 @@ pub fn folder_parts(
         folder.parts.push(Part::states(extent, base, read));
     }
     let tail = if tail { snapshot.tail(&schema.name)? } else { Vec::new() };
-    let alone = alone(&folder.parts, &planned.ticks, &tail, scan);
+    let ticks: Vec<_> = by_file(planned.ticks).collect();
+    let alone = alone(&ticks, &folder.parts, &tail, scan);
     let mut last = None;
-    for (file, stored) in by_file(planned.ticks) {
-        let stored =
-            if identity(scan) && alone[file as usize] { stored.by_order() } else { stored };
+    for (file, stored) in ticks {
+        let by_order = identity(scan) && alone[file as usize];
+        let stored = if by_order { stored.by_order() } else { stored };
         folder.rows += stored.rows() as u64;
         folder.bytes += stored.bytes();
         folder.files += usize::from(last.as_deref() != Some(stored.path()));
@@ -284,28 +285,25 @@ pub fn folder_parts(
     Ok(folder)
 }
 
-/// By the numbers of files, whether nothing else has ticks in their windows.
+/// By the numbers of files, whether nothing but the file has ticks in its windows.
 fn alone(
+    ticks: &[(u32, isotick_storage::Part)],
     states: &[Part],
-    ticks: &[isotick_storage::Part],
     tail: &[Ticks],
     scan: &Scan,
 ) -> Vec<bool> {
-    let mut times: Vec<RangeInclusive<i64>> = Vec::new();
-    for (file, stored) in by_file(ticks.to_vec()) {
-        let (part, file) = (stored.times(), file as usize);
-        match times.get_mut(file) {
-            Some(of_file) => {
-                *of_file = *of_file.start().min(part.start())..=*of_file.end().max(part.end());
-            }
-            None => times.push(part),
-        }
-    }
+    let of_files = ticks.chunk_by(|(a, _), (b, _)| a == b).map(|of_file| {
+        let times =
+            || of_file.iter().map(|(_, stored)| stored.times()).map(RangeInclusive::into_inner);
+        let least = times().map(|(least, _)| least).min();
+        let greatest = times().map(|(_, greatest)| greatest).max();
+        least.unwrap_or(i64::MIN)..=greatest.unwrap_or(i64::MAX)
+    });
+    let mut times: Vec<RangeInclusive<i64>> = of_files.collect();
     let files = times.len();
-    let everywhere = i64::MIN..=i64::MAX;
     times.extend(states.iter().map(|part| match &part.place.extent {
         Some(extent) => extent.times.clone(),
-        None => everywhere.clone(),
+        None => i64::MIN..=i64::MAX,
     }));
     times.extend(tail.iter().filter_map(Ticks::times));
     let windows: Vec<Tumbling> = scan.views.iter().map(|of| of.view.window).collect();
