@@ -54,9 +54,10 @@ impl Windows {
     ///
     /// # Panics
     ///
-    /// When windows were [finished](Self::finish).
+    /// When windows were [finished](Self::finish), or a [part](Self::update_part) was not.
     pub fn save(&self, mut with: impl FnMut(WindowId, u32)) -> SavedWindows {
         assert!(self.finished.is_empty(), "finished windows are not saved");
+        assert!(!self.has_waiting(), "the last part was finished");
         let mut saved = SavedWindows {
             keys: self.keys.values().to_vec(),
             publishers: self.publishers.values().to_vec(),

@@ -319,6 +319,14 @@ fn results_of_a_part_that_is_not_finished_are_refused() {
 }
 
 #[test]
+#[should_panic(expected = "the last part was finished")]
+fn a_part_that_is_not_finished_is_not_saved_without_its_windows() {
+    let mut windows = windows(&EVERY_AGGREGATE[..13], WINDOW, [4, 0]);
+    windows.update_part(&ticks_of(&spread_batches()[0]), None, &mut CpuEngine).unwrap();
+    windows.save(|_, _| ());
+}
+
+#[test]
 fn a_window_inside_a_sorted_batch_is_never_held() {
     let rows: Vec<Row> = (0..40).map(|ts| row(ts, 0, ts as u64, ts, 1)).collect();
     let mut windows = windows(&[Aggregate::Count], WINDOW, [4, 0]);

@@ -238,7 +238,8 @@ impl Part {
     /// The same rows without publishers and sequences. What those say of ticks of one time is said by
     /// the rows' order, which is the canonical one, and by the name of each batch's publisher, which
     /// comes after those of the file's batches before: enough where ticks of this file meet no
-    /// others.
+    /// others. Within a batch all sequences are 0, so it has to stay in its order: kernels take sorted
+    /// rows as runs, in which the place decides.
     #[must_use]
     pub fn by_order(self) -> Self {
         Self { identity: false, by_order: true, ..self }
