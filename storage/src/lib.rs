@@ -24,6 +24,7 @@ mod simulation;
 mod snapshot;
 pub mod source;
 pub mod store;
+mod zeros;
 
 pub use checkpoint::Checkpoint;
 pub use compaction::{Eagerness, Merge, Merged};

@@ -11,6 +11,7 @@ use parquet::file::statistics::Statistics;
 
 use crate::error::Result;
 use crate::parquet_file::{RowGroupPages, Stored};
+use crate::zeros::zeros;
 
 /// A row group is read whole when more than one row in so many is wanted, unless those rows stand
 /// together.
@@ -141,15 +142,11 @@ impl<T: Clone> Runs<T> {
 
 impl Runs<Key> {
     /// The keys of the next rows and each row's place among them; `None` past the last run.
-    pub fn keys(
-        &mut self,
-        rows: usize,
-        zeros: &ScalarBuffer<u64>,
-    ) -> Option<(Vec<Key>, ScalarBuffer<u32>)> {
+    pub fn keys(&mut self, rows: usize) -> Option<(Vec<Key>, ScalarBuffer<u32>)> {
         let (first, same) = self.take(rows)?;
         let mut keys = vec![first];
         if same == rows {
-            return Some((keys, zeros_u32(zeros, rows)));
+            return Some((keys, zeros(rows)));
         }
         let mut codes = Vec::with_capacity(rows);
         codes.resize(same, 0);
@@ -205,10 +202,6 @@ fn intersect(a: &[Range<usize>], b: &[Range<usize>]) -> Vec<Range<usize>> {
     both
 }
 
-pub(crate) fn zeros_u32(zeros: &ScalarBuffer<u64>, rows: usize) -> ScalarBuffer<u32> {
-    ScalarBuffer::new(zeros.inner().clone(), 0, rows)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -231,12 +224,11 @@ mod tests {
         assert!(runs.entries(100, &table).is_none(), "only 99 are left");
 
         let key = |text| Key::from_components([text]);
-        let zeros = vec![0; 10].into();
         let mut runs = Runs::new(vec![(key("a"), 3), (key("b"), 1), (key("c"), 2)]);
-        let (keys, codes) = runs.keys(2, &zeros).unwrap();
+        let (keys, codes) = runs.keys(2).unwrap();
         assert_eq!((keys, &*codes), (vec![key("a")], &[0, 0][..]));
-        let (keys, codes) = runs.keys(4, &zeros).unwrap();
+        let (keys, codes) = runs.keys(4).unwrap();
         assert_eq!((keys, &*codes), (vec![key("a"), key("b"), key("c")], &[0, 1, 2, 2][..]));
-        assert!(runs.keys(1, &zeros).is_none());
+        assert!(runs.keys(1).is_none());
     }
 }

@@ -6,7 +6,7 @@
 pub(crate) mod keys;
 mod merge;
 mod order;
-mod read;
+pub(crate) mod read;
 #[cfg(test)]
 mod tests;
 mod times;

@@ -11,13 +11,14 @@ use isotick_model::{Key, KeySelection, PublisherId, StreamSchema, Ticks, ValueCo
 use parquet::errors::ParquetError;
 use parquet::file::statistics::Statistics;
 
-use super::keys::{Chosen, Runs, key_runs, key_span, may_meet, one_text, text_span, zeros_u32};
+use super::keys::{Chosen, Runs, key_runs, key_span, may_meet, one_text, text_span};
 use super::times::rows_in;
 use super::{Columns, scale_entry};
 use crate::error::{Error, Result};
 use crate::folder::DataFolder;
 use crate::manifest::HistoryFile;
 use crate::parquet_file::{Integers, RowGroupPages, Stored, TextRuns};
+use crate::zeros::zeros;
 
 /// Rows of a batch, at most.
 pub const BATCH_ROWS: usize = 1 << 15;
@@ -430,7 +431,6 @@ impl Part {
             batches: 0,
             batch_rows,
             times: self.one_time.map(|time| vec![time; batch_rows].into()),
-            zeros: vec![0; batch_rows].into(),
         })
     }
 
@@ -504,7 +504,6 @@ pub struct PartReader {
     batch_rows: usize,
     /// Where one time stands for all.
     times: Option<ScalarBuffer<i64>>,
-    zeros: ScalarBuffer<u64>,
 }
 
 /// The columns of a part while they are decoded.
@@ -545,8 +544,8 @@ impl PartReader {
             (None, times) => times.as_ref().map_or_else(Default::default, |of| of.slice(0, rows)),
         };
         let (keys, key) = match part.file.keys {
-            0 => (vec![Key::empty()], zeros_u32(&self.zeros, rows)),
-            _ => decoding.keys.keys(rows, &self.zeros).ok_or_else(texts_broken)?,
+            0 => (vec![Key::empty()], zeros(rows)),
+            _ => decoding.keys.keys(rows).ok_or_else(texts_broken)?,
         };
         let (publishers, publisher) = match (&mut decoding.publishers, &part.one_publisher) {
             (Some(Publishers { all, runs }), _) => {
@@ -571,7 +570,7 @@ impl PartReader {
                 let (sequence, _) = sequence.next(rows)?;
                 ScalarBuffer::new(sequence.into_inner(), 0, rows)
             }
-            None => self.zeros.slice(0, rows),
+            None => zeros(rows),
         };
         let columns = part.file.values.iter().zip(&mut decoding.values);
         let values = columns.map(|(source, column)| {
@@ -580,10 +579,9 @@ impl PartReader {
                     let (values, nulls) = column.next(rows)?;
                     ValueColumn { values, nulls }
                 }
-                (Source::Missing, _) => ValueColumn {
-                    values: zeros_i64(&self.zeros, rows),
-                    nulls: Some(NullBuffer::new_null(rows)),
-                },
+                (Source::Missing, _) => {
+                    ValueColumn { values: zeros(rows), nulls: Some(NullBuffer::new_null(rows)) }
+                }
                 _ => ValueColumn::absent(),
             })
         });
@@ -641,8 +639,4 @@ impl Iterator for PartReader {
             }
         }
     }
-}
-
-fn zeros_i64(zeros: &ScalarBuffer<u64>, rows: usize) -> ScalarBuffer<i64> {
-    ScalarBuffer::new(zeros.inner().clone(), 0, rows)
 }

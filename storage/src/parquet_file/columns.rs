@@ -300,7 +300,7 @@ pub(crate) struct ColumnValues<C: Coding, R: ChunkReader> {
     pages: ColumnPages<R>,
     coding: C,
     /// The page under way.
-    page: Option<Values<C>>,
+    page: Option<Values>,
     /// The next rows, which nobody wants.
     unwanted: usize,
 }
@@ -356,11 +356,11 @@ impl<C: Coding, R: ChunkReader + 'static> ColumnValues<C, R> {
     }
 
     /// The page of the next wanted row, at that row.
-    fn page(&mut self) -> Result<(&mut Values<C>, &C), ParquetError> {
+    fn page(&mut self) -> Result<(&mut Values, &C), ParquetError> {
         loop {
             if let Some(page) = &mut self.page {
                 let unwanted = self.unwanted.min(page.left);
-                page.skip(unwanted).ok_or_else(broken)?;
+                page.skip(&self.coding, unwanted).ok_or_else(broken)?;
                 self.unwanted -= unwanted;
             }
             if self.page.as_ref().is_some_and(|page| page.left > 0) {

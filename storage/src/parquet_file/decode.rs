@@ -3,7 +3,9 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod deltas;
 
+pub(super) use self::deltas::Deltas;
 use super::values::Wanted;
 
 /// Values that are unpacked at a time: parts of a block have a multiple of them.
@@ -16,134 +18,6 @@ const SMALL_LANES: usize = 8 * LANES;
 const SMALL: usize = 25;
 /// Bytes behind the last packed ones that unpacking looks at.
 const SLACK: usize = 64;
-
-/// Appends a page of at most `most` values that are stored as `DELTA_BINARY_PACKED`, their deltas of
-/// at most `widest` bits; says how many they are.
-pub(super) fn delta_packed(
-    page: &[u8],
-    most: usize,
-    widest: u32,
-    out: &mut Vec<i64>,
-) -> Option<usize> {
-    let mut rest = page;
-    let block = usize::try_from(varint(&mut rest)?).ok()?;
-    let parts = usize::try_from(varint(&mut rest)?).ok()?;
-    let count = usize::try_from(varint(&mut rest)?).ok()?;
-    let first = zigzag(&mut rest)?;
-    let part = block.checked_div(parts)?;
-    if count > most || part == 0 || part % LANES != 0 || part * parts != block {
-        return None;
-    }
-    let Some(mut left) = count.checked_sub(1) else { return Some(0) };
-    // Deltas of no bits take no room, so that few bytes can claim many values.
-    out.reserve(count.min(page.len() * LANES));
-    let mut unpacking = Unpacking::new(first, out);
-    while left > 0 {
-        let least = zigzag(&mut rest)?;
-        let (widths, after) = rest.split_at_checked(parts)?;
-        rest = after;
-        for &width in widths {
-            // Parts behind the last value may say anything.
-            if left == 0 {
-                break;
-            }
-            let width = usize::from(width);
-            if width > widest as usize {
-                return None;
-            }
-            // The last part may end behind the last values that count.
-            let values = part.min(left);
-            let bytes = width * values.next_multiple_of(LANES) / 8;
-            if rest.len() < bytes {
-                return None;
-            }
-            unpacking.part(rest, width, least, values);
-            rest = &rest[(width.checked_mul(part)? / 8).min(rest.len())..];
-            left -= values;
-        }
-    }
-    let deltas = count - 1;
-    unpacking.finish(deltas.next_multiple_of(LANES) - deltas);
-    Some(count)
-}
-
-/// Makes values of deltas.
-struct Unpacking<'a> {
-    out: &'a mut Vec<i64>,
-    last: i64,
-    /// Values that go to `out` together, and how many there are.
-    some: [[i64; LANES]; GATHERED],
-    full: usize,
-    #[cfg(target_arch = "x86_64")]
-    avx512: Option<avx512::Avx512>,
-}
-
-/// How many times [`LANES`] values are gathered before they are copied.
-const GATHERED: usize = 8;
-
-impl<'a> Unpacking<'a> {
-    fn new(first: i64, out: &'a mut Vec<i64>) -> Self {
-        out.push(first);
-        Self {
-            out,
-            last: first,
-            some: [[0; LANES]; GATHERED],
-            full: 0,
-            #[cfg(target_arch = "x86_64")]
-            avx512: avx512::Avx512::detected(),
-        }
-    }
-
-    /// Adds values whose deltas over `least` stand at the start of `packed`, which holds all of
-    /// them, up to a multiple of [`LANES`].
-    fn part(&mut self, packed: &[u8], width: usize, least: i64, values: usize) {
-        let bytes = LANES * width / 8;
-        for at in (0..values).step_by(LANES) {
-            let packed = &packed[at * width / 8..];
-            match packed.len() >= bytes + SLACK {
-                true => self.lanes(packed, width, least),
-                false => {
-                    let mut padded = [0; LANES * 8 + SLACK];
-                    padded[..bytes].copy_from_slice(&packed[..bytes]);
-                    self.lanes(&padded, width, least);
-                }
-            }
-        }
-    }
-
-    /// `packed` has [`SLACK`] bytes more than are looked at.
-    fn lanes(&mut self, packed: &[u8], width: usize, least: i64) {
-        if self.full == GATHERED {
-            self.out.extend_from_slice(self.some.as_flattened());
-            self.full = 0;
-        }
-        let lanes = &mut self.some[self.full];
-        self.full += 1;
-        #[cfg(target_arch = "x86_64")]
-        if let Some(avx512) = self.avx512
-            && width <= NARROW
-        {
-            self.last = avx512.unpack(packed, width, least, self.last, lanes);
-            return;
-        }
-        self.last = unpack(packed, width, least, self.last, lanes);
-    }
-
-    /// Hands over what is gathered. Only the last values have others behind them that are none.
-    fn finish(self, none: usize) {
-        let some = self.some[..self.full].as_flattened();
-        self.out.extend_from_slice(&some[..some.len() - none]);
-    }
-}
-
-/// The values whose deltas over `least` are packed, behind the value `last`. Gives the last of them.
-fn unpack(packed: &[u8], width: usize, least: i64, last: i64, lanes: &mut [i64; LANES]) -> i64 {
-    unpack_lanes(packed, width, lanes);
-    lanes.iter_mut().fold(last, |last, lane| {
-        *lane = last.wrapping_add(least.wrapping_add(*lane));
-        *lane
-    })
-}
 
 /// Packed values as they are.
 fn unpack_lanes(packed: &[u8], width: usize, lanes: &mut [i64; LANES]) {

@@ -9,11 +9,8 @@ use arrow_buffer::{ArrowNativeType, NullBuffer, NullBufferBuilder, ScalarBuffer}
 use bytes::Bytes;
 use parquet::basic::Encoding;
 
-use super::decode::{self, Hybrid, Run};
+use super::decode::{self, Deltas, Hybrid, Run};
 use super::inflate::PageBytes;
-
-/// Few bytes of deltas can claim many values. A page that claims more than these is not read here.
-const DELTAS_MAX: usize = 1 << 22;
 
 /// What a column's values are made into.
 pub(crate) trait Coding: Default {
@@ -28,8 +25,16 @@ pub(crate) trait Coding: Default {
     /// Appends those of such values that are wanted; `bytes` are of all of them.
     fn plain_at(bytes: &[u8], wanted: Wanted<'_>, out: &mut Vec<Self::Item>);
 
-    /// Appends a page of at most `most` deltas; says how many they are.
-    fn delta_packed(page: &[u8], most: usize, out: &mut Vec<Self::Item>) -> Option<usize>;
+    /// Bits of a delta, at most; `None` where there may be none.
+    const DELTA_BITS: Option<u32>;
+
+    /// Appends values that are stored as deltas.
+    fn deltas(
+        deltas: &mut Deltas,
+        page: &[u8],
+        count: usize,
+        out: &mut Vec<Self::Item>,
+    ) -> Option<()>;
 
     /// Takes in a dictionary of so many entries.
     fn take_dictionary(&mut self, bytes: &[u8], entries: usize) -> Option<()>;
@@ -48,7 +53,7 @@ pub(crate) struct Numbers<T> {
 }
 
 macro_rules! numbers {
-    ($word:ty, $delta_packed:expr) => {
+    ($word:ty, $deltas:expr) => {
         impl Coding for Numbers<$word> {
             type Item = $word;
 
@@ -64,8 +69,15 @@ macro_rules! numbers {
                 out.extend(wanted.places().map(|place| <$word>::from_le_bytes(words[place])));
             }
 
-            fn delta_packed(page: &[u8], most: usize, out: &mut Vec<$word>) -> Option<usize> {
-                $delta_packed(page, most, out)
+            const DELTA_BITS: Option<u32> = Some(<$word>::BITS);
+
+            fn deltas(
+                deltas: &mut Deltas,
+                page: &[u8],
+                count: usize,
+                out: &mut Vec<$word>,
+            ) -> Option<()> {
+                $deltas(deltas, page, count, out)
             }
 
             fn take_dictionary(&mut self, bytes: &[u8], entries: usize) -> Option<()> {
@@ -90,19 +102,15 @@ macro_rules! numbers {
     };
 }
 
-numbers!(i64, wide_deltas);
+numbers!(i64, Deltas::take);
 numbers!(i32, narrow_deltas);
 
-fn wide_deltas(page: &[u8], most: usize, out: &mut Vec<i64>) -> Option<usize> {
-    decode::delta_packed(page, most, u64::BITS, out)
-}
-
-fn narrow_deltas(page: &[u8], most: usize, out: &mut Vec<i32>) -> Option<usize> {
-    let mut values = Vec::new();
-    let count = decode::delta_packed(page, most, u32::BITS, &mut values)?;
+fn narrow_deltas(deltas: &mut Deltas, page: &[u8], count: usize, out: &mut Vec<i32>) -> Option<()> {
+    let mut values = Vec::with_capacity(count);
+    deltas.take(page, count, &mut values)?;
     // Deltas between narrow values wrap around with them.
     out.extend(values.iter().map(|&value| value as i32));
-    Some(count)
+    Some(())
 }
 
 /// Texts as codes of a dictionary, the only one of the column.
@@ -127,7 +135,9 @@ impl Coding for Codes {
 
     fn plain_at(_: &[u8], _: Wanted<'_>, _: &mut Vec<i32>) {}
 
-    fn delta_packed(_: &[u8], _: usize, _: &mut Vec<i32>) -> Option<usize> {
+    const DELTA_BITS: Option<u32> = None;
+
+    fn deltas(_: &mut Deltas, _: &[u8], _: usize, _: &mut Vec<i32>) -> Option<()> {
         None
     }
 
@@ -247,30 +257,29 @@ pub(super) enum Levels {
 }
 
 /// What is still to come of a page.
-pub(super) struct Values<C: Coding> {
+pub(super) struct Values {
     bytes: PageBytes,
     levels: Option<(Levels, Hybrid)>,
     /// Where the values begin.
     start: usize,
-    form: Form<C>,
+    form: Form,
     /// Rows that are still to come.
     pub left: usize,
 }
 
-enum Form<C: Coding> {
+enum Form {
     /// The next of those that stand as they are begins at this byte.
     Plain(usize),
     Indices(Hybrid),
     /// Deltas, none of them taken yet: so many, if that is known, and no more than rows.
-    Packed {
+    Untouched {
         rows: usize,
         values: Option<usize>,
     },
-    /// What deltas gave, of which so many were taken.
-    Unpacked(Vec<C::Item>, usize),
+    Deltas(Box<Deltas>),
 }
 
-impl<C: Coding> Values<C> {
+impl Values {
     pub fn of(page: DataPage) -> Option<Self> {
         let DataPage { bytes, rows, values: stated, encoding, levels } = page;
         let (levels, start) = match levels {
@@ -291,7 +300,7 @@ impl<C: Coding> Values<C> {
                 Form::Indices(decode::indices(values, count)?)
             }
             Encoding::DELTA_BINARY_PACKED => {
-                Form::Packed { rows, values: stated.or(levels.is_none().then_some(rows)) }
+                Form::Untouched { rows, values: stated.or(levels.is_none().then_some(rows)) }
             }
             _ => return None,
         };
@@ -304,7 +313,7 @@ impl<C: Coding> Values<C> {
     }
 
     /// Passes over rows, of which there are so many.
-    pub fn skip(&mut self, rows: usize) -> Option<()> {
+    pub fn skip<C: Coding>(&mut self, coding: &C, rows: usize) -> Option<()> {
         self.left = self.left.checked_sub(rows)?;
         let mut valid = rows;
         if let Some((levels, hybrid)) = &mut self.levels {
@@ -320,11 +329,16 @@ impl<C: Coding> Values<C> {
                 };
             }
         }
-        self.form.skip(&self.bytes[self.start..], valid)
+        self.form.skip(&self.bytes[self.start..], coding, valid)
     }
 
     /// Takes rows, of which there are so many.
-    pub fn take(&mut self, coding: &C, rows: usize, out: &mut Gathered<C::Item>) -> Option<()> {
+    pub fn take<C: Coding>(
+        &mut self,
+        coding: &C,
+        rows: usize,
+        out: &mut Gathered<C::Item>,
+    ) -> Option<()> {
         let Gathered { values: out, nulls } = out;
         self.left = self.left.checked_sub(rows)?;
         let (form, values) = (&mut self.form, &self.bytes[self.start..]);
@@ -363,7 +377,7 @@ impl<C: Coding> Values<C> {
     }
 
     /// Takes those of the next rows that are wanted.
-    pub fn pick(
+    pub fn pick<C: Coding>(
         &mut self,
         coding: &C,
         wanted: Wanted<'_>,
@@ -386,15 +400,16 @@ impl<C: Coding> Values<C> {
 }
 
 /// `page` are the bytes of values, the same each time.
-impl<C: Coding> Form<C> {
+impl Form {
     /// Takes those of the next values that are wanted.
-    fn pick(
+    fn pick<C: Coding>(
         &mut self,
         page: &[u8],
         coding: &C,
         wanted: Wanted<'_>,
         out: &mut Vec<C::Item>,
     ) -> Option<()> {
+        self.touch(page, coding, wanted.rows())?;
         match self {
             Self::Plain(at) => {
                 let end = at.checked_add(wanted.rows().checked_mul(C::PLAIN_BYTES?)?)?;
@@ -416,21 +431,20 @@ impl<C: Coding> Form<C> {
                     rest = after;
                 }
             }
-            Self::Packed { .. } => {
-                self.unpack(page)?;
-                self.pick(page, coding, wanted, out)?;
-            }
-            Self::Unpacked(values, taken) => {
-                let end = taken.checked_add(wanted.rows())?;
-                let values = values.get(*taken..end)?;
+            Self::Deltas(deltas) => {
+                let rows = wanted.places().last().map_or(0, |last| last + 1);
+                let mut values = Vec::with_capacity(rows);
+                C::deltas(deltas, page, rows, &mut values)?;
+                deltas.skip(page, wanted.rows() - rows)?;
                 out.extend(wanted.places().map(|place| values[place]));
-                *taken = end;
             }
+            Self::Untouched { .. } => {}
         }
         Some(())
     }
 
-    fn skip(&mut self, page: &[u8], count: usize) -> Option<()> {
+    fn skip<C: Coding>(&mut self, page: &[u8], coding: &C, count: usize) -> Option<()> {
+        self.touch(page, coding, count)?;
         match self {
             Self::Plain(at) => *at = at.checked_add(count.checked_mul(C::PLAIN_BYTES?)?)?,
             Self::Indices(indices) => {
@@ -441,25 +455,20 @@ impl<C: Coding> Form<C> {
                     left -= some;
                 }
             }
-            Self::Packed { .. } if count == 0 => {}
-            Self::Packed { .. } => {
-                self.unpack(page)?;
-                self.skip(page, count)?;
-            }
-            Self::Unpacked(values, taken) => {
-                *taken = taken.checked_add(count).filter(|taken| *taken <= values.len())?;
-            }
+            Self::Deltas(deltas) => deltas.skip(page, count)?,
+            Self::Untouched { .. } => {}
         }
         Some(())
     }
 
-    fn take(
+    fn take<C: Coding>(
         &mut self,
         page: &[u8],
         coding: &C,
         count: usize,
         out: &mut Vec<C::Item>,
     ) -> Option<()> {
+        self.touch(page, coding, count)?;
         match self {
             Self::Plain(at) => {
                 let end = at.checked_add(count.checked_mul(C::PLAIN_BYTES?)?)?;
@@ -481,30 +490,20 @@ impl<C: Coding> Form<C> {
                     }
                 }
             }
-            Self::Packed { rows, .. } if count == *rows => {
-                let found = C::delta_packed(page, count.min(DELTAS_MAX), out)?;
-                (found == count).then_some(())?;
-            }
-            Self::Packed { .. } if count == 0 => {}
-            Self::Packed { .. } => {
-                self.unpack(page)?;
-                self.take(page, coding, count, out)?;
-            }
-            Self::Unpacked(values, taken) => {
-                let end = taken.checked_add(count)?;
-                out.extend_from_slice(values.get(*taken..end)?);
-                *taken = end;
-            }
+            Self::Deltas(deltas) => C::deltas(deltas, page, count, out)?,
+            Self::Untouched { .. } => {}
         }
         Some(())
     }
 
-    fn unpack(&mut self, page: &[u8]) -> Option<()> {
-        if let Self::Packed { rows, values: stated } = *self {
-            let mut values = Vec::new();
-            let found = C::delta_packed(page, rows.min(DELTAS_MAX), &mut values)?;
-            stated.is_none_or(|stated| stated == found).then_some(())?;
-            *self = Self::Unpacked(values, 0);
+    /// Before so many values are taken or passed over: a page without any may lack even a header.
+    fn touch<C: Coding>(&mut self, page: &[u8], _: &C, count: usize) -> Option<()> {
+        if let Self::Untouched { rows, values: stated } = *self
+            && count > 0
+        {
+            let deltas = Deltas::new(page, rows, C::DELTA_BITS?)?;
+            stated.is_none_or(|stated| stated == deltas.left()).then_some(())?;
+            *self = Self::Deltas(Box::new(deltas));
         }
         Some(())
     }

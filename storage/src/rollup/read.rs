@@ -4,7 +4,6 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow_buffer::ScalarBuffer;
 use arrow_schema::Field;
 use isotick_model::view::Tumbling;
 use isotick_model::{Key, KeySelection, PublisherId, StreamSchema};
@@ -15,9 +14,10 @@ use super::write::arrow_schema;
 use super::{RollupBase, StatesFile, StoredStates};
 use crate::error::{Error, Result};
 use crate::folder::DataFolder;
-use crate::history::keys::{Chosen, Runs, key_runs, key_span, may_meet, zeros_u32};
+use crate::history::keys::{Chosen, Runs, key_runs, key_span, may_meet};
 use crate::manifest::HistoryFile;
 use crate::parquet_file::{self, Integers, RowGroupPages, Stored, TextRuns};
+use crate::zeros::zeros;
 
 /// States of a batch, at most: their words stay in the cache.
 const BATCH_STATES: usize = 1 << 12;
@@ -237,16 +237,7 @@ impl StatesPart {
         };
         let (start, keys, words) =
             decoding().map_err(|error: ParquetError| stored.damaged(&error.to_string()))?;
-        let zeros = vec![0; rows.min(BATCH_STATES)].into();
-        Ok(StatesReader {
-            file: self.file.clone(),
-            left: rows,
-            start,
-            keys,
-            words,
-            publishers,
-            zeros,
-        })
+        Ok(StatesReader { file: self.file.clone(), left: rows, start, keys, words, publishers })
     }
 
     /// The indices of the columns that are read, ascending.
@@ -268,7 +259,6 @@ pub struct StatesReader {
     keys: Runs<Key>,
     words: Vec<Words>,
     publishers: Vec<PublisherId>,
-    zeros: ScalarBuffer<u64>,
 }
 
 /// A word of each state.
@@ -331,8 +321,8 @@ impl Iterator for StatesReader {
 impl StatesReader {
     fn states(&mut self, rows: usize) -> Result<StoredStates, ParquetError> {
         let (keys, key) = match self.file.keys {
-            0 => (vec![Key::empty()], zeros_u32(&self.zeros, rows)),
-            _ => self.keys.keys(rows, &self.zeros).ok_or_else(texts_broken)?,
+            0 => (vec![Key::empty()], zeros(rows)),
+            _ => self.keys.keys(rows).ok_or_else(texts_broken)?,
         };
         let stride = self.words.len();
         let mut words = vec![0; rows * stride];

@@ -5,12 +5,13 @@
 
 use std::arch::is_x86_feature_detected;
 use std::arch::x86_64::{
-    __m512i, _mm512_add_epi64, _mm512_alignr_epi64, _mm512_and_si512, _mm512_permutexvar_epi8,
-    _mm512_permutexvar_epi64, _mm512_set1_epi32, _mm512_set1_epi64, _mm512_setzero_si512,
+    __m512i, _mm_cvtsi128_si64, _mm512_add_epi64, _mm512_alignr_epi64, _mm512_and_si512,
+    _mm512_castsi512_si128, _mm512_permutexvar_epi8, _mm512_permutexvar_epi64,
+    _mm512_reduce_add_epi64, _mm512_set1_epi32, _mm512_set1_epi64, _mm512_setzero_si512,
     _mm512_srlv_epi32, _mm512_srlv_epi64,
 };
 
-use super::{LANES, NARROW, SLACK, SMALL, SMALL_LANES};
+use super::{NARROW, SLACK, SMALL, SMALL_LANES};
 
 /// Proof that the processor has what is needed.
 #[derive(Clone, Copy)]
@@ -78,17 +79,29 @@ impl Avx512 {
         all.then_some(Self(()))
     }
 
-    /// As [`unpack`](super::unpack) does, for widths up to [`NARROW`].
+    /// The same, for deltas of this width.
+    pub fn of_deltas(width: usize) -> Option<Self> {
+        Self::detected().filter(|_| width <= NARROW)
+    }
+
+    /// Makes values, a multiple of [`VALUES`], of their packed deltas over `least`, behind the value
+    /// `last`. Gives the last of them. `packed` has [`SLACK`] bytes more.
     pub fn unpack(
         self,
         packed: &[u8],
         width: usize,
         least: i64,
         last: i64,
-        lanes: &mut [i64; LANES],
+        values: &mut [i64],
     ) -> i64 {
-        // SAFETY: a value of this type comes from `detected` alone, which asks for both features.
-        unsafe { unpack(packed, &WIDTHS[width], width, least, last, lanes) }
+        // SAFETY: a value of this type comes from `detected`, which asks for both features.
+        unsafe { unpack(packed, &WIDTHS[width], width, least, last, values) }
+    }
+
+    /// The sum of packed values, a multiple of [`VALUES`]. `packed` has [`SLACK`] bytes more.
+    pub fn sum(self, packed: &[u8], width: usize, count: usize) -> i64 {
+        // SAFETY: as above.
+        unsafe { sum(packed, &WIDTHS[width], width, count) }
     }
 
     /// As [`unpack_small`](super::unpack_small) does, for widths up to [`SMALL`].
@@ -118,7 +131,7 @@ fn unpack(
     width: usize,
     least: i64,
     last: i64,
-    lanes: &mut [i64; LANES],
+    values: &mut [i64],
 ) -> i64 {
     let bytes: __m512i = bytemuck::cast(of.bytes);
     let shifts: __m512i = bytemuck::cast(of.shifts);
@@ -127,7 +140,7 @@ fn unpack(
     let zeros = _mm512_setzero_si512();
     let eighth = _mm512_set1_epi64(7);
     let mut before = _mm512_set1_epi64(last);
-    for (number, lanes) in lanes.as_chunks_mut::<VALUES>().0.iter_mut().enumerate() {
+    for (number, lanes) in values.as_chunks_mut::<VALUES>().0.iter_mut().enumerate() {
         // Eight values are as many bytes as they have bits.
         let start = number * width;
         let from: [u8; SLACK] = packed[start..start + SLACK].try_into().expect("64 bytes");
@@ -141,5 +154,20 @@ fn unpack(
         *lanes = bytemuck::cast(_mm512_add_epi64(sums, before));
         before = _mm512_add_epi64(before, _mm512_permutexvar_epi64(eighth, sums));
     }
-    lanes[LANES - 1]
+    _mm_cvtsi128_si64(_mm512_castsi512_si128(before))
+}
+
+#[target_feature(enable = "avx512f,avx512vbmi")]
+fn sum(packed: &[u8], of: &Width, width: usize, count: usize) -> i64 {
+    let bytes: __m512i = bytemuck::cast(of.bytes);
+    let shifts: __m512i = bytemuck::cast(of.shifts);
+    let mask = _mm512_set1_epi64((1 << width) - 1);
+    let mut sum = _mm512_setzero_si512();
+    for number in 0..count / VALUES {
+        let start = number * width;
+        let from: [u8; SLACK] = packed[start..start + SLACK].try_into().expect("64 bytes");
+        let each = _mm512_permutexvar_epi8(bytes, bytemuck::cast(from));
+        sum = _mm512_add_epi64(sum, _mm512_and_si512(_mm512_srlv_epi64(each, shifts), mask));
+    }
+    _mm512_reduce_add_epi64(sum)
 }

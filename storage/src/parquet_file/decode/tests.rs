@@ -1,109 +1,10 @@
 use std::iter;
+use std::ops::Range;
 
 use super::super::encode::{self, Widths};
+use super::deltas::tests::{of_width, some};
 use super::*;
 use crate::fixtures::Random;
-
-/// Values whose deltas are of this many bits at most.
-fn of_width(width: u32, count: usize, random: &mut Random) -> Vec<i64> {
-    let mut value = random.next().cast_signed();
-    let mut next = || {
-        let delta = random.next().checked_shr(64 - width).unwrap_or(0);
-        value = value.wrapping_add(delta.cast_signed());
-        value
-    };
-    (0..count).map(|_| next()).collect()
-}
-
-#[test]
-fn deltas_of_every_width_come_back() {
-    let mut random = Random(1);
-    for width in 0..=64 {
-        for count in [0, 1, 2, 31, 32, 33, 34, 64, 65, 66, 256, 257, 258, 320, 1_000] {
-            let values = of_width(width, count, &mut random);
-            for widths in [Widths::Least, Widths::Bytes] {
-                let mut page = Vec::new();
-                encode::delta_packed(&values, widths, &mut page);
-                let mut found = vec![7];
-                assert_eq!(delta_packed(&page, count, 64, &mut found), Some(count));
-                assert_eq!(found.split_off(1), values, "{width} bits, {count} values");
-                assert_eq!(found, [7], "what was there stays");
-            }
-        }
-    }
-}
-
-#[test]
-fn parts_end_where_their_values_do_and_may_say_anything_behind() {
-    // Blocks of 128 values in four parts: a first value, then 33 deltas of 4 bits over 1.
-    let mut page = vec![0x80, 0x01, 4, 34, 0, 2, 4, 4, 200, 255];
-    page.extend([0x21; 16]);
-    page.push(0x03);
-    let values = |page: &[u8]| {
-        let mut found = Vec::new();
-        delta_packed(page, 34, 64, &mut found).map(|_| found)
-    };
-    assert_eq!(values(&page), None, "32 values of the second part are packed, or none");
-    page.extend([0; 15]);
-    let found = values(&page).unwrap();
-    let deltas = [2, 3].repeat(16).into_iter().chain([4]);
-    let expected = iter::once(0).chain(deltas.scan(0, |sum, delta| {
-        *sum += delta;
-        Some(*sum)
-    }));
-    assert_eq!(found, expected.collect::<Vec<i64>>());
-    assert_eq!(delta_packed(&page, 33, 64, &mut Vec::new()), None, "more values");
-    assert_eq!(delta_packed(&page, 34, 3, &mut Vec::new()), None, "wider deltas");
-    for (at, byte) in [(0, 0x81), (1, 0), (2, 3), (2, 0), (6, 65)] {
-        let mut damaged = page.clone();
-        damaged[at] = byte;
-        assert_eq!(values(&damaged), None, "byte {at}");
-    }
-}
-
-/// One by one, from the bits.
-fn naive(packed: &[u8], width: usize, least: i64, last: i64) -> Vec<i64> {
-    let bit = |at: usize| u64::from(packed[at / 8] >> (at % 8) & 1);
-    let offset = |lane: usize| (0..width).map(|at| bit(lane * width + at) << at).sum::<u64>();
-    let mut last = last;
-    let mut next = |lane| {
-        last = last.wrapping_add(least).wrapping_add(offset(lane).cast_signed());
-        last
-    };
-    (0..LANES).map(&mut next).collect()
-}
-
-#[test]
-fn all_ways_of_unpacking_give_the_same() {
-    let mut random = Random(2);
-    for width in 0..=64 {
-        for draw in 0..20 {
-            let mut packed: Vec<u8> =
-                (0..LANES * width / 8 + SLACK).map(|_| random.next() as u8).collect();
-            if draw == 0 {
-                packed.fill(0xFF);
-            }
-            let (least, last) = match draw {
-                0 => (i64::MIN, i64::MAX),
-                1 => (-1, i64::MIN),
-                _ => (random.next().cast_signed(), random.next().cast_signed()),
-            };
-            let expected = naive(&packed, width, least, last);
-            let mut lanes = [0x5555; LANES];
-            assert_eq!(unpack(&packed, width, least, last, &mut lanes), expected[LANES - 1]);
-            assert_eq!(lanes, *expected, "{width} bits");
-            #[cfg(target_arch = "x86_64")]
-            if let Some(avx512) = avx512::Avx512::detected()
-                && width <= NARROW
-            {
-                let mut lanes = [0x5555; LANES];
-                let end = avx512.unpack(&packed, width, least, last, &mut lanes);
-                assert_eq!(end, expected[LANES - 1]);
-                assert_eq!(lanes, *expected, "{width} bits with AVX-512");
-            }
-        }
-    }
-}
 
 #[test]
 fn all_ways_of_unpacking_small_values_give_the_same() {
@@ -227,7 +128,10 @@ fn damaged_pages_are_values_or_none() {
         }
         let mut found = Vec::new();
         let decoded = match draw % 3 {
-            0 => delta_packed(&page, count, 64, &mut found),
+            0 => some(&page, count, 200, &mut random).map(|(values, ranges)| {
+                found = values;
+                ranges.iter().map(Range::len).sum()
+            }),
             1 => indices(&page, count).and_then(|runs| all(&page, runs, 50)).map(|indices| {
                 found = indices.into_iter().map(i64::from).collect();
                 count
