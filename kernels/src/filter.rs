@@ -171,13 +171,26 @@ fn compare_literal(values: &[i64], comparison: Comparison, literal: i128) -> Boo
         }
     };
     match comparison {
-        Comparison::Eq => BooleanBuffer::collect_bool(rows, |row| values[row] == literal),
-        Comparison::Ne => BooleanBuffer::collect_bool(rows, |row| values[row] != literal),
-        Comparison::Lt => BooleanBuffer::collect_bool(rows, |row| values[row] < literal),
-        Comparison::Le => BooleanBuffer::collect_bool(rows, |row| values[row] <= literal),
-        Comparison::Gt => BooleanBuffer::collect_bool(rows, |row| values[row] > literal),
-        Comparison::Ge => BooleanBuffer::collect_bool(rows, |row| values[row] >= literal),
+        Comparison::Eq => each(values, |value| value == literal),
+        Comparison::Ne => each(values, |value| value != literal),
+        Comparison::Lt => each(values, |value| value < literal),
+        Comparison::Le => each(values, |value| value <= literal),
+        Comparison::Gt => each(values, |value| value > literal),
+        Comparison::Ge => each(values, |value| value >= literal),
     }
+}
+
+/// Whether each value is one of those that count. Whole words are made in loops of a known length,
+/// which compare several values at a time.
+fn each(values: &[i64], counts: impl Fn(i64) -> bool) -> BooleanBuffer {
+    let word = |values: &[i64]| {
+        let bits = values.iter().enumerate();
+        bits.fold(0, |word, (bit, &value)| word | u64::from(counts(value)) << bit)
+    };
+    let (whole, rest) = values.as_chunks::<64>();
+    let words = whole.iter().map(|values| word(values));
+    let words: Vec<u64> = words.chain((!rest.is_empty()).then(|| word(rest))).collect();
+    BooleanBuffer::new(words.into(), 0, values.len())
 }
 
 #[cfg(test)]

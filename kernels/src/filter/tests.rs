@@ -91,7 +91,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
-    fn rows_pass_as_one_by_one(expr in any_expr(), rows in any_rows(20)) {
+    fn rows_pass_as_one_by_one(expr in any_expr(), rows in any_rows(150)) {
         let passing: Vec<bool> = passing(&expr, &ticks_of(&rows)).iter().collect();
         let expected: Vec<bool> = rows.iter().map(|row| naive(&expr, row) == Some(true)).collect();
         prop_assert_eq!(passing, expected);

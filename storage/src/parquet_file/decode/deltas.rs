@@ -7,7 +7,7 @@ use super::avx512::Avx512;
 use super::{LANES, SLACK, unpack_lanes, varint, zigzag};
 
 /// Values for which room is made together.
-const TOGETHER: usize = 8 * LANES;
+const TOGETHER: usize = 16 * LANES;
 
 /// What is still to come of a page of such values. `page` is the same each time.
 #[derive(Debug)]
