@@ -154,23 +154,21 @@ impl Packed {
         if self.of_width == 0 {
             self.begin(page)?;
         }
-        let mut count = self.of_width.min(most);
-        let rest = page.get(self.at..)?;
-        let mut packed = rest;
-        if rest.len() < count / LANES * self.bytes() + SLACK {
-            count = if self.width == 0 { count } else { LANES };
-            let bytes = self.bytes();
-            padded.0[..bytes].copy_from_slice(rest.get(..bytes)?);
-            packed = &padded.0;
+        let (rest, bytes) = (page.get(self.at..)?, self.width * LANES / 8);
+        let (mut packed, mut count) = (rest, self.of_width.min(most));
+        if rest.len() < count / LANES * bytes + SLACK {
+            match rest.len().saturating_sub(SLACK).checked_div(bytes) {
+                None => packed = &padded.0,
+                Some(0) => {
+                    padded.0[..bytes].copy_from_slice(rest.get(..bytes)?);
+                    (packed, count) = (&padded.0, LANES);
+                }
+                Some(fit) => count = fit * LANES,
+            }
         }
-        self.at += count / LANES * self.bytes();
+        self.at += count / LANES * bytes;
         self.of_width -= count;
         Some((packed, count))
-    }
-
-    /// Bytes of [`LANES`] deltas.
-    fn bytes(&self) -> usize {
-        LANES * self.width / 8
     }
 
     /// Goes on to the next parts, those that have the same width.
