@@ -37,7 +37,7 @@ pub(crate) use self::chunk::{Column, Run};
 pub(crate) use self::columns::{ColumnPages, ColumnValues, Integers, RowGroupPages, TextRuns};
 use self::footers::Footer;
 use self::pages::Place;
-pub(crate) use self::values::{Codes, Gathered, Numbers, Wanted};
+pub(crate) use self::values::{BigEndian, Codes, Gathered, Numbers, Wanted};
 pub(crate) use self::write::{RowGroup, stage_columns};
 use crate::error::{Error, Result};
 use crate::manifest::StoredFile;

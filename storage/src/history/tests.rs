@@ -235,6 +235,40 @@ fn large_files_split_into_row_groups_and_batches() {
 }
 
 #[test]
+fn the_order_of_rows_stands_for_publishers_and_sequences() {
+    let schema = schema(&["symbol"]);
+    let batches = [("b", 0, 1), ("a", 7, 2)]
+        .map(|(name, first, seed)| ticks(&schema, name, first, 150_000, seed));
+    let (_dir, mut store) = store();
+    commit(&mut store, &schema, &batches);
+    let parts = store.snapshot().ticks(&schema, &Columns::all(&schema), ALL_TIME).unwrap();
+    assert!(parts.iter().any(|part| part.row_group() > 0));
+    let (mut names, mut rows_found, mut batches_found) = (Vec::new(), 0, 0);
+    for part in parts {
+        let by_order = part.clone().by_order();
+        assert_eq!(by_order.name(), None, "nobody else is given these");
+        assert!(by_order.bytes() < part.bytes());
+        let mut whole = part.read().unwrap();
+        for batch in by_order.read().unwrap() {
+            let (batch, whole) = (batch.unwrap(), whole.next().unwrap().unwrap());
+            let named = rows(&whole).into_iter();
+            let unnamed =
+                named.map(|row| (row.0, row.1, batch.publishers[0].clone(), 0, row.4, row.5));
+            assert_eq!(rows(&batch), unnamed.collect::<Vec<Row>>());
+            let [name] = batch.publishers.as_slice() else { panic!("{:?}", batch.publishers) };
+            names.push((part.path().to_path_buf(), name.clone()));
+            rows_found += batch.len();
+            batches_found += 1;
+        }
+        assert!(whole.next().is_none());
+    }
+    assert_eq!(rows_found, 300_000);
+    assert!(names.is_sorted(), "batches of a file come in its order");
+    names.dedup();
+    assert_eq!(names.len(), batches_found, "each has a name of its own");
+}
+
+#[test]
 fn columns_declared_later_are_null_in_older_files_and_batches() {
     let old = schema(&["symbol"]);
     let mut new = old.clone();

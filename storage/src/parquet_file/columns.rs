@@ -42,7 +42,8 @@ impl RowGroupPages {
     /// For another column.
     pub fn integers(&self, column: usize) -> Result<Integers, ParquetError> {
         let pages = self.column(column, Type::INT64)?;
-        Ok(Integers { column: ColumnValues::of(pages), rows: self.wanted_rows() })
+        let column = ColumnValues::of(pages, Numbers::default());
+        Ok(Integers { column, rows: self.wanted_rows() })
     }
 
     /// The texts of a column without nulls, in the order of rows.
@@ -306,8 +307,8 @@ pub(crate) struct ColumnValues<C: Coding, R: ChunkReader> {
 }
 
 impl<C: Coding, R: ChunkReader + 'static> ColumnValues<C, R> {
-    pub fn of(pages: ColumnPages<R>) -> Self {
-        Self { pages, coding: C::default(), page: None, unwanted: 0 }
+    pub fn of(pages: ColumnPages<R>, coding: C) -> Self {
+        Self { pages, coding, page: None, unwanted: 0 }
     }
 
     /// Passes over the next rows. Their pages are not decoded if they hold no others.

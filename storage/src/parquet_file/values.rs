@@ -13,20 +13,20 @@ use super::decode::{self, Deltas, Hybrid, Run};
 use super::inflate::PageBytes;
 
 /// What a column's values are made into.
-pub(crate) trait Coding: Default {
+pub(crate) trait Coding {
     type Item: ArrowNativeType;
-
-    /// Bytes of a value that stands as it is; `None` where none may.
-    const PLAIN_BYTES: Option<usize>;
-
-    /// Appends values that stand as they are.
-    fn plain(bytes: &[u8], out: &mut Vec<Self::Item>);
-
-    /// Appends those of such values that are wanted; `bytes` are of all of them.
-    fn plain_at(bytes: &[u8], wanted: Wanted<'_>, out: &mut Vec<Self::Item>);
 
     /// Bits of a delta, at most; `None` where there may be none.
     const DELTA_BITS: Option<u32>;
+
+    /// Bytes of a value that stands as it is; `None` where none may.
+    fn plain_bytes(&self) -> Option<usize>;
+
+    /// Appends values that stand as they are.
+    fn plain(&self, bytes: &[u8], out: &mut Vec<Self::Item>);
+
+    /// Appends those of such values that are wanted; `bytes` are of all of them.
+    fn plain_at(&self, bytes: &[u8], wanted: Wanted<'_>, out: &mut Vec<Self::Item>);
 
     /// Appends values that are stored as deltas.
     fn deltas(
@@ -57,19 +57,21 @@ macro_rules! numbers {
         impl Coding for Numbers<$word> {
             type Item = $word;
 
-            const PLAIN_BYTES: Option<usize> = Some(size_of::<$word>());
+            const DELTA_BITS: Option<u32> = Some(<$word>::BITS);
 
-            fn plain(bytes: &[u8], out: &mut Vec<$word>) {
+            fn plain_bytes(&self) -> Option<usize> {
+                Some(size_of::<$word>())
+            }
+
+            fn plain(&self, bytes: &[u8], out: &mut Vec<$word>) {
                 let (words, _) = bytes.as_chunks();
                 out.extend(words.iter().map(|word| <$word>::from_le_bytes(*word)));
             }
 
-            fn plain_at(bytes: &[u8], wanted: Wanted<'_>, out: &mut Vec<$word>) {
+            fn plain_at(&self, bytes: &[u8], wanted: Wanted<'_>, out: &mut Vec<$word>) {
                 let (words, _) = bytes.as_chunks();
                 out.extend(wanted.places().map(|place| <$word>::from_le_bytes(words[place])));
             }
-
-            const DELTA_BITS: Option<u32> = Some(<$word>::BITS);
 
             fn deltas(
                 deltas: &mut Deltas,
@@ -82,8 +84,9 @@ macro_rules! numbers {
 
             fn take_dictionary(&mut self, bytes: &[u8], entries: usize) -> Option<()> {
                 let words = bytes.get(..entries.checked_mul(size_of::<$word>())?)?;
-                self.dictionary.clear();
-                Self::plain(words, &mut self.dictionary);
+                let mut dictionary = Vec::with_capacity(entries);
+                self.plain(words, &mut dictionary);
+                self.dictionary = dictionary;
                 Some(())
             }
 
@@ -113,6 +116,70 @@ fn narrow_deltas(deltas: &mut Deltas, page: &[u8], count: usize, out: &mut Vec<i
     Some(())
 }
 
+/// Integers in fewer bytes, of which the most significant comes first.
+pub(crate) struct BigEndian {
+    bytes: usize,
+    of_dictionary: Numbers<i64>,
+}
+
+impl BigEndian {
+    /// Of so many bytes each; `None` where that is none or more than eight.
+    pub fn of_bytes(bytes: usize) -> Option<Self> {
+        (1..=size_of::<i64>())
+            .contains(&bytes)
+            .then(|| Self { bytes, of_dictionary: Numbers::default() })
+    }
+
+    /// The value at this place. What comes behind its bytes is shifted out.
+    fn get(&self, bytes: &[u8], place: usize) -> i64 {
+        let rest = &bytes[place * self.bytes..];
+        let word = rest.first_chunk().copied().unwrap_or_else(|| {
+            let mut word = [0; size_of::<i64>()];
+            word[..rest.len()].copy_from_slice(rest);
+            word
+        });
+        i64::from_be_bytes(word) >> (8 * (size_of::<i64>() - self.bytes))
+    }
+}
+
+impl Coding for BigEndian {
+    type Item = i64;
+
+    const DELTA_BITS: Option<u32> = None;
+
+    fn plain_bytes(&self) -> Option<usize> {
+        Some(self.bytes)
+    }
+
+    fn plain(&self, bytes: &[u8], out: &mut Vec<i64>) {
+        out.extend((0..bytes.len() / self.bytes).map(|place| self.get(bytes, place)));
+    }
+
+    fn plain_at(&self, bytes: &[u8], wanted: Wanted<'_>, out: &mut Vec<i64>) {
+        out.extend(wanted.places().map(|place| self.get(bytes, place)));
+    }
+
+    fn deltas(_: &mut Deltas, _: &[u8], _: usize, _: &mut Vec<i64>) -> Option<()> {
+        None
+    }
+
+    fn take_dictionary(&mut self, bytes: &[u8], entries: usize) -> Option<()> {
+        let words = bytes.get(..entries.checked_mul(self.bytes)?)?;
+        let mut dictionary = Vec::with_capacity(entries);
+        self.plain(words, &mut dictionary);
+        self.of_dictionary = Numbers { dictionary };
+        Some(())
+    }
+
+    fn repeat(&self, index: u32, count: usize, out: &mut Vec<i64>) -> Option<()> {
+        self.of_dictionary.repeat(index, count, out)
+    }
+
+    fn look_up(&self, indices: &[u32], out: &mut Vec<i64>) -> Option<()> {
+        self.of_dictionary.look_up(indices, out)
+    }
+}
+
 /// Texts as codes of a dictionary, the only one of the column.
 #[derive(Default)]
 pub(crate) struct Codes {
@@ -129,13 +196,15 @@ impl Codes {
 impl Coding for Codes {
     type Item = i32;
 
-    const PLAIN_BYTES: Option<usize> = None;
-
-    fn plain(_: &[u8], _: &mut Vec<i32>) {}
-
-    fn plain_at(_: &[u8], _: Wanted<'_>, _: &mut Vec<i32>) {}
-
     const DELTA_BITS: Option<u32> = None;
+
+    fn plain_bytes(&self) -> Option<usize> {
+        None
+    }
+
+    fn plain(&self, _: &[u8], _: &mut Vec<i32>) {}
+
+    fn plain_at(&self, _: &[u8], _: Wanted<'_>, _: &mut Vec<i32>) {}
 
     fn deltas(_: &mut Deltas, _: &[u8], _: usize, _: &mut Vec<i32>) -> Option<()> {
         None
@@ -412,8 +481,8 @@ impl Form {
         self.touch(page, coding, wanted.rows())?;
         match self {
             Self::Plain(at) => {
-                let end = at.checked_add(wanted.rows().checked_mul(C::PLAIN_BYTES?)?)?;
-                C::plain_at(page.get(*at..end)?, wanted, out);
+                let end = at.checked_add(wanted.rows().checked_mul(coding.plain_bytes()?)?)?;
+                coding.plain_at(page.get(*at..end)?, wanted, out);
                 *at = end;
             }
             Self::Indices(indices) => {
@@ -446,7 +515,7 @@ impl Form {
     fn skip<C: Coding>(&mut self, page: &[u8], coding: &C, count: usize) -> Option<()> {
         self.touch(page, coding, count)?;
         match self {
-            Self::Plain(at) => *at = at.checked_add(count.checked_mul(C::PLAIN_BYTES?)?)?,
+            Self::Plain(at) => *at = at.checked_add(count.checked_mul(coding.plain_bytes()?)?)?,
             Self::Indices(indices) => {
                 let mut left = count;
                 while left > 0 {
@@ -471,8 +540,8 @@ impl Form {
         self.touch(page, coding, count)?;
         match self {
             Self::Plain(at) => {
-                let end = at.checked_add(count.checked_mul(C::PLAIN_BYTES?)?)?;
-                C::plain(page.get(*at..end)?, out);
+                let end = at.checked_add(count.checked_mul(coding.plain_bytes()?)?)?;
+                coding.plain(page.get(*at..end)?, out);
                 *at = end;
             }
             Self::Indices(indices) => {

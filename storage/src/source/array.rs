@@ -277,6 +277,13 @@ pub(super) fn values(
                 values.iter().map(|flag| i64::from(flag) * one).collect();
             zeroed(&flags, nulls)
         }
+        DataType::Decimal32(_, own) if i32::from(*own) == i32::from(scale.digits()) => {
+            let values = array.as_primitive::<Decimal32Type>().values();
+            zeroed(&values.iter().map(|&value| i64::from(value)).collect(), nulls)
+        }
+        DataType::Decimal64(_, own) if i32::from(*own) == i32::from(scale.digits()) => {
+            zeroed(array.as_primitive::<Decimal64Type>().values(), nulls)
+        }
         DataType::Decimal32(_, own) => decimals!(Decimal32Type, own),
         DataType::Decimal64(_, own) => decimals!(Decimal64Type, own),
         DataType::Decimal128(_, own) => decimals!(Decimal128Type, own),

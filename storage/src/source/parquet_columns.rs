@@ -1,12 +1,13 @@
-//! Row groups whose columns are of the usual kinds, decoded straight from their pages: numbers of 32
-//! and 64 bits, and key texts that have a dictionary. What the general reader gives, in less time.
+//! Row groups whose columns are of the usual kinds, decoded straight from their pages: numbers of up
+//! to 64 bits, and key texts that have a dictionary. What the general reader gives, in less time.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::types::{
-    Date32Type, Float32Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType,
-    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt32Type, UInt64Type,
+    Date32Type, Decimal32Type, Decimal64Type, Float32Type, Float64Type, Int32Type, Int64Type,
+    TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
+    TimestampSecondType, UInt32Type, UInt64Type,
 };
 use arrow_array::{ArrayRef, ArrowPrimitiveType, PrimitiveArray, RecordBatch, RecordBatchOptions};
 use arrow_buffer::{ArrowNativeType, NullBuffer, ScalarBuffer};
@@ -22,7 +23,7 @@ use super::array::TextCodes;
 use super::pieces::Pieces;
 use super::proven::leaf_of;
 use super::selected::WantedTexts;
-use crate::parquet_file::{Codes, ColumnPages, ColumnValues, Gathered, Numbers, Wanted};
+use crate::parquet_file::{BigEndian, Codes, ColumnPages, ColumnValues, Gathered, Numbers, Wanted};
 
 /// Rows whose keys are looked at together: their codes stay in the nearest cache.
 const SELECT_ROWS: usize = 32_768;
@@ -61,6 +62,7 @@ pub(super) enum Places {
 enum Column {
     Long(ColumnValues<Numbers<i64>, Pieces>, Gathered<i64>),
     Short(ColumnValues<Numbers<i32>, Pieces>, Gathered<i32>),
+    Bytes(ColumnValues<BigEndian, Pieces>, Gathered<i64>),
     Text(Texts, Gathered<i32>),
 }
 
@@ -215,12 +217,16 @@ impl Column {
         let Some(leaf) = leaf_of(metadata, field) else { return Ok(None) };
         let chunk = group.column(leaf);
         let pages = || ColumnPages::new(Arc::clone(pieces), chunk, group.num_rows() as usize, None);
+        macro_rules! column {
+            ($width:ident, $coding:expr) => {
+                Self::$width(ColumnValues::of(pages()?, $coding), Gathered::default())
+            };
+        }
         Ok(match width_of(chunk, data_type) {
-            Some(Width::Long) => Some(Self::Long(ColumnValues::of(pages()?), Gathered::default())),
-            Some(Width::Short) => {
-                Some(Self::Short(ColumnValues::of(pages()?), Gathered::default()))
-            }
-            Some(Width::Text) => Some(Self::Text(ColumnValues::of(pages()?), Gathered::default())),
+            Some(Width::Long) => Some(column!(Long, Numbers::default())),
+            Some(Width::Short) => Some(column!(Short, Numbers::default())),
+            Some(Width::Bytes(coding)) => Some(column!(Bytes, coding)),
+            Some(Width::Text) => Some(column!(Text, Codes::default())),
             None => None,
         })
     }
@@ -229,6 +235,7 @@ impl Column {
         match self {
             Self::Long(values, _) => values.pass(rows),
             Self::Short(values, _) => values.pass(rows),
+            Self::Bytes(values, _) => values.pass(rows),
             Self::Text(codes, _) => codes.pass(rows),
         }
     }
@@ -237,6 +244,7 @@ impl Column {
         match self {
             Self::Long(values, out) => values.take(rows, out),
             Self::Short(values, out) => values.take(rows, out),
+            Self::Bytes(values, out) => values.take(rows, out),
             Self::Text(codes, out) => codes.take(rows, out),
         }
     }
@@ -245,6 +253,7 @@ impl Column {
         match self {
             Self::Long(values, out) => values.pick(wanted, out),
             Self::Short(values, out) => values.pick(wanted, out),
+            Self::Bytes(values, out) => values.pick(wanted, out),
             Self::Text(codes, out) => codes.pick(wanted, out),
         }
     }
@@ -252,7 +261,7 @@ impl Column {
     /// What was taken, as this type.
     fn array(&mut self, data_type: &DataType) -> Result<ArrayRef, ParquetError> {
         match self {
-            Self::Long(_, out) => {
+            Self::Long(_, out) | Self::Bytes(_, out) => {
                 let (values, nulls) = std::mem::take(out).finish();
                 long(values, nulls, data_type)
             }
@@ -279,6 +288,7 @@ fn unknown() -> ParquetError {
 enum Width {
     Long,
     Short,
+    Bytes(BigEndian),
     Text,
 }
 
@@ -300,13 +310,22 @@ fn width_of(chunk: &ColumnChunkMetaData, data_type: &DataType) -> Option<Width> 
         return None;
     }
     match (column.physical_type(), data_type) {
-        (Type::INT64, DataType::Int64 | DataType::UInt64) => Some(Width::Long),
+        (Type::INT64, DataType::Int64 | DataType::UInt64 | DataType::Decimal64(..)) => {
+            Some(Width::Long)
+        }
         (Type::INT64, DataType::Timestamp(unit, _)) => {
             (unit_of(column) == Some(*unit)).then_some(Width::Long)
         }
         (Type::DOUBLE, DataType::Float64) => Some(Width::Long),
-        (Type::INT32, DataType::Int32 | DataType::UInt32 | DataType::Date32) => Some(Width::Short),
+        (
+            Type::INT32,
+            DataType::Int32 | DataType::UInt32 | DataType::Date32 | DataType::Decimal32(..),
+        ) => Some(Width::Short),
         (Type::FLOAT, DataType::Float32) => Some(Width::Short),
+        (Type::FIXED_LEN_BYTE_ARRAY, DataType::Decimal64(..)) => {
+            let bytes = usize::try_from(column.type_length()).ok()?;
+            BigEndian::of_bytes(bytes).map(Width::Bytes)
+        }
         (Type::BYTE_ARRAY, DataType::Dictionary(codes, texts)) => {
             let is_text = **codes == DataType::Int32 && **texts == DataType::Utf8;
             is_text.then_some(Width::Text)
@@ -338,6 +357,7 @@ fn long(
     Ok(match data_type {
         DataType::Int64 => array::<_, Int64Type>(values, nulls, data_type),
         DataType::UInt64 => array::<_, UInt64Type>(values, nulls, data_type),
+        DataType::Decimal64(..) => array::<_, Decimal64Type>(values, nulls, data_type),
         DataType::Float64 => array::<_, Float64Type>(values, nulls, data_type),
         DataType::Timestamp(unit, _) => match unit {
             TimeUnit::Second => array::<_, TimestampSecondType>(values, nulls, data_type),
@@ -358,6 +378,7 @@ fn short(
     Ok(match data_type {
         DataType::Int32 => array::<_, Int32Type>(values, nulls, data_type),
         DataType::UInt32 => array::<_, UInt32Type>(values, nulls, data_type),
+        DataType::Decimal32(..) => array::<_, Decimal32Type>(values, nulls, data_type),
         DataType::Float32 => array::<_, Float32Type>(values, nulls, data_type),
         DataType::Date32 => array::<_, Date32Type>(values, nulls, data_type),
         _ => return Err(unknown()),

@@ -17,7 +17,7 @@ use super::array::{self, KeyDictionary, Site, TextCodes};
 use super::batch::{Columns, Refusals, finish, keys_of, refuse_unknown_keys};
 use super::parquet_columns::{Places, RowGroupColumns, Rows};
 use super::parquet_reader::{group_reader, group_rows, guard, load, next_of, rows_of, scale_of};
-use super::parquet_types::{check_types, int96_seconds, with_dictionary_keys};
+use super::parquet_types::{check_types, int96_seconds, with_cheap_types};
 use super::pieces::Pieces;
 use super::proven::{leaf_of, rejects_nothing, times_are_good};
 use super::selected::{self, WantedTexts};
@@ -118,7 +118,7 @@ impl ParquetFile {
         let (file, metadata) = load(path)?;
         check_types(plan, metadata.schema())?;
         let seconds = int96_seconds(path, plan, &metadata)?;
-        let metadata = with_dictionary_keys(path, plan, metadata)?;
+        let metadata = with_cheap_types(path, plan, metadata)?;
         let scale = |field: &Option<usize>| match field {
             Some(field) => scale_of(path, &metadata, *field),
             None => Ok(None),

@@ -3,11 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow_schema::{DataType, Field, Schema, TimeUnit};
+use arrow_schema::{
+    DECIMAL32_MAX_PRECISION, DECIMAL64_MAX_PRECISION, DataType, Field, Schema, TimeUnit,
+};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::basic::Type as PhysicalType;
 
 use super::parquet_reader::guard;
+use super::proven::leaf_of;
 use super::{Plan, SourceError, array};
 
 /// Refuses fields of types that cannot become their columns.
@@ -62,18 +65,34 @@ pub(super) fn int96_seconds(
     })
 }
 
-/// Asks for text keys as dictionaries, which is how most files store them: then each distinct
-/// text is looked at once a batch.
-pub(super) fn with_dictionary_keys(
+/// Asks for what a file has in the form that costs least. Text keys come as dictionaries, which is
+/// how most files store them: then each distinct text is looked at once a batch. Decimals come in as
+/// many bits as they need.
+pub(super) fn with_cheap_types(
     path: &Path,
     plan: &Plan,
     metadata: ArrowReaderMetadata,
 ) -> Result<ArrowReaderMetadata, SourceError> {
-    let schema = metadata.schema();
+    let (schema, parquet) = (metadata.schema(), metadata.parquet_schema());
     let dictionary = |value| DataType::Dictionary(Box::new(DataType::Int32), Box::new(value));
     let fields = schema.fields().iter().enumerate().map(|(index, field)| {
         let shared = plan.bindings.time == index || plan.bindings.values.contains(&Some(index));
         let data_type = match field.data_type() {
+            DataType::Decimal128(precision, scale) => {
+                let column = leaf_of(&metadata, index).map(|leaf| parquet.column(leaf));
+                let stored = column.map(|column| (column.physical_type(), column.type_length()));
+                match stored {
+                    Some((PhysicalType::INT32, _)) if *precision <= DECIMAL32_MAX_PRECISION => {
+                        DataType::Decimal32(*precision, *scale)
+                    }
+                    Some(
+                        (PhysicalType::INT64, _) | (PhysicalType::FIXED_LEN_BYTE_ARRAY, 1..=8),
+                    ) if *precision <= DECIMAL64_MAX_PRECISION => {
+                        DataType::Decimal64(*precision, *scale)
+                    }
+                    _ => return Arc::clone(field),
+                }
+            }
             _ if shared || !plan.bindings.keys.contains(&index) => return Arc::clone(field),
             data_type if array::is_text(data_type) => dictionary(DataType::Utf8),
             DataType::Binary | DataType::LargeBinary | DataType::BinaryView => {

@@ -48,9 +48,14 @@ pub(super) fn rejects_nothing(
 ) -> bool {
     let parquet = metadata.parquet_schema();
     let data_type = metadata.schema().field(field).data_type();
-    if !matches!(data_type, DataType::Int32 | DataType::Int64)
-        || stated.is_some_and(|stated| stated != column.scale)
-    {
+    let is_of_scale = match data_type {
+        DataType::Int32 | DataType::Int64 => stated.is_none_or(|stated| stated == column.scale),
+        DataType::Decimal32(_, own) | DataType::Decimal64(_, own) => {
+            i32::from(*own) == i32::from(column.scale.digits())
+        }
+        _ => false,
+    };
+    if !is_of_scale {
         return false;
     }
     let mut leaves =

@@ -1,12 +1,17 @@
 //! Row groups decoded straight from their pages, against the general reader.
 
 use arrow_array::{
-    Float32Array, Float64Array, Int16Array, Int32Array, Int64Array, StringArray,
-    TimestampMicrosecondArray, TimestampMillisecondArray, TimestampNanosecondArray, UInt32Array,
-    UInt64Array,
+    Decimal32Array, Decimal128Array, Float32Array, Float64Array, Int16Array, Int32Array,
+    Int64Array, StringArray, TimestampMicrosecondArray, TimestampMillisecondArray,
+    TimestampNanosecondArray, UInt32Array, UInt64Array,
 };
 use parquet::basic::{Compression, Encoding, GzipLevel, ZstdLevel};
+use parquet::data_type::{
+    ByteArray, ByteArrayType, FixedLenByteArray, FixedLenByteArrayType, Int64Type,
+};
 use parquet::file::properties::WriterVersion;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
 
 use super::*;
 use crate::fixtures::Random;
@@ -65,7 +70,7 @@ fn times(rows: usize, random: &mut Random) -> ArrayRef {
 /// Of any type that a column may have.
 fn numbers(rows: usize, nulls: bool, random: &mut Random) -> ArrayRef {
     let bits = [2, 9, 31, 50][random.below(4) as usize];
-    let kind = random.below(7);
+    let kind = random.below(9);
     let small = |word: u64| word >> (64 - bits);
     match kind {
         0 | 1 => Arc::new(Int64Array::from(values(rows, nulls, random, |word| {
@@ -79,6 +84,17 @@ fn numbers(rows: usize, nulls: bool, random: &mut Random) -> ArrayRef {
         5 => Arc::new(Float32Array::from(values(rows, nulls, random, |word| {
             small(word) as i16 as f32 / 2.0
         }))),
+        6 => {
+            let words =
+                values(rows, nulls, random, |word| i128::from(small(word).cast_signed() - 3));
+            let scale = [0, 2][random.below(2) as usize];
+            Arc::new(Decimal128Array::from(words).with_precision_and_scale(18, scale).unwrap())
+        }
+        7 => {
+            let words = values(rows, nulls, random, |word| (word >> 36) as i32 - 9);
+            let scale = [0, 2][random.below(2) as usize];
+            Arc::new(Decimal32Array::from(words).with_precision_and_scale(9, scale).unwrap())
+        }
         // Not decoded straight.
         _ => Arc::new(Int16Array::from(values(rows, nulls, random, |word| small(word) as i16))),
     }
@@ -200,6 +216,100 @@ fn both_readers_give_the_same_of_any_columns() {
         straight += usize::from(was_straight);
     }
     assert!((150..350).contains(&straight), "{straight}");
+}
+
+/// A file whose decimals have so many bytes each, the most significant first; every third of the
+/// optional ones is null.
+fn of_bytes(bytes: usize, digits: u32, values: &[i64], dictionary: bool) -> Sample {
+    let decimal = format!("fixed_len_byte_array({bytes}) {{}} (DECIMAL({digits},2));");
+    let [price, size, note] = ["price", "size", "note"].map(|name| decimal.replace("{}", name));
+    let message = format!(
+        "message m {{ required int64 ts; required binary symbol (STRING);
+         required {price} required {size} optional {note} }}"
+    );
+    let sample = Sample::bytes("ticks.parquet", b"");
+    let properties = WriterProperties::builder()
+        .set_dictionary_enabled(dictionary)
+        .set_column_dictionary_enabled("symbol".into(), true)
+        .set_data_page_row_count_limit(70)
+        .set_write_batch_size(70);
+    let mut writer = SerializedFileWriter::new(
+        File::create(&sample.path).unwrap(),
+        Arc::new(parse_message_type(&message).unwrap()),
+        Arc::new(properties.build()),
+    )
+    .unwrap();
+    let word = |value: &i64| {
+        let extended = i128::from(*value).to_be_bytes();
+        FixedLenByteArray::from(extended[extended.len() - bytes..].to_vec())
+    };
+    let words: Vec<FixedLenByteArray> = values.iter().map(word).collect();
+    let (texts, times) = (["A", "B"].map(ByteArray::from), (0..).take(values.len()));
+    let mut group = writer.next_row_group().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<Int64Type>().write_batch(&times.collect::<Vec<_>>(), None, None).unwrap();
+    column.close().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    let keys: Vec<_> = texts.into_iter().cycle().take(values.len()).collect();
+    column.typed::<ByteArrayType>().write_batch(&keys, None, None).unwrap();
+    column.close().unwrap();
+    for _ in 0..2 {
+        let mut column = group.next_column().unwrap().unwrap();
+        column.typed::<FixedLenByteArrayType>().write_batch(&words, None, None).unwrap();
+        column.close().unwrap();
+    }
+    let levels: Vec<i16> = (0..values.len()).map(|row| i16::from(row % 3 > 0)).collect();
+    let valid = words.iter().zip(&levels).filter(|(_, level)| **level > 0);
+    let valid: Vec<_> = valid.map(|(word, _)| word.clone()).collect();
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<FixedLenByteArrayType>().write_batch(&valid, Some(&levels), None).unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    writer.close().unwrap();
+    sample
+}
+
+#[test]
+fn decimals_of_every_number_of_bytes_come_back() {
+    let mut random = Random(23);
+    for (bytes, digits) in
+        [(1, 2), (2, 4), (3, 6), (4, 9), (5, 11), (6, 14), (7, 16), (8, 18), (9, 18)]
+    {
+        for dictionary in [true, false] {
+            let end = 10_i64.pow(digits);
+            let mut values: Vec<i64> = (0..997)
+                .map(|row| (random.next() >> (row % 40 + 2)).cast_signed() % end * [1, -1][row % 2])
+                .collect();
+            values[..4].copy_from_slice(&[end - 1, 1 - end, 0, -1]);
+            let sample = of_bytes(bytes, digits, &values, dictionary);
+            for wanted in [None, Some("A")] {
+                let needed = wanted.map(|key| Needed {
+                    keys: KeySelection::new(1, &[isotick_model::Key::from_components([key])], None),
+                    identity: true,
+                    one_window: None,
+                    latest_ns: i64::MAX,
+                });
+                let options = SourceOptions { needed, batch_rows: 300, ..Default::default() };
+                let (found, was_straight) = read(&sample, &options, wanted, &(0..u64::MAX), true);
+                let found = found.unwrap();
+                assert_eq!(was_straight, bytes <= 8, "{bytes} bytes");
+                let every = if wanted.is_some() { 2 } else { 1 };
+                let expected: Vec<Vec<Option<i64>>> = (0..values.len())
+                    .step_by(every)
+                    .map(|row| {
+                        let value = Some(values[row]);
+                        vec![value, value, value.filter(|_| row % 3 > 0)]
+                    })
+                    .collect();
+                let values: Vec<_> = found.ticks.iter().map(|row| row.3.clone()).collect();
+                assert_eq!(values, expected, "{bytes} bytes, dictionary {dictionary}");
+                assert_eq!(
+                    found,
+                    read(&sample, &options, wanted, &(0..u64::MAX), false).0.unwrap()
+                );
+            }
+        }
+    }
 }
 
 #[test]
