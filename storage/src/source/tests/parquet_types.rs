@@ -29,7 +29,11 @@ fn with_value(array: ArrayRef) -> Sample {
 /// What each row of a value column becomes.
 fn values(array: ArrayRef, digits: u8) -> Vec<Result<Option<i64>, RejectReason>> {
     let rows = array.len();
-    let flat = with_value(array).read(&stream(vec![optional("v", digits)]));
+    let (sample, schema) = (with_value(array), stream(vec![optional("v", digits)]));
+    let flat = sample.read(&schema);
+    let unread = SourceOptions { columns: Some(Vec::new()), ..Default::default() };
+    let unread = sample.read_with(&schema, &unread);
+    assert_eq!(unread.rejected, flat.rejected, "a column that is not wanted still rejects");
     let mut values = vec![Ok(None); rows];
     for (row, .., value) in flat.ticks {
         values[row as usize] = Ok(value[0]);
