@@ -11,10 +11,12 @@ use super::values::Wanted;
 /// Values that are unpacked at a time: parts of a block have a multiple of them.
 const LANES: usize = 32;
 /// Wider values do not lie within eight bytes wherever they begin.
+#[cfg(target_arch = "x86_64")]
 const NARROW: usize = 57;
 /// Small values that are unpacked at a time.
 const SMALL_LANES: usize = 8 * LANES;
 /// Wider ones do not lie within four bytes wherever they begin.
+#[cfg(target_arch = "x86_64")]
 const SMALL: usize = 25;
 /// Bytes behind the last packed ones that unpacking looks at.
 const SLACK: usize = 64;

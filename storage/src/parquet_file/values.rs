@@ -478,7 +478,7 @@ impl Form {
         wanted: Wanted<'_>,
         out: &mut Vec<C::Item>,
     ) -> Option<()> {
-        self.touch(page, coding, wanted.rows())?;
+        self.touch::<C>(page, wanted.rows())?;
         match self {
             Self::Plain(at) => {
                 let end = at.checked_add(wanted.rows().checked_mul(coding.plain_bytes()?)?)?;
@@ -513,7 +513,7 @@ impl Form {
     }
 
     fn skip<C: Coding>(&mut self, page: &[u8], coding: &C, count: usize) -> Option<()> {
-        self.touch(page, coding, count)?;
+        self.touch::<C>(page, count)?;
         match self {
             Self::Plain(at) => *at = at.checked_add(count.checked_mul(coding.plain_bytes()?)?)?,
             Self::Indices(indices) => {
@@ -537,7 +537,7 @@ impl Form {
         count: usize,
         out: &mut Vec<C::Item>,
     ) -> Option<()> {
-        self.touch(page, coding, count)?;
+        self.touch::<C>(page, count)?;
         match self {
             Self::Plain(at) => {
                 let end = at.checked_add(count.checked_mul(coding.plain_bytes()?)?)?;
@@ -566,7 +566,7 @@ impl Form {
     }
 
     /// Before so many values are taken or passed over: a page without any may lack even a header.
-    fn touch<C: Coding>(&mut self, page: &[u8], _: &C, count: usize) -> Option<()> {
+    fn touch<C: Coding>(&mut self, page: &[u8], count: usize) -> Option<()> {
         if let Self::Untouched { rows, values: stated } = *self
             && count > 0
         {

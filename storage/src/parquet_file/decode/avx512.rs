@@ -1,5 +1,5 @@
-//! Deltas unpacked eight at a time and small values sixteen at a time, where the processor has AVX-512
-//! with byte permutations. Equal to what the module above does in every bit.
+//! Deltas unpacked or summed up eight at a time and small values sixteen at a time, where the
+//! processor has AVX-512 with byte permutations. Equal to what the module above does in every bit.
 
 #![allow(unsafe_code, reason = "instructions are asked for that not every processor has")]
 

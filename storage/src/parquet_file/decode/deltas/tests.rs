@@ -2,6 +2,7 @@ use std::iter;
 
 use super::*;
 use crate::fixtures::Random;
+#[cfg(target_arch = "x86_64")]
 use crate::parquet_file::decode::NARROW;
 use crate::parquet_file::encode::{self, Widths};
 
