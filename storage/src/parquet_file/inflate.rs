@@ -1,5 +1,8 @@
 //! Compressed pages, decompressed into memory that serves again.
 
+#[cfg(target_arch = "x86_64")]
+mod short;
+
 use std::cell::RefCell;
 use std::io::Read;
 use std::ops::Deref;
@@ -31,33 +34,56 @@ impl Deref for PageBytes {
 
 /// Decompresses a page that is stored with zstd into `out` alone. `None` where it is not.
 pub(super) fn inflate(frame: &[u8], out: &mut Vec<u8>) -> Option<()> {
-    out.clear();
-    match zstd_safe::get_frame_content_size(frame).ok()? {
-        Some(length) if length <= PAGE_BYTES_MAX => inflate_known(frame, length, out),
-        Some(_) => None,
-        // Writers that compress as they go do not know it before.
-        None => {
-            let decoder = zstd::stream::read::Decoder::with_buffer(frame).ok()?;
-            let length = decoder.take(PAGE_BYTES_MAX + 1).read_to_end(out).ok()?;
-            (length as u64 <= PAGE_BYTES_MAX).then_some(())
-        }
-    }
-}
-
-fn inflate_known(frame: &[u8], length: u64, out: &mut Vec<u8>) -> Option<()> {
     thread_local! {
         // Each asks the system for memory, which takes as long as a small page.
-        static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+        static DECODERS: RefCell<Option<Decoders>> = const { RefCell::new(None) };
     }
-    out.reserve(length as usize);
-    DECOMPRESSOR.with_borrow_mut(|decompressor| {
-        let decompressor = match decompressor {
-            Some(decompressor) => decompressor,
-            None => decompressor.insert(Decompressor::new().ok()?),
+    // Writers that compress as they go do not know it before.
+    let length = zstd_safe::get_frame_content_size(frame).ok()?;
+    if length.is_some_and(|length| length > PAGE_BYTES_MAX) {
+        return None;
+    }
+    DECODERS.with_borrow_mut(|decoders| {
+        let decoders = match decoders {
+            Some(decoders) => decoders,
+            None => decoders.insert(Decoders::new()?),
         };
-        let written = decompressor.decompress_to_buffer(frame, out).ok()?;
-        (written as u64 == length).then_some(())
+        #[cfg(target_arch = "x86_64")]
+        if let Some(short) = &mut decoders.short
+            && short.decompress(frame, length.map(|length| length as usize), out).is_some()
+        {
+            return Some(());
+        }
+        out.clear();
+        match length {
+            Some(length) => {
+                out.reserve(length as usize);
+                let written = decoders.library.decompress_to_buffer(frame, out).ok()?;
+                (written as u64 == length).then_some(())
+            }
+            None => {
+                let decoder = zstd::stream::read::Decoder::with_buffer(frame).ok()?;
+                let length = decoder.take(PAGE_BYTES_MAX + 1).read_to_end(out).ok()?;
+                (length as u64 <= PAGE_BYTES_MAX).then_some(())
+            }
+        }
     })
+}
+
+struct Decoders {
+    library: Decompressor<'static>,
+    #[cfg(target_arch = "x86_64")]
+    short: Option<short::Decoder>,
+}
+
+impl Decoders {
+    fn new() -> Option<Self> {
+        Some(Self {
+            library: Decompressor::new().ok()?,
+            #[cfg(target_arch = "x86_64")]
+            short: short::Decoder::new(),
+        })
+    }
 }
 
 #[cfg(test)]
