@@ -159,6 +159,8 @@ fn decode(
         ends[number] = ends[number - 1] + size(number - 1);
     }
     ends[STREAMS] = at.end;
+    // The library takes no fewer in four streams.
+    (out.len() >= 6).then_some(())?;
     let part = out.len().div_ceil(STREAMS);
     let (a, rest) = out.split_at_mut_checked(part)?;
     let (b, rest) = rest.split_at_mut_checked(part)?;
@@ -272,6 +274,8 @@ fn fill(weights: &mut [u8; 256], count: usize, codes: &mut Codes) -> Option<()> 
         return None;
     }
     weights[count] = left.ilog2() as u8 + 1;
+    // Without the longest codes all would be longer than they have to be, which no code is.
+    weights[..=count].contains(&1).then_some(())?;
     let wide = BITS_MAX - log;
     let mut at = 0;
     for weight in 1..=log as u8 {
@@ -283,4 +287,46 @@ fn fill(weights: &mut [u8; 256], count: usize, codes: &mut Codes) -> Option<()> 
         }
     }
     (at == codes.len()).then_some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_read_and_what_is_none_is_refused() {
+        let mut codes = [0; _];
+        let mut read = |plain: &[u8]| {
+            let mut frame = vec![0; 8];
+            frame.extend_from_slice(plain);
+            read_codes(&frame, 8..frame.len(), &mut codes)
+        };
+        // One weight, and the last symbol's, which is not stored.
+        assert_eq!(read(&[128, 0x10]), Some(2));
+        assert_eq!(read(&[129, 0x21]), Some(2));
+        assert_eq!(read(&[130, 0x21, 0x10]), Some(3));
+        assert_eq!(read(&[129, 0x31]), None, "what is left for the last symbol is no share");
+        assert_eq!(read(&[129, 0x22]), None, "no symbol of the longest code");
+        assert_eq!(read(&[128, 0x00]), None, "no symbol");
+        assert_eq!(read(&[128, 0xC0]), None, "a code of twelve bits");
+        assert_eq!(read(&[130, 0x21]), None, "cut off");
+        assert_eq!(read(&[]), None);
+    }
+
+    #[test]
+    fn four_streams_have_six_literals_or_more() {
+        let mut codes = [0; _];
+        let mut frame = vec![0; 8];
+        frame.extend_from_slice(&[128, 0x10]);
+        assert_eq!(read_codes(&frame, 8..10, &mut codes), Some(2));
+        // Streams of a byte each, of which the highest bit that is set only marks the start.
+        frame.extend_from_slice(&[1, 0, 1, 0, 1, 0]);
+        for (bytes, count, is_taken) in [([2, 2, 2, 2], 4, false), ([4, 4, 4, 4], 8, true)] {
+            let mut with_streams = frame.clone();
+            with_streams.extend_from_slice(&bytes);
+            let mut out = vec![9; count];
+            let got = decode(&with_streams, 10..with_streams.len(), STREAMS, &codes, &mut out);
+            assert_eq!(got.is_some(), is_taken, "{count} literals");
+        }
+    }
 }
