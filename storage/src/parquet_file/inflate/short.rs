@@ -53,16 +53,16 @@ impl Decoder {
         length: Option<usize>,
         out: &mut Vec<u8>,
     ) -> Option<()> {
-        let first = blocks_start(frame)?;
-        is_short(frame, first)?;
-        self.blocks(frame, first, length, out, true)
+        let header = FrameHeader::read(frame, length)?;
+        is_short(frame, header.bytes)?;
+        self.blocks(frame, header, length, out, true)
     }
 
     /// The same from the first block on, of any frame or of one that has to prove as short.
     fn blocks(
         &mut self,
         frame: &[u8],
-        first: usize,
+        FrameHeader { bytes: first, window }: FrameHeader,
         length: Option<usize>,
         out: &mut Vec<u8>,
         has_to_be_short: bool,
@@ -71,15 +71,24 @@ impl Decoder {
         self.states.forget();
         self.offsets = Offsets::default();
         let is_whole = |made| length.is_none_or(|length| length == made);
+        let block_max = window.min(BLOCK_BYTES_MAX);
         let (mut at, mut made) = (first, 0);
         loop {
             if has_to_be_short && length.unwrap_or(made) / LESS_MAX > frame.len() {
+                return None;
+            }
+            // Beyond its window the library forgets what it made, where it does not know how much
+            // that will be.
+            if length.is_none() && made > window {
                 return None;
             }
             // What stands in it need not be cleared, for all of it is written anew.
             out.resize(length.unwrap_or(made + BLOCK_BYTES_MAX), 0);
             let block = Block::read(frame, at)?;
             let before = made;
+            if block.content.len() > block_max {
+                return None;
+            }
             match block.form {
                 BlockForm::Raw => {
                     let bytes = &frame[block.content.clone()];
@@ -96,7 +105,7 @@ impl Decoder {
                     made = self.block(frame, content, out, made, has_to_be_short)?;
                 }
             }
-            if made - before > BLOCK_BYTES_MAX {
+            if made - before > block_max {
                 return None;
             }
             at = block.content.end;
@@ -179,19 +188,42 @@ impl Block {
     }
 }
 
-/// Where the first block of a frame stands that has neither a dictionary nor a checksum.
-fn blocks_start(frame: &[u8]) -> Option<usize> {
-    let &[0x28, 0xB5, 0x2F, 0xFD, described] = frame.first_chunk::<5>()? else { return None };
-    // A dictionary, a checksum, or what is reserved.
-    if described & 0b1111 != 0 {
-        return None;
+/// What stands at the start of a frame.
+#[derive(Clone, Copy)]
+struct FrameHeader {
+    /// Its own.
+    bytes: usize,
+    /// How far a match reaches back.
+    window: usize,
+}
+
+/// The library asks to be told before it decompresses frames of larger windows.
+const WINDOW_MAX: usize = 128 << 20;
+
+impl FrameHeader {
+    /// That of a frame that has neither a dictionary nor a checksum, with the length of its content
+    /// if that is known.
+    fn read(frame: &[u8], length: Option<usize>) -> Option<Self> {
+        let &[0x28, 0xB5, 0x2F, 0xFD, described] = frame.first_chunk::<5>()? else { return None };
+        // A dictionary, a checksum, or what is reserved.
+        if described & 0b1111 != 0 {
+            return None;
+        }
+        let is_single = described >> 5 & 1 == 1;
+        let content_size = match described >> 6 {
+            0 => usize::from(is_single),
+            size => 1 << size,
+        };
+        let bytes = 5 + usize::from(!is_single) + content_size;
+        let window = if is_single {
+            length?
+        } else {
+            let window = usize::from(*frame.get(5)?);
+            let least = 1 << (10 + (window >> 3));
+            least + least / 8 * (window & 7)
+        };
+        (is_single || window <= WINDOW_MAX).then_some(Self { bytes, window })
     }
-    let is_single = described >> 5 & 1 == 1;
-    let content_size = match described >> 6 {
-        0 => usize::from(is_single),
-        size => 1 << size,
-    };
-    Some(5 + usize::from(!is_single) + content_size)
 }
 
 /// How many sequences there are, and in how many bytes that stands.

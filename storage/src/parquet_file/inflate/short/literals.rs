@@ -119,7 +119,7 @@ impl Literals {
         {
             return Some(with_slack);
         }
-        // What stands in it need not be cleared, for all of it is written anew.
+        // What stands in it need not be cleared, for all literals are written anew.
         self.decoded.resize(header.count + SLACK, 0);
         let literals = &mut self.decoded[..header.count];
         match header.form {
@@ -235,7 +235,8 @@ fn read_codes(frame: &[u8], at: Range<usize>, codes: &mut Codes) -> Option<usize
         Some(())
     };
     let read;
-    if let Some(plain) = header.checked_sub(127) {
+    if header >= 128 {
+        let plain = header - 127;
         read = 1 + plain.div_ceil(2);
         let nibbles = described.get(..plain.div_ceil(2))?.iter().flat_map(|&b| [b >> 4, b & 15]);
         nibbles.take(plain).try_for_each(&mut push)?;

@@ -1,7 +1,10 @@
 //! The sequences of a block: each is some literals, and then a match, which are bytes that came
 //! before. Those of at most eight bytes, as values of 64 bits give them, are made in one piece.
 
-#![allow(unsafe_code, reason = "instructions are asked for that not every processor has")]
+#![allow(
+    unsafe_code,
+    reason = "instructions that not every processor has, and loads whose bounds are checked together"
+)]
 
 use std::arch::is_x86_feature_detected;
 use std::arch::x86_64::{
@@ -37,8 +40,8 @@ const FIELDS: usize = 3;
 
 /// The codes of a field.
 struct Codes {
-    /// The upper 32 bits of their states: of an offset 63 less the bits that it has more, else the
-    /// number from which it goes on, and [`LONG`] where it has more bits.
+    /// How many bits each has more, and in the upper 32 bits of its states: of an offset 63 less
+    /// these bits, else the number from which it goes on, and [`LONG`] where it has more bits.
     symbols: Symbols,
     count: usize,
     log_max: u32,
@@ -52,7 +55,8 @@ struct Codes {
 const SHORT_BYTES: usize = 8;
 pub(super) const SHORT_LITERALS: usize = SHORT_BYTES - 3;
 
-/// Sequences are short where of so many states no more than one is another's, of each field.
+/// Sequences are short where of so many states no more than one is another's, of literals and of
+/// matches.
 const SHORT_STATES: usize = 40;
 
 /// Of the sum of two states this bit is set, or the one above.
@@ -98,7 +102,7 @@ static OFFSETS: Codes = Codes {
     ],
 };
 
-/// More than an offset within a page needs; with the bits of three states they fit a word.
+/// More than nearly any offset within a page needs; with the bits of three states they fit a word.
 const OFFSET_BITS_MAX: u32 = WORD_BITS - 9 - 9 - 8;
 
 /// Codes of one number each, and behind them those that take these bits.

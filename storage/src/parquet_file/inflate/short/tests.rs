@@ -97,14 +97,19 @@ fn frame(content: &[u8], level: i32, length_is_known: bool) -> Vec<u8> {
 fn decompressed(decoder: &mut Decoder, frame: &[u8], length: Option<usize>) -> Option<Vec<u8>> {
     // What stood in the memory before must not matter.
     let mut out = vec![0xA5; 1_000];
-    let first = blocks_start(frame)?;
-    decoder.blocks(frame, first, length, &mut out, false)?;
+    let header = FrameHeader::read(frame, length)?;
+    decoder.blocks(frame, header, length, &mut out, false)?;
     Some(out)
+}
+
+fn start_of_blocks(frame: &[u8]) -> usize {
+    // How long the content is does not change it.
+    FrameHeader::read(frame, Some(0)).unwrap().bytes
 }
 
 /// In which ways blocks of a frame are stored.
 fn forms(frame: &[u8], forms: &mut BTreeSet<String>) {
-    let mut at = blocks_start(frame).unwrap();
+    let mut at = start_of_blocks(frame);
     loop {
         let block = Block::read(frame, at).unwrap();
         match block.form {
@@ -154,7 +159,9 @@ fn every_frame_becomes_what_it_was_made_of() {
                 let got = decompressed(&mut decoder, &known, Some(content.len()));
                 assert!(got.as_ref() == Some(&content), "{kind}, {length} bytes, level {level}");
                 let got = decompressed(&mut decoder, &unknown, None);
-                assert!(got == Some(content.clone()), "{kind}, {length} bytes, level {level}");
+                let window = FrameHeader::read(&unknown, None).unwrap().window;
+                assert!(got.is_some() || content.len() > window, "{kind}, level {level}");
+                assert!(got.is_none_or(|got| got == content), "{kind}, level {level}");
                 for wrong in [content.len() - 1, content.len() + 1] {
                     assert_eq!(decompressed(&mut decoder, &known, Some(wrong)), None);
                 }
@@ -251,7 +258,7 @@ fn a_frame_takes_nothing_from_the_one_before() {
     let all = contents(&mut numbers, 400_000);
     for ((kind, content), level) in all.iter().flat_map(|one| [1, 3, 9].map(|level| (one, level))) {
         let whole = frame(content, level, true);
-        let mut at = blocks_start(&whole).unwrap();
+        let mut at = start_of_blocks(&whole);
         loop {
             let block = Block::read(&whole, at).unwrap();
             let mut forms_of = BTreeSet::new();
@@ -264,7 +271,10 @@ fn a_frame_takes_nothing_from_the_one_before() {
             let needed: Vec<_> =
                 needs.into_iter().filter(|form| forms_of.contains(*form)).collect();
             if !needed.is_empty() {
-                assert!(decompressed(&mut decoder, &whole, None).as_ref() == Some(content));
+                assert!(
+                    decompressed(&mut decoder, &whole, Some(content.len())).as_ref()
+                        == Some(content)
+                );
                 assert!(decompressed(&mut decoder, &alone, None).is_none(), "{kind}: {needed:?}");
                 tried.extend(needed);
             }
@@ -284,7 +294,7 @@ fn bits_and_literals_end_where_they_end() {
     let mut tried = 0;
     for (kind, content) in contents(&mut numbers, 20_000) {
         let whole = frame(&content, 1, true);
-        let at = blocks_start(&whole).unwrap();
+        let at = start_of_blocks(&whole);
         let block = Block::read(&whole, at).unwrap();
         let BlockForm::Compressed = block.form else { continue };
         let header = literals::Header::read(&whole[block.content.clone()]).unwrap();
@@ -312,7 +322,7 @@ fn a_frame_has_its_own_states() {
     let mut decoder = Decoder::new().expect("a processor with BMI2");
     let (_, content) = contents(&mut Numbers(9), 20_000).swap_remove(1);
     let whole = frame(&content, 1, true);
-    let at = blocks_start(&whole).unwrap();
+    let at = start_of_blocks(&whole);
     let block = Block::read(&whole, at).unwrap();
     let header = literals::Header::read(&whole[block.content.clone()]).unwrap();
     let count_at = block.content.start + header.bytes + header.stored;
@@ -361,17 +371,72 @@ fn no_frame_asks_for_much_more_than_it_has() {
     let small = frame(&content, 1, true);
     assert!(small.len() < 2_000);
     let mut out = Vec::new();
-    let first = blocks_start(&small).unwrap();
-    assert_eq!(decoder.blocks(&small, first, Some(content.len()), &mut out, true), None);
+    let header = FrameHeader::read(&small, Some(content.len())).unwrap();
+    assert_eq!(decoder.blocks(&small, header, Some(content.len()), &mut out, true), None);
     assert!(out.is_empty());
 }
 
 #[test]
 fn dictionaries_and_checksums_are_left_to_the_library() {
+    let is_taken = |frame: &[u8]| FrameHeader::read(frame, Some(3)).is_some();
     let mut compressor = Compressor::new(1).unwrap();
+    assert!(is_taken(&compressor.compress(b"abc").unwrap()));
     compressor.set_parameter(CParameter::ChecksumFlag(true)).unwrap();
-    assert_eq!(blocks_start(&compressor.compress(b"abc").unwrap()), None);
-    assert_eq!(blocks_start(&[0x28, 0xB5, 0x2F, 0xFD, 0x21, 7, 3, 0, 0, 0]), None);
-    assert_eq!(blocks_start(b"PAR1\0\0"), None);
-    assert_eq!(blocks_start(&[0x28, 0xB5, 0x2F, 0xFD]), None);
+    assert!(!is_taken(&compressor.compress(b"abc").unwrap()));
+    assert!(!is_taken(&[0x28, 0xB5, 0x2F, 0xFD, 0x21, 7, 3, 0, 0, 0]));
+    assert!(!is_taken(b"PAR1\0\0"));
+    assert!(!is_taken(&[0x28, 0xB5, 0x2F, 0xFD]));
+}
+
+#[test]
+fn windows_are_as_the_header_says() {
+    let window = |byte: u8| {
+        let header = FrameHeader::read(&[0x28, 0xB5, 0x2F, 0xFD, 0, byte, 0, 0, 0], None);
+        header.map(|header| header.window)
+    };
+    assert_eq!(window(0), Some(1 << 10));
+    assert_eq!(window(0x58), Some(1 << 21));
+    assert_eq!(window(0x5B), Some((1 << 21) + 3 * (1 << 18)));
+    assert_eq!(window(17 << 3), Some(128 << 20));
+    assert_eq!(window(17 << 3 | 1), None);
+    assert_eq!(window(255), None);
+}
+
+/// Frames that break a rule which random damage seldom meets.
+#[test]
+fn what_the_library_refuses_is_refused() {
+    const START: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
+    let frames: [(&str, Option<usize>, &[u8]); 5] = [
+        (
+            "a code without its longest",
+            None,
+            &[0, 0x58, 0x3D, 0, 0, 0x32, 0xC0, 0, 0x80, 0x20, 0x0A, 0],
+        ),
+        (
+            "no literals in four streams",
+            None,
+            &[0, 0x58, 0x85, 0, 0, 6, 0, 3, 0x80, 0x10, 1, 0, 1, 0, 1, 0, 1, 1, 1, 1, 0],
+        ),
+        (
+            "four literals in four streams",
+            None,
+            &[0, 0x58, 0x85, 0, 0, 0x46, 0, 3, 0x80, 0x10, 1, 0, 1, 0, 1, 0, 2, 2, 2, 2, 0],
+        ),
+        (
+            "a block larger than the content",
+            Some(3),
+            &[0x20, 3, 0x3D, 0, 0, 0x32, 0xC0, 0, 0x80, 0x10, 0x0A, 0],
+        ),
+        // A raw block of as many bytes follows below.
+        ("a block larger than the window", None, &[0, 0, 0x89, 0x3E, 0]),
+    ];
+    let mut decoder = Decoder::new().expect("a processor with BMI2");
+    for (what, length, rest) in frames {
+        let mut frame = [&START[..], rest].concat();
+        if what.ends_with("window") {
+            frame.resize(frame.len() + 2_001, 5);
+        }
+        assert!(zstd::stream::decode_all(&frame[..]).is_err(), "{what}");
+        assert_eq!(decompressed(&mut decoder, &frame, length), None, "{what}");
+    }
 }
