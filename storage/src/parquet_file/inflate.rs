@@ -58,7 +58,7 @@ pub(super) fn inflate(frame: &[u8], out: &mut Vec<u8>) -> Option<()> {
         match length {
             Some(length) => {
                 out.reserve(length as usize);
-                let written = decoders.library.decompress_to_buffer(frame, out).ok()?;
+                let written = decoders.general.decompress_to_buffer(frame, out).ok()?;
                 (written as u64 == length).then_some(())
             }
             None => {
@@ -71,7 +71,7 @@ pub(super) fn inflate(frame: &[u8], out: &mut Vec<u8>) -> Option<()> {
 }
 
 struct Decoders {
-    library: Decompressor<'static>,
+    general: Decompressor<'static>,
     #[cfg(target_arch = "x86_64")]
     short: Option<short::Decoder>,
 }
@@ -79,7 +79,7 @@ struct Decoders {
 impl Decoders {
     fn new() -> Option<Self> {
         Some(Self {
-            library: Decompressor::new().ok()?,
+            general: Decompressor::new().ok()?,
             #[cfg(target_arch = "x86_64")]
             short: short::Decoder::new(),
         })
