@@ -10,7 +10,7 @@ const WORD: usize = 8;
 pub(super) const WORD_BITS: u32 = 56;
 
 /// The lowest `count` bits, fewer than 64.
-pub(super) fn low(word: u64, count: u64) -> u64 {
+fn low(word: u64, count: u64) -> u64 {
     word & !(u64::MAX << (count & 63))
 }
 
@@ -87,7 +87,7 @@ impl<'a> Backward<'a> {
 
 /// The bits before `end`, from the highest of the word on.
 #[inline(always)]
-pub(super) fn word(frame: &[u8], end: usize) -> Option<u64> {
+fn word(frame: &[u8], end: usize) -> Option<u64> {
     let first = (end >> 3).wrapping_sub(WORD - 1);
     let word = u64::from_le_bytes(load(frame, first)?);
     // In two steps: eight bits at most, and a shift by 64 is none.
@@ -96,7 +96,7 @@ pub(super) fn word(frame: &[u8], end: usize) -> Option<u64> {
 
 /// Eight bytes from here, if there are so many.
 #[inline(always)]
-pub(super) fn load(bytes: &[u8], from: usize) -> Option<[u8; WORD]> {
+fn load(bytes: &[u8], from: usize) -> Option<[u8; WORD]> {
     let last = bytes.len().checked_sub(WORD)?;
     if from > last {
         return None;
