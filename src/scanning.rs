@@ -10,9 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use isotick_kernels::{Base, EncodedRows, EngineKind, Plan, ResultHash, ResultHasher, Term, Truth};
+use isotick_kernels::{Base, EncodedRows, EngineKind, Plan, ResultHash, Term, Truth};
 use isotick_model::expr::Expr;
-use isotick_model::results::ResultSchema;
 use isotick_model::view::{Tumbling, View};
 use isotick_model::{StreamSchema, Ticks};
 use isotick_scheduler::{Extent, Part, Scan, ScanError, ScanView, StatesSink, TickSink, apart};
@@ -163,15 +162,11 @@ pub fn run_all(
                 view.name
             );
         }
-        let mut hasher = ResultHasher::new(&ResultSchema::of(view));
-        of.finish(threads, |block| {
-            hasher.push(&block);
-            take(number, &block)
-        })?;
+        let hash = of.finish(threads, |block| take(number, &block))?;
         finished.push(Finished {
             view: view.name.clone(),
             windows: results.len(),
-            hash: hasher.finish(),
+            hash,
             rows_read: outcome.rows_read,
             states_read: outcome.states_read,
             rows_from_states: outcome.rows_from_states,

@@ -221,7 +221,9 @@ impl Out<'_> {
         for (run, partial) in runs.iter().zip(self.words.chunks_exact_mut(self.stride)) {
             let start = run.start as usize;
             let words = state(start..start + run.len as usize);
-            partial[self.offset..self.offset + N].copy_from_slice(&words);
+            // One by one: put together in memory, they would have to be waited for.
+            let into = &mut partial[self.offset..self.offset + N];
+            into.iter_mut().zip(words).for_each(|(into, word)| *into = word);
         }
     }
 }

@@ -56,6 +56,7 @@ impl Finished {
     }
 
     /// Adds a window, whose values are to follow; its row. Those of one key come one after another.
+    #[inline]
     pub(crate) fn add(&mut self, key: u32, start: i64) -> usize {
         let row = self.starts.len();
         match self.keys.last_mut() {
@@ -83,27 +84,37 @@ impl Finished {
     }
 
     /// The same for several rows, from their states: column by column. Quantiles are not in states.
-    pub(crate) fn put_lowered(&mut self, lower: &Lower, rows: &[usize], states: &[&[u64]]) {
+    pub(crate) fn put_lowered<'a>(
+        &mut self,
+        lower: &Lower,
+        rows: impl ExactSizeIterator<Item = usize> + Clone,
+        states: impl ExactSizeIterator<Item = &'a [u64]> + Clone,
+    ) {
         self.make_room();
         let (columns, all) = (self.columns(), self.starts.len());
-        let places: Vec<usize> = rows.iter().map(|row| row * columns).collect();
-        let mut lowered = Vec::with_capacity(rows.len());
+        let mut put = Vec::with_capacity(rows.len());
         for (column, kinds) in self.kinds.iter_mut().enumerate() {
-            lowered.clear();
+            let Self { words, wide, .. } = self;
+            let mut put_word = |row: usize, (kind, word)| {
+                words[row * columns + column] = word;
+                kind
+            };
+            put.clear();
+            let each = states.clone().zip(rows.clone());
             match lower.as_it_is(column) {
-                Some((flag, value)) => lowered.extend(states.iter().map(|words| {
-                    if words[flag] == 0 { (Kind::Null, 0) } else { (Kind::Integer, words[value]) }
+                Some((flag, value)) => put.extend(each.map(|(state, row)| {
+                    let integer = (Kind::Integer, state[value]);
+                    put_word(row, if state[flag] == 0 { (Kind::Null, 0) } else { integer })
                 })),
                 None => {
-                    let values = lower.each_of(column, states);
-                    lowered.extend(values.map(|value| in_word(value, &mut self.wide)));
+                    let finish = lower.finish(column);
+                    put.extend(
+                        each.map(|(state, row)| put_word(row, in_word(finish.value(state), wide))),
+                    );
                 }
             }
-            for (&(_, word), place) in lowered.iter().zip(&places) {
-                self.words[place + column] = word;
-            }
-            if !kinds.are_all(lowered.iter().map(|(kind, _)| *kind)) {
-                for ((&(kind, _), &row), valued) in lowered.iter().zip(rows).zip(self.valued..) {
+            if !kinds.are_all(put.iter().copied()) {
+                for ((&kind, row), valued) in put.iter().zip(rows.clone()).zip(self.valued..) {
                     kinds.put(row, kind, valued, all);
                 }
             }
@@ -122,6 +133,11 @@ impl Finished {
             self.starts.shrink_to_fit();
             self.words.shrink_to_fit();
         }
+    }
+
+    /// Windows that were added.
+    pub(crate) fn len(&self) -> usize {
+        self.starts.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {

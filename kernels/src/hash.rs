@@ -70,8 +70,11 @@ const fn row_bytes_max(columns: usize, key_bytes: usize) -> usize {
 
 /// What comes before a row's values.
 const fn head_bytes(key_bytes: usize) -> usize {
-    key_bytes + 21
+    5 + key_bytes + TIMES_BYTES
 }
+
+/// The last of it.
+const TIMES_BYTES: usize = 16;
 
 /// Rows in canonical order, as their encoding.
 #[derive(Clone, Debug)]
@@ -161,12 +164,13 @@ impl EncodedRows {
         self.rows += starts.len() as u64;
         let key_bytes = key.as_bytes().len();
         let head_bytes = head_bytes(key_bytes);
+        // Mostly all rows have one length: then they are written column by column.
+        let row_bytes = finished.values_bytes().map(|bytes| head_bytes + bytes);
         let mut next = windows.start;
         for starts in starts.chunks(WRITTEN_TOGETHER) {
             let these = next..next + starts.len();
             next = these.end;
-            // Mostly all rows have one length: then they are written column by column.
-            let Some(row_bytes) = finished.values_bytes().map(|bytes| head_bytes + bytes) else {
+            let Some(row_bytes) = row_bytes else {
                 let row_bytes = row_bytes_max(self.columns, key_bytes);
                 self.write(starts.len() * row_bytes, |fields| {
                     for (&start, window) in starts.iter().zip(these) {
@@ -176,11 +180,14 @@ impl EncodedRows {
                 });
                 continue;
             };
+            // They begin alike.
             let begun = self.bytes.len();
-            self.bytes.resize(begun + starts.len() * row_bytes, 0);
+            self.bytes.resize(begun + row_bytes, 0);
+            Fields { bytes: &mut self.bytes[begun..], at: 0 }.head(key, 0..0);
+            (1..starts.len()).for_each(|_| self.bytes.extend_from_within(begun..begun + row_bytes));
             let rows = &mut self.bytes[begun..];
             for (row, &start) in rows.chunks_exact_mut(row_bytes).zip(starts) {
-                Fields { bytes: row, at: 0 }.head(key, start..end_of(start));
+                Fields { bytes: row, at: head_bytes - TIMES_BYTES }.times(start..end_of(start));
             }
             finished.put_columns(these, rows, row_bytes, head_bytes);
         }
@@ -350,6 +357,11 @@ impl Fields<'_> {
         self.put(len_bytes(key.len()));
         self.bytes[self.at..self.at + key.len()].copy_from_slice(key);
         self.at += key.len();
+        self.times(times);
+    }
+
+    #[inline]
+    fn times(&mut self, times: Range<i64>) {
         self.put(times.start.to_le_bytes());
         self.put(times.end.to_le_bytes());
     }

@@ -31,7 +31,7 @@ struct Quantiles {
 
 /// An aggregate with the offsets of its words resolved.
 #[derive(Clone, Copy, Debug)]
-enum Finish {
+pub(crate) enum Finish {
     /// Found by selection, not in the words.
     Quantile,
     Count(usize),
@@ -153,21 +153,16 @@ impl Lower {
         }
     }
 
-    /// One of the aggregates, from the words of each of several partials: none that is found by
-    /// selection.
-    pub(crate) fn each_of(
-        &self,
-        aggregate: usize,
-        states: &[&[u64]],
-    ) -> impl Iterator<Item = Value> {
-        let finish = self.finishes[aggregate];
-        states.iter().map(move |words| finish.value(words))
+    /// How one of the aggregates comes out of the words of a partial.
+    pub(crate) fn finish(&self, aggregate: usize) -> Finish {
+        self.finishes[aggregate]
     }
 }
 
 impl Finish {
+    /// The aggregate from the words of a partial; none that is found by selection.
     #[inline(always)]
-    fn value(self, words: &[u64]) -> Value {
+    pub(crate) fn value(self, words: &[u64]) -> Value {
         match self {
             Self::Quantile => Value::Null,
             Self::Count(count) => Value::Integer(words[count].into()),

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use isotick_model::Key;
 use isotick_model::results::WindowRow;
+use isotick_model::view::View;
 
 use crate::finished::Finished;
 use crate::hash::EncodedRows;
@@ -208,6 +209,11 @@ impl Results {
         }
     }
 
+    /// The view.
+    pub fn view(&self) -> &View {
+        self.parts[0].view()
+    }
+
     /// How many windows there are.
     pub fn len(&self) -> usize {
         self.windows
@@ -230,7 +236,7 @@ impl Results {
     /// When there is no such block.
     pub fn block(&self, block: usize) -> EncodedRows {
         let stretches = &self.stretches[self.blocks[block].clone()];
-        let view = self.parts[0].view();
+        let view = self.view();
         let key_bytes =
             stretches.iter().map(|of| self.keys[of.key as usize].as_bytes().len()).max();
         let windows = stretches.iter().map(Stretch::windows).sum();

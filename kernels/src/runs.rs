@@ -35,6 +35,7 @@ pub struct Run {
 impl Runs {
     /// The words of a `First` or `Last` state that stands at this row: 1, ts_event, publisher
     /// code, sequence, the column's value.
+    #[inline]
     pub fn end_words(&self, column: usize, row: usize) -> [u64; 5] {
         end_words(&self.ticks, &self.publisher_codes, column, row, self.ticks.ts_event[row])
     }

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use isotick_kernels::{
-    Base, CpuEngine, EncodedRows, Engine, EngineError, EngineKind, Ordered, Results, SavedWindows,
-    Truth, Unfit, Windows,
+    Base, CpuEngine, EncodedRows, Engine, EngineError, EngineKind, Ordered, ResultHash,
+    ResultHasher, Results, SavedWindows, Truth, Unfit, Windows,
 };
+use isotick_model::results::ResultSchema;
 use isotick_model::view::View;
 use isotick_model::{Key, KeySelection, StreamSchema, Ticks};
 
@@ -335,8 +336,8 @@ impl ViewOutcome {
         Self { results: Results::of(parts), rows_by_engine, rows_from_states }
     }
 
-    /// Finishes the windows on some threads and hands them over in canonical order, block by
-    /// block, as `take` keeps pace: what is in flight is bounded.
+    /// Finishes the windows on some threads, hands them over in canonical order, block by block, as
+    /// `take` keeps pace, and gives their hash: what is in flight is bounded.
     ///
     /// # Errors
     /// The first of `take`.
@@ -344,8 +345,9 @@ impl ViewOutcome {
         &self,
         threads: NonZeroUsize,
         mut take: impl FnMut(EncodedRows) -> Result<(), E>,
-    ) -> Result<(), E> {
+    ) -> Result<ResultHash, E> {
         let (results, held, threads) = (&self.results, Threads::take(threads), threads.get());
+        let mut hasher = ResultHasher::new(&ResultSchema::of(results.view()));
         held.scope(|scope| {
             let lanes: Vec<_> = (0..threads)
                 .map(|thread| {
@@ -362,9 +364,11 @@ impl ViewOutcome {
                 .collect();
             for block in 0..results.blocks() {
                 let block = lanes[block % threads].recv();
-                take(block.expect("a thread that finishes windows does not panic"))?;
+                let block = block.expect("a thread that finishes windows does not panic");
+                hasher.push(&block);
+                take(block)?;
             }
-            Ok(())
+            Ok(hasher.finish())
         })
     }
 }

@@ -35,7 +35,9 @@ use parquet::file::reader::{ChunkReader, Length};
 
 pub(crate) use self::chunk::{Column, Run};
 pub(crate) use self::columns::{ColumnPages, ColumnValues, Integers, RowGroupPages, TextRuns};
-use self::footers::Footer;
+#[cfg(test)]
+pub(crate) use self::footers::forget as forget_footers;
+use self::footers::{Footer, FooterName};
 use self::pages::Place;
 pub(crate) use self::values::{BigEndian, Codes, Gathered, Numbers, Wanted};
 pub(crate) use self::write::{RowGroup, stage_columns};
@@ -90,14 +92,14 @@ pub(crate) fn writer<W: Write + Send>(
     ArrowWriter::try_new_with_options(file, schema, options).map_err(Error::parquet("write", path))
 }
 
-/// Reads a stored file whole and checks every checksum.
+/// Reads a stored file whole, its footer too, and checks every checksum.
 ///
 /// # Errors
 ///
 /// As [`Stored::open`] and [`Stored::read`].
 pub(crate) fn check(objects: &Objects, file: &StoredFile) -> Result<()> {
     let opened = objects.open_all(&[file]).pop().expect("one file was to be opened")?;
-    let stored = Stored::open(opened, file, true)?;
+    let stored = Stored::open_anew(opened, file)?;
     let metadata = stored.metadata();
     let rows: i64 = metadata.row_groups().iter().map(|group| group.num_rows()).sum();
     if u64::try_from(rows) != Ok(file.rows) {
@@ -126,24 +128,27 @@ pub(crate) struct Stored {
 }
 
 impl Stored {
-    /// Reads the footer of an opened file as the manifest describes it. `keep_open` takes a file
-    /// handle as long as this lives.
+    /// An opened file with its footer as the manifest describes it, which is read unless it was
+    /// before and is still kept. `keep_open` takes a file handle as long as this lives.
     ///
     /// # Errors
     ///
     /// [`Error::Damaged`] for a file of another length or with a damaged footer,
     /// [`Error::Newer`], [`Error::Io`] also for a missing one.
     pub fn open(mut opened: ObjectFile, file: &StoredFile, keep_open: bool) -> Result<Self> {
-        let footer = footer(opened.path(), file.bytes, |start, len| opened.read(start, len))?;
+        let name = FooterName::new(opened.path(), file);
+        let footer = match footers::kept(&name) {
+            Some(footer) => footer,
+            None => footers::keep(name, Footer::read(&opened, file)?),
+        };
         opened.after_footer(keep_open);
-        let path = opened.path();
-        if crc32fast::hash(&footer) != file.footer_crc32 {
-            let what = "its footer's checksum does not match".to_owned();
-            return Err(Error::Damaged { path: path.to_path_buf(), what });
-        }
-        let crc32 = file.footer_crc32;
-        let parsed = footers::parsed(&footer, crc32, || Footer::parse(path, &footer))?;
-        Ok(Self { file: opened, footer: parsed })
+        Ok(Self { file: opened, footer })
+    }
+
+    /// The same, where the footer is read in any case.
+    fn open_anew(opened: ObjectFile, file: &StoredFile) -> Result<Self> {
+        let footer = Arc::new(Footer::read(&opened, file)?);
+        Ok(Self { file: opened, footer })
     }
 
     pub fn path(&self) -> &Path {
@@ -308,6 +313,17 @@ impl Stored {
 }
 
 impl Footer {
+    /// Reads and checks the footer of a file.
+    fn read(opened: &ObjectFile, file: &StoredFile) -> Result<Self> {
+        let path = opened.path();
+        let footer = footer(path, file.bytes, |start, len| opened.read(start, len))?;
+        if crc32fast::hash(&footer) != file.footer_crc32 {
+            let what = "its footer's checksum does not match".to_owned();
+            return Err(Error::Damaged { path: path.to_path_buf(), what });
+        }
+        Self::parse(path, &footer)
+    }
+
     /// Takes apart what the manifest's checksum has confirmed.
     fn parse(path: &Path, footer: &[u8]) -> Result<Self> {
         let damaged =

@@ -8,6 +8,7 @@ use isotick_model::{Key, Ticks};
 use super::{WindowId, Windows};
 use crate::engine::{Engine, EngineError};
 use crate::finished::Finished;
+use crate::lower::Lower;
 use crate::partial::Partials;
 use crate::partition::Form;
 use crate::runs::Run;
@@ -146,7 +147,7 @@ impl Windows {
             let rows = some.iter().map(|&(key, start, _)| finished.add(key, start));
             let rows: Vec<usize> = rows.collect();
             if multisets.is_empty() {
-                finished.put_lowered(lower, &rows, &states);
+                finished.put_lowered(lower, rows.into_iter(), states.into_iter());
                 continue;
             }
             for ((row, &(_, _, slot)), state) in rows.into_iter().zip(some).zip(states) {
@@ -186,29 +187,38 @@ impl Windows {
         self.updates += 1;
         let window = self.view.window;
         let mut finished = Finished::with_capacity(self.view.aggregates.len(), runs.len());
-        let mut words = partials.words.chunks_exact(self.plan.words());
-        let (mut rows, mut alone) = (Vec::new(), Vec::new());
+        let stride = self.plan.words();
+        // Of the windows added last, which lie side by side, those whose values are to follow.
+        let mut added = 0..0;
+        let put = |finished: &mut Finished, lower: &Lower, added: Range<usize>| {
+            let mut row = finished.len() - added.len();
+            let words = &partials.words[added.start * stride..added.end * stride];
+            for states in words.chunks(states::FETCHED * stride) {
+                let states = states.chunks_exact(stride);
+                let rows = row..row + states.len();
+                row = rows.end;
+                finished.put_lowered(lower, rows, states);
+            }
+        };
+        let mut at = 0;
         for of_key in runs.chunk_by(|a, b| a.key == b.key) {
             let key = of_key[0].key;
             let reachable = reachable(self.keys.get(key));
-            for (run, words) in of_key.iter().zip(&mut words) {
+            for run in of_key {
                 let start = run.window_start;
                 let held = is_edge(self.keys.get(key), start)
                     || is_reached(start, window.end_of(start), &reachable);
                 if held {
-                    self.combine(WindowId { start, key }, words);
-                    continue;
+                    put(&mut finished, &self.lower, std::mem::replace(&mut added, at + 1..at + 1));
+                    self.combine(WindowId { start, key }, &partials.words[at * stride..][..stride]);
+                } else {
+                    finished.add(key, start);
+                    added.end = at + 1;
                 }
-                rows.push(finished.add(key, start));
-                alone.push(words);
-                if alone.len() == states::FETCHED {
-                    finished.put_lowered(&self.lower, &rows, &alone);
-                    rows.clear();
-                    alone.clear();
-                }
+                at += 1;
             }
         }
-        finished.put_lowered(&self.lower, &rows, &alone);
+        put(&mut finished, &self.lower, added);
         self.keep(finished);
     }
 
@@ -283,7 +293,7 @@ impl Windows {
             let of_rows = || some.iter().zip(rows);
             let alone = of_rows().filter_map(|(of, row)| Some(((*row)?, state(of))));
             let (alone, states): (Vec<usize>, Vec<&[u64]>) = alone.unzip();
-            finished.put_lowered(&self.lower, &alone, &states);
+            finished.put_lowered(&self.lower, alone.into_iter(), states.into_iter());
             for (of, _) in of_rows().filter(|(_, row)| row.is_none()) {
                 self.combine(of.id, state(of));
             }

@@ -5,6 +5,7 @@ use super::{Definitions, canonical};
 use crate::error::EvolutionError;
 use crate::schema::{Column, StreamSchema};
 use crate::units::format_scaled;
+use crate::view::View;
 
 pub(super) fn evolve(old: &Definitions, new: &Definitions) -> Result<Definitions, EvolutionError> {
     let mut streams = Vec::new();
@@ -16,20 +17,28 @@ pub(super) fn evolve(old: &Definitions, new: &Definitions) -> Result<Definitions
     }
     let added = new.streams.iter().filter(|stream| old.stream(&stream.name).is_err());
     streams.extend(added.cloned());
-    // Views know columns by index, which the merge may have moved: they are written against the
-    // schema they were made for and read against the merged one.
-    let mut tables: Vec<_> = streams.iter().map(stream_table).collect();
     let kept = old.views.iter().map(|view| match new.view(&view.name) {
         Ok(changed) => (changed, new),
         Err(_) => (view, old),
     });
     let added = new.views.iter().filter(|view| old.view(&view.name).is_err());
-    for (view, definitions) in kept.chain(added.map(|view| (view, new))) {
-        let schema = definitions.stream(&view.stream).expect("a view's stream is defined with it");
-        tables.push(view_table(view, schema));
+    let views = kept.chain(added.map(|view| (view, new)));
+    let views: Vec<_> = views.map(|(view, of)| (view, schema_of(view, &of.streams))).collect();
+    if views.iter().all(|(view, schema)| *schema == schema_of(view, &streams)) {
+        let views = views.into_iter().map(|(view, _)| view.clone()).collect();
+        return Ok(Definitions { streams, views });
     }
+    // Views know columns by index, which the merge may have moved: they are written against the
+    // schema they were made for and read against the merged one.
+    let mut tables: Vec<_> = streams.iter().map(stream_table).collect();
+    tables.extend(views.into_iter().map(|(view, schema)| view_table(view, schema)));
     let text = tables.join("\n");
     Ok(Definitions::parse(&text, "merged").expect("the canonical text of valid parts is valid"))
+}
+
+fn schema_of<'a>(view: &View, streams: &'a [StreamSchema]) -> &'a StreamSchema {
+    let of_view = streams.iter().find(|stream| stream.name == view.stream);
+    of_view.expect("a view's stream is defined with it")
 }
 
 fn merge(old: &StreamSchema, new: &StreamSchema) -> Result<StreamSchema, EvolutionError> {

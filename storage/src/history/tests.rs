@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use super::{ALL_TIME, Columns};
 use crate::error::Error;
 use crate::fixtures::{Row, publisher, rows, schema, ticks};
+use crate::parquet_file::forget_footers;
 use crate::snapshot::Snapshot;
 use crate::store::Store;
 
@@ -335,21 +336,33 @@ fn every_damaged_byte_that_is_read_is_noticed() {
         }
         Ok(all)
     };
-    let mut unread = 0;
-    for at in 0..bytes.len() {
-        let mut damaged = bytes.clone();
-        damaged[at] ^= 0x04;
-        fs::write(&path, damaged).unwrap();
-        match attempt() {
-            // The leading magic and the page index are not read.
-            Ok(found) => {
-                unread += 1;
-                assert_eq!(found, whole, "byte {at}");
+    let unread = |is_kept: bool| {
+        let mut unread = 0;
+        for at in 0..bytes.len() {
+            if !is_kept {
+                forget_footers();
             }
-            Err(error) => assert!(error.to_string().contains(path.to_str().unwrap()), "{error}"),
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 0x04;
+            fs::write(&path, damaged).unwrap();
+            match attempt() {
+                Ok(found) => {
+                    unread += 1;
+                    assert_eq!(found, whole, "byte {at}");
+                }
+                Err(error) => {
+                    assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+                }
+            }
         }
-    }
-    assert!(unread < bytes.len() / 3, "{unread} of {}", bytes.len());
+        unread
+    };
+    // The footer was read when the file was whole, and is not read again.
+    let with_footer = unread(true);
+    // The leading magic and the page index are not read.
+    let without = unread(false);
+    assert!(without < bytes.len() / 3, "{without} of {}", bytes.len());
+    assert!(without < with_footer, "{without} against {with_footer}");
     for len in [0, 7, bytes.len() / 2, bytes.len() - 1] {
         fs::write(&path, &bytes[..len]).unwrap();
         let error = attempt().unwrap_err().to_string();
