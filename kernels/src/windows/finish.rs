@@ -147,7 +147,7 @@ impl Windows {
             let rows = some.iter().map(|&(key, start, _)| finished.add(key, start));
             let rows: Vec<usize> = rows.collect();
             if multisets.is_empty() {
-                finished.put_lowered(lower, rows.into_iter(), states.into_iter());
+                finished.put_lowered(lower, rows.iter().copied(), states.iter().copied());
                 continue;
             }
             for ((row, &(_, _, slot)), state) in rows.into_iter().zip(some).zip(states) {
@@ -293,7 +293,7 @@ impl Windows {
             let of_rows = || some.iter().zip(rows);
             let alone = of_rows().filter_map(|(of, row)| Some(((*row)?, state(of))));
             let (alone, states): (Vec<usize>, Vec<&[u64]>) = alone.unzip();
-            finished.put_lowered(&self.lower, alone.into_iter(), states.into_iter());
+            finished.put_lowered(&self.lower, alone.iter().copied(), states.iter().copied());
             for (of, _) in of_rows().filter(|(_, row)| row.is_none()) {
                 self.combine(of.id, state(of));
             }

@@ -36,6 +36,7 @@ pub(super) fn evolve(old: &Definitions, new: &Definitions) -> Result<Definitions
     Ok(Definitions::parse(&text, "merged").expect("the canonical text of valid parts is valid"))
 }
 
+/// The schema that a view is over.
 fn schema_of<'a>(view: &View, streams: &'a [StreamSchema]) -> &'a StreamSchema {
     let of_view = streams.iter().find(|stream| stream.name == view.stream);
     of_view.expect("a view's stream is defined with it")

@@ -25,6 +25,13 @@ fn definitions_evolve() {
     assert_eq!(Definitions::evolve(&merged, &new).unwrap(), merged);
     assert_eq!(parse(&merged.to_toml()), merged);
 
+    let other = "\n[view.other]\nstream = \"trades\"\nwindow = { tumbling = \"1m\" }\n\
+                 aggregates = [\"sum(size)\"]\n";
+    let two = parse(&(with_view(REST) + other));
+    assert_eq!(Definitions::evolve(&old, &two).unwrap(), two);
+    assert_eq!(Definitions::evolve(&two, &old).unwrap(), two, "what is known stays");
+    assert_eq!(parse(&two.to_toml()), two);
+
     let changed = parse(&with_view(&REST.replace("1s", "2s")));
     let merged = Definitions::evolve(&old, &changed).unwrap();
     assert_eq!(merged, changed);
