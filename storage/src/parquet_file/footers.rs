@@ -25,8 +25,9 @@ pub(super) struct Footer {
     pub places: Vec<Place>,
 }
 
-/// Names a footer: its file, and what the manifest says of it. The checksum is one of the checksums of
-/// all that the file holds, so that another file in its place has another name.
+/// Names a footer: its file, and what the manifest says of it. The footer holds the checksums of all
+/// that is read of the file: another file in its place that had the same name by chance would be
+/// refused as damaged.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct FooterName {
     path: PathBuf,
