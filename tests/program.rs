@@ -320,8 +320,11 @@ impl std::fmt::Display for Ended {
     }
 }
 
-/// CSV as rows of (name, field).
-pub fn table(csv: &str) -> Vec<std::collections::BTreeMap<String, String>> {
+/// The fields of a row of CSV, by their names.
+pub type Row = std::collections::BTreeMap<String, String>;
+
+/// CSV with a header as rows.
+pub fn table(csv: &str) -> Vec<Row> {
     let mut lines = csv.lines().map(|line| line.split(','));
     let names: Vec<_> = lines.next().expect("a header").collect();
     let row = |line: std::str::Split<'_, char>| {

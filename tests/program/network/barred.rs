@@ -4,12 +4,11 @@
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use std::time::Duration;
 
 use rustix::io::Errno;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 
-use crate::program::crash::wait_for_ticks;
+use crate::program::crash::kill_again_and_again;
 use crate::program::{DEFINITIONS, Place, Running, Service, csv, ticks};
 
 /// `io_uring_setup`, `io_uring_enter`, `io_uring_register`: the same on every architecture.
@@ -96,16 +95,11 @@ fn without_io_uring_the_service_says_so_and_loses_nothing() {
     calm.stop();
     let live = place.verified("bars", "calm")["hash"].clone();
     for bar in BARS {
-        let mut service = bar.serve(&place, "127.0.0.1:0");
+        let service = bar.serve(&place, "127.0.0.1:0");
         let mut publisher = place.publish("ticks.csv", &service, "--rate 4000/s");
-        for (round, wait_ms) in [0, 170].into_iter().enumerate() {
-            wait_for_ticks(&place, &service, 500 + round as u64 * 3_500);
-            std::thread::sleep(Duration::from_millis(wait_ms));
-            let address = service.address.clone();
-            service.kill();
-            assert!(publisher.is_running(), "the kill comes in the middle");
-            service = bar.serve(&place, &address);
-        }
+        let kills = (3_500, &[120, 170][..]);
+        let serve_at = |address: &str| bar.serve(&place, address);
+        let service = kill_again_and_again(&place, service, &mut publisher, kills, serve_at);
         let said = service.running.err_so_far();
         let why = "io_uring cannot be used here (";
         for words in [why, bar.said, "plain sockets", "1 ingest thread", "log: page cache"] {
