@@ -276,10 +276,12 @@ pub struct PublishArgs {
     /// Send rows as they stand in the file, or by time (several files are then merged)
     #[arg(long, default_value = "file")]
     pub order: Order,
-    /// Send at most this many ticks a second, e.g. 50000/s
+    /// Send so many ticks a second on average, e.g. 50000/s; after a stall what was due by then
+    /// goes at once
     #[arg(long, value_name = "N/s", conflicts_with = "speed")]
     pub rate: Option<Rate>,
-    /// Send at a multiple of the ticks' own pace, e.g. 10x, or `max`
+    /// Send at a multiple of the ticks' own pace, caught up with in the same way, e.g. 10x, or
+    /// `max`
     #[arg(long, value_name = "Nx")]
     pub speed: Option<Speed>,
     /// What to wait for before reporting success

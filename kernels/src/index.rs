@@ -3,6 +3,8 @@
 //! Windows that follow one another mostly belong to one key, so they share a block of
 //! [`BLOCK_WINDOWS`]; each key's blocks are kept in the order of time, and the block that a key
 //! used last is tried first. Any order of arrival costs a search in the key's blocks at most.
+//! Batches that follow one another often have the same windows in the same order: those of the last
+//! one are compared before anything is looked for.
 
 use std::collections::BTreeMap;
 
@@ -12,6 +14,9 @@ const BLOCK_WINDOWS: usize = 16;
 
 /// Keys whose blocks are [fetched](WindowIndex::fetch) at a time.
 const FETCHED: usize = 32;
+
+/// Windows of a batch that the next one is compared with: they are to stay in the cache.
+const MET_MAX: usize = 4096;
 
 /// No window here.
 const NONE: u32 = u32::MAX;
@@ -30,6 +35,42 @@ pub(crate) struct WindowIndex {
     len: usize,
     /// The start that was looked for last, and its place: most come again at once.
     last: (i64, (i64, usize)),
+    met: Met,
+}
+
+/// Windows as they were asked for, the last ones over those of the batch before.
+#[derive(Debug, Default)]
+struct Met {
+    windows: Vec<MetWindow>,
+    /// Where the next one goes.
+    next: usize,
+}
+
+#[derive(Debug)]
+struct MetWindow {
+    start: i64,
+    key: u32,
+    slot: u32,
+}
+
+impl Met {
+    /// The slot of the next window, if the batch before had it in the same place.
+    fn again(&mut self, key: u32, start: i64) -> Option<u32> {
+        let met = self.windows.get(self.next)?;
+        let is_same = (met.key, met.start) == (key, start);
+        self.next += usize::from(is_same);
+        is_same.then_some(met.slot)
+    }
+
+    fn put(&mut self, key: u32, start: i64, slot: u32) {
+        let window = MetWindow { start, key, slot };
+        match self.windows.get_mut(self.next) {
+            Some(before) => *before = window,
+            None if self.next < MET_MAX => self.windows.push(window),
+            None => return,
+        }
+        self.next += 1;
+    }
 }
 
 /// The blocks of one key, by their ordinal.
@@ -69,7 +110,13 @@ impl WindowIndex {
             blocks: Vec::new(),
             free: Vec::new(),
             len: 0,
+            met: Met::default(),
         }
+    }
+
+    /// A batch begins, whose windows may be those of the one before.
+    pub(crate) fn begin_batch(&mut self) {
+        self.met.next = 0;
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -88,6 +135,15 @@ impl WindowIndex {
 
     /// The slot of a window; what `new` gives for one that was not there.
     pub(crate) fn get_or_insert(&mut self, key: u32, start: i64, new: impl FnOnce() -> u32) -> u32 {
+        if let Some(slot) = self.met.again(key, start) {
+            return slot;
+        }
+        let slot = self.find_or_insert(key, start, new);
+        self.met.put(key, start, slot);
+        slot
+    }
+
+    fn find_or_insert(&mut self, key: u32, start: i64, new: impl FnOnce() -> u32) -> u32 {
         if self.last.0 != start {
             self.last = (start, self.place(start));
         }
@@ -129,6 +185,7 @@ impl WindowIndex {
         if slot == NONE {
             return None;
         }
+        self.met = Met::default();
         self.len -= 1;
         if block.is_empty() {
             key.by_ordinal.remove(&ordinal);
@@ -145,6 +202,7 @@ impl WindowIndex {
         mut wanted: impl FnMut(u32) -> F,
         mut take: impl FnMut(u32, i64, u32),
     ) {
+        self.met = Met::default();
         let listed = std::mem::take(&mut self.listed);
         for (at, &code) in listed.iter().enumerate() {
             if at.is_multiple_of(FETCHED) {
@@ -279,6 +337,47 @@ mod tests {
             let all: Vec<_> =
                 index.iter().map(|(key, start, slot)| ((key, start), slot)).collect();
             prop_assert_eq!(all, map.into_iter().collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn batches_with_much_the_same_windows_find_each(
+            mut batch in proptest::collection::vec((0_u32..3, -40_i64..40), 1..40),
+            changes in proptest::collection::vec((0_usize..40, 0_u32..3, -40_i64..40, 0..4), 0..20),
+        ) {
+            let mut index = WindowIndex::new(Tumbling { width_ns: 1, origin_ns: 0 });
+            let (mut map, mut slots) = (BTreeMap::new(), 0_u32..);
+            for (place, key, start, change) in changes {
+                index.begin_batch();
+                let place = place % batch.len();
+                let window = &mut batch[place];
+                match change {
+                    0 => *window = (key, start),
+                    1 => prop_assert_eq!(index.remove(window.0, window.1), map.remove(window)),
+                    2 => {
+                        index.remove_where(|_| |start: i64| start < 0, |_, _, _| ());
+                        map.retain(|(_, start), _| *start >= 0);
+                    }
+                    _ => {}
+                }
+                for &(key, start) in &batch {
+                    let slot = slots.next().unwrap();
+                    let expected = *map.entry((key, start)).or_insert(slot);
+                    prop_assert_eq!(index.get_or_insert(key, start, || slot), expected);
+                }
+                prop_assert_eq!(index.len(), map.len());
+            }
+        }
+    }
+
+    #[test]
+    fn of_large_batches_the_first_windows_are_compared() {
+        let mut index = WindowIndex::new(Tumbling { width_ns: 1, origin_ns: 0 });
+        for _ in 0..3 {
+            index.begin_batch();
+            for slot in 0..2 * MET_MAX as u32 {
+                assert_eq!(index.get_or_insert(slot % 7, i64::from(slot), || slot), slot);
+            }
+            assert_eq!((index.met.next, index.met.windows.len()), (MET_MAX, MET_MAX));
         }
     }
 }

@@ -63,19 +63,14 @@ impl ByGroup {
         column: &ValueColumn,
         distance: impl Fn(i64) -> u64,
     ) -> bool {
-        let union = |all: u64, value: &i64| all | distance(*value);
-        let all = match valid_rows(column) {
-            None => column.values.iter().fold(0, union),
-            Some(is_valid) => {
-                let rows = column.values.iter().enumerate();
-                rows.filter(|(row, _)| is_valid(*row)).map(|row| row.1).fold(0, union)
-            }
-        };
-        if !are_codes(all) {
-            return false;
-        }
-        bring(groups, column, &mut self.ends, &mut self.codes, |value| distance(value) as u16);
-        true
+        // Distances that are too great are found on the way: most batches have none.
+        let mut all = 0;
+        bring(groups, column, &mut self.ends, &mut self.codes, |value| {
+            let distance = distance(value);
+            all |= distance;
+            distance as u16
+        });
+        are_codes(all)
     }
 
     /// Fills, with a base of the batch's own where the one before does not suit; the base, where
@@ -123,7 +118,7 @@ fn bring<T: Copy + Default>(
     column: &ValueColumn,
     ends: &mut Vec<u32>,
     to: &mut Vec<T>,
-    of: impl Fn(i64) -> T,
+    mut of: impl FnMut(i64) -> T,
 ) {
     let mut start = 0;
     ends.clear();

@@ -250,6 +250,7 @@ impl Windows {
         mut slots: Option<&mut Vec<u32>>,
     ) {
         self.check_partials(windows.len(), partials);
+        self.index.begin_batch();
         let mut partials = windows.iter().zip(partials.words.chunks_exact(self.plan.words()));
         let mut some = Vec::with_capacity(states::FETCHED);
         loop {
