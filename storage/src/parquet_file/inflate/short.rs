@@ -15,13 +15,16 @@ use std::ops::Range;
 
 use self::bits::Backward;
 use self::literals::{Literals, SLACK};
-use self::sequences::{Field, FieldStates, Instructions, Offsets, SHORT_LITERALS, Sequences};
+use self::sequences::{Field, FieldStates, Instructions, Offsets, Sequences};
 
 /// A block's content has at most so many bytes.
 const BLOCK_BYTES_MAX: usize = 128 << 10;
 
 /// Fewer sequences are not worth the tables.
 const COUNT_MIN: usize = 256;
+
+/// Literals for each sequence, at most: the library decodes literals faster.
+const LITERALS_MAX: usize = 9;
 
 /// Such frames have no less than one byte for so many. No damaged one is to ask for much memory.
 const LESS_MAX: usize = 32;
@@ -73,6 +76,8 @@ impl Decoder {
         let is_whole = |made| length.is_none_or(|length| length == made);
         let block_max = window.min(BLOCK_BYTES_MAX);
         let (mut at, mut made) = (first, 0);
+        // The first block that has sequences proves it.
+        let mut is_proven = !has_to_be_short;
         loop {
             if has_to_be_short && length.unwrap_or(made) / LESS_MAX > frame.len() {
                 return None;
@@ -100,9 +105,8 @@ impl Decoder {
                     made += count;
                 }
                 BlockForm::Compressed => {
-                    let has_to_be_short = has_to_be_short && at == first;
                     let content = block.content.clone();
-                    made = self.block(frame, content, out, made, has_to_be_short)?;
+                    made = self.block(frame, content, out, made, &mut is_proven)?;
                 }
             }
             if made - before > block_max {
@@ -117,13 +121,15 @@ impl Decoder {
     }
 
     /// Writes a compressed block behind the first `at` bytes of `out`. Gives how many there are then.
+    /// Where it is not proven that sequences are short, those of this block have to be, if it has
+    /// some.
     fn block(
         &mut self,
         frame: &[u8],
         block: Range<usize>,
         out: &mut [u8],
         mut at: usize,
-        has_to_be_short: bool,
+        is_proven: &mut bool,
     ) -> Option<usize> {
         let header = literals::Header::read(&frame[block.clone()])?;
         let stored = block.start + header.bytes..block.start + header.bytes + header.stored;
@@ -140,7 +146,7 @@ impl Decoder {
                 start += self.states.set(field, mode & 3, frame.get(start..block.end)?)?;
             }
             // The lowest bits are reserved.
-            if modes & 3 != 0 || has_to_be_short && !self.states.are_short() {
+            if modes & 3 != 0 || !*is_proven && !self.states.are_short() {
                 return None;
             }
         } else if start != block.end {
@@ -150,7 +156,9 @@ impl Decoder {
         if count > 0 {
             let bits = Backward::new(frame, start..block.end)?;
             let sequences = Sequences::new(count, bits, &self.states, literals, out, at)?;
-            (at, literals) = sequences.write(self.instructions, &mut self.offsets)?;
+            let must_be_short = !std::mem::replace(is_proven, true);
+            (at, literals) =
+                sequences.write(self.instructions, &mut self.offsets, must_be_short)?;
         }
         let rest = &literals[..literals.len() - SLACK];
         out.get_mut(at..at + rest.len())?.copy_from_slice(rest);
@@ -236,14 +244,25 @@ fn sequence_count(bytes: &[u8]) -> Option<(usize, usize)> {
     })
 }
 
-/// Whether the sequences of the first block can be short, by how many they and its literals are.
-fn is_short(frame: &[u8], at: usize) -> Option<()> {
-    let block = Block::read(frame, at)?;
-    let BlockForm::Compressed = block.form else { return None };
-    let block = &frame[block.content];
-    let header = literals::Header::read(block)?;
-    let (count, _) = sequence_count(block.get(header.bytes + header.stored..)?)?;
-    (count >= COUNT_MIN && header.count <= count * SHORT_LITERALS).then_some(())
+/// Whether sequences can be short, by how many they and the literals of all blocks are. The first
+/// blocks may have none: compressing fast, the library looks for matches the less often the longer it
+/// finds none.
+fn is_short(frame: &[u8], first: usize) -> Option<()> {
+    let (mut at, mut sequences, mut literals) = (first, 0, 0);
+    loop {
+        let block = Block::read(frame, at)?;
+        at = block.content.end;
+        if let BlockForm::Compressed = block.form {
+            let content = &frame[block.content];
+            let header = literals::Header::read(content)?;
+            let (count, _) = sequence_count(content.get(header.bytes + header.stored..)?)?;
+            sequences += count;
+            literals += header.count;
+        }
+        if block.is_last {
+            return (sequences >= COUNT_MIN && literals <= sequences * LITERALS_MAX).then_some(());
+        }
+    }
 }
 
 #[cfg(test)]

@@ -53,11 +53,16 @@ struct Codes {
 /// Bytes of a sequence that is put together in a register, and how many are literals at most: a
 /// match has three or more.
 const SHORT_BYTES: usize = 8;
-pub(super) const SHORT_LITERALS: usize = SHORT_BYTES - 3;
+const SHORT_LITERALS: usize = SHORT_BYTES - 3;
 
-/// Sequences are short where of so many states no more than one is another's, of literals and of
+/// Sequences may be short where of so many states no more than one is another's, of literals and of
 /// matches.
-const SHORT_STATES: usize = 40;
+const SHORT_STATES: usize = 8;
+
+/// Where they are, one of so many has to be written by itself at most, and [`ALONE_FREE`] more. That
+/// takes longer than the library does: also of short ones, where a match begins within itself.
+const ALONE: usize = 16;
+const ALONE_FREE: usize = 128;
 
 /// Of the sum of two states this bit is set, or the one above.
 const LONG: u64 = 1 << 62;
@@ -172,7 +177,7 @@ impl FieldStates {
         Some(read)
     }
 
-    /// Whether nearly all sequences are short, as the states tell that are set.
+    /// Whether most sequences can be short, as the states tell that are set.
     pub fn are_short(&self) -> bool {
         [(Field::Literals, SHORT_LITERALS), (Field::Match, SHORT_BYTES)].iter().all(
             |&(field, most)| {
@@ -290,9 +295,20 @@ impl<'a, 'out> Sequences<'a, 'out> {
         Some(Self { states, next, bits, left: count, literals, out, at })
     }
 
-    /// Writes them. Gives how many bytes are made then, and the literals that are left.
-    pub fn write(mut self, _: Instructions, offsets: &mut Offsets) -> Option<(usize, &'a [u8])> {
+    /// Writes them, unless they must be short and are not. Gives how many bytes are made then, and the
+    /// literals that are left.
+    pub fn write(
+        mut self,
+        _: Instructions,
+        offsets: &mut Offsets,
+        must_be_short: bool,
+    ) -> Option<(usize, &'a [u8])> {
+        let (count, mut alone) = (self.left, 0);
         while self.left > 0 {
+            if must_be_short && alone > ALONE_FREE + (count - self.left) / ALONE {
+                return None;
+            }
+            alone += 1;
             // SAFETY: `Instructions` come from `detected`, which asks for these features.
             unsafe { self.write_short(offsets) };
             self.write_one(offsets)?;

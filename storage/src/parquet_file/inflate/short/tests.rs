@@ -67,6 +67,10 @@ fn contents(numbers: &mut Numbers, length: usize) -> Vec<(&'static str, Vec<u8>)
                 [bytes[3], bytes[4], bytes[5], bytes[6], bytes[7]]
             }),
         ),
+        (
+            "few values",
+            column(length, || [5_u64, 7, 10, 100][numbers.below(4) as usize].to_le_bytes()),
+        ),
         ("choice", column(length, || CHOICES[numbers.below(100) as usize % 4])),
         ("noise", column(length, || numbers.next().to_le_bytes())),
         ("one byte", vec![7; length]),
@@ -211,7 +215,33 @@ fn only_short_sequences_are_taken() {
         assert_eq!(decoder.decompress(&unknown, None, &mut out).is_some(), is_taken, "{kind}");
         assert!(!is_taken || out == content, "{kind}");
     }
-    assert_eq!(taken, ["times", "prices", "grid"]);
+    assert_eq!(taken, ["times", "prices", "grid", "sizes"]);
+}
+
+#[test]
+fn short_sequences_may_begin_late() {
+    let mut decoder = Decoder::new().expect("a processor with BMI2");
+    let mut numbers = Numbers(1);
+    let (mut times, mut noise) = (Vec::new(), Vec::new());
+    for (kind, content) in contents(&mut numbers, BLOCK_BYTES_MAX) {
+        match kind {
+            "times" => times = content,
+            "noise" => noise = content,
+            _ => {}
+        }
+    }
+    let mut out = Vec::new();
+    for (parts, expected) in [
+        (vec![&noise, &times], true),
+        (vec![&noise, &noise, &times, &times], true),
+        (vec![&noise, &noise, &noise, &noise], false),
+    ] {
+        let content: Vec<u8> = parts.into_iter().flatten().copied().collect();
+        let frame = frame(&content, 3, true);
+        let is_taken = decoder.decompress(&frame, Some(content.len()), &mut out).is_some();
+        assert_eq!(is_taken, expected);
+        assert!(!is_taken || out == content);
+    }
 }
 
 #[test]
